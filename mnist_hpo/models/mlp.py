@@ -1,0 +1,48 @@
+"""The multilayer perceptron: `depth` hidden layers of `width` units, each with an activation and dropout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import jax
+from flax import nnx
+
+from mnist_hpo.models.dropout import Dropout
+from mnist_hpo.spec.study import ParameterValue
+
+_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nnx.relu,
+    "gelu": nnx.gelu,
+    "silu": nnx.silu,
+    "tanh": nnx.tanh,
+}
+
+
+class MLP(nnx.Module):
+    """f32[batch, n_features] to logits f32[batch, n_classes].
+
+    Kernels start as He et al., "Delving Deep into Rectifiers" (2015) propose, biases at zero.
+    """
+
+    def __init__(
+        self, n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue], *, rngs: nnx.Rngs
+    ) -> None:
+        depth, width = int(architecture["depth"]), int(architecture["width"])
+        sizes = [n_features] + [width] * depth
+        self.activation = _ACTIVATIONS[str(architecture["activation"])]
+        self.hidden = nnx.List(
+            [
+                nnx.Linear(n_in, n_out, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
+                for n_in, n_out in zip(sizes, sizes[1:], strict=False)
+            ]
+        )
+        self.logits = nnx.Linear(width, n_classes, rngs=rngs)
+
+    def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+        """Return logits f32[batch, n_classes]; `dropout` is told the layer's number and its activations."""
+        for layer, linear in enumerate(self.hidden):
+            x = dropout(layer, self.activation(linear(x)))
+        return self.logits(x)
+
+
+build = MLP

@@ -1,0 +1,42 @@
+"""The models by name: what each can be told, and what it costs. Loads no JAX, so that a study is checked at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from mnist_hpo.spec.parameter import Choice, Number, Parameter
+from mnist_hpo.spec.study import ParameterValue
+
+Architecture = tuple[tuple[str, ParameterValue], ...]
+"""What shapes a model, as sorted (name, value) pairs: hashable, so that programs are kept by it."""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model that studies can name."""
+
+    architecture: Mapping[str, Parameter]
+    """The hyperparameters that shape the program: another value is another compile."""
+    module: str
+    """The module that builds it, with a function `build(n_features, n_classes, architecture, rngs)`."""
+    n_multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], int]
+    """Multiply-adds of one example's forward pass, from (n_features, n_classes, architecture)."""
+
+
+def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> int:
+    depth, width = int(architecture["depth"]), int(architecture["width"])
+    return n_features * width + (depth - 1) * width * width + width * n_classes
+
+
+MODELS: Mapping[str, ModelInfo] = {
+    "mlp": ModelInfo(
+        architecture={
+            "depth": Number(int, default=2, low=1, high=16),
+            "width": Number(int, default=128, low=1, high=8192),
+            "activation": Choice("relu", ("relu", "gelu", "silu", "tanh")),
+        },
+        module="mnist_hpo.models.mlp",
+        n_multiply_adds=_mlp_multiply_adds,
+    ),
+}

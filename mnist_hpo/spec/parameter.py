@@ -1,0 +1,47 @@
+"""What a hyperparameter is: its name, the values that make sense, the value it has when a study is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mnist_hpo.spec.study import ParameterValue
+
+ParameterSet = Mapping[str, ParameterValue]
+"""A value for each hyperparameter of a training."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """A hyperparameter that is a number between `low` and `high`."""
+
+    kind: type[int] | type[float]
+    default: int | float
+    low: float
+    high: float
+    low_open: bool = False
+    """Whether `low` itself is left out."""
+
+    def problem(self, value: ParameterValue) -> str | None:
+        """Say why this value cannot be, or None where it can."""
+        if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
+            return f"must be {'a whole number' if self.kind is int else 'a number'}, not {value!r}"
+        if not self.low <= value <= self.high or (self.low_open and value == self.low):
+            left = "above" if self.low_open else "from"
+            return f"must be {left} {self.low:g} to {self.high:g}, not {value!r}"
+        return None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A hyperparameter that is one of a few names."""
+
+    default: str
+    choices: tuple[str, ...]
+
+    def problem(self, value: ParameterValue) -> str | None:
+        """Say why this value cannot be, or None where it can."""
+        return None if value in self.choices else f"must be one of {', '.join(self.choices)}, not {value!r}"
+
+
+Parameter = Number | Choice

@@ -1,0 +1,162 @@
+"""The schema of a study file: everything that decides what is computed, and nothing that does not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+ParameterValue = bool | int | float | str
+"""A hyperparameter's value as it stands in a study file."""
+
+_GRID_TOLERANCE = 1e-9
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class FloatSpace(_Section):
+    """A real-valued hyperparameter between `low` and `high`, both included."""
+
+    type: Literal["float"]
+    low: float
+    high: float
+    step: float | None = Field(default=None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> FloatSpace:
+        _check_range(self.low, self.high, self.step, self.log)
+        return self
+
+
+class IntSpace(_Section):
+    """An integer hyperparameter between `low` and `high`, both included."""
+
+    type: Literal["int"]
+    low: int
+    high: int
+    step: int | None = Field(default=None, gt=0)
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> IntSpace:
+        _check_range(self.low, self.high, self.step, self.log)
+        return self
+
+
+class CategoricalSpace(_Section):
+    """A hyperparameter that takes one of a few values."""
+
+    type: Literal["categorical"]
+    choices: tuple[ParameterValue, ...] = Field(min_length=1)
+
+    @field_validator("choices")
+    @classmethod
+    def _distinct(cls, choices: tuple[ParameterValue, ...]) -> tuple[ParameterValue, ...]:
+        repeated = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
+        if repeated:
+            raise ValueError(f"choices must differ: {repeated[0]!r} stands there twice")
+        return choices
+
+
+Space = Annotated[FloatSpace | IntSpace | CategoricalSpace, Field(discriminator="type")]
+
+
+def _check_range(low: float, high: float, step: float | None, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low ({low:g}) is greater than high ({high:g}); swap them")
+    if log and low <= 0:
+        raise ValueError(f"log: true needs low > 0, and low is {low:g}; raise low or drop log")
+    if log and step is not None:
+        raise ValueError("log and step exclude each other; drop one of them")
+    if step is not None:
+        n_steps = (high - low) / step
+        if abs(n_steps - round(n_steps)) > _GRID_TOLERANCE:
+            raise ValueError(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
+
+
+class Budget(_Section):
+    """How much is computed. `n_trials` alone may grow later: the study is then extended."""
+
+    n_trials: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    patience_epochs: int | None = Field(default=None, ge=1)
+    """Stop a training after so many epochs without a lower valid_loss; none: never."""
+
+
+class Method(BaseModel):
+    """A sampler or a pruner: its name and its own options, which the library behind it names and checks."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_name(cls, value: object) -> object:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options besides the name, as they stand in the file."""
+        return dict(self.model_extra or {})
+
+
+class Study(_Section):
+    """A study file, validated on its own terms.
+
+    Whether its dataset, model, sampler and options exist is for the rooms that know them:
+    see `mnist_hpo.search.check`.
+    """
+
+    name: str
+    description: str = ""
+    seed: int = Field(default=0, ge=0, lt=2**63)
+    dataset: str = "mnist"
+    split: str = "standard"
+    model: str = "mlp"
+    objective: Literal["valid_loss"] = "valid_loss"
+    budget: Budget
+    slots: int = Field(default=4, ge=1, le=1024)
+    """Trials in flight in virtual time. It changes what sampler and pruner see, so it is the file's to say."""
+    sampler: Method = Method(name="tpe")
+    pruner: Method = Method(name="none")
+    space: dict[str, Space] = Field(min_length=1)
+    fixed: dict[str, ParameterValue] = {}
+    enqueue: tuple[dict[str, ParameterValue], ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(f"{name!r} is no study name: use letters, digits, '.', '_' and '-', at most 100")
+        return name
+
+    @model_validator(mode="after")
+    def _searched_or_fixed(self) -> Study:
+        both = sorted(self.space.keys() & self.fixed.keys())
+        if both:
+            raise ValueError(f"{both[0]} is both in space and in fixed; leave it in one of them")
+        return self
+
+    def identity(self) -> dict[str, object]:
+        """What decides the results, as plain JSON: all but the description and the number of trials."""
+        fields = self.model_dump(mode="json", exclude={"description": True, "budget": {"n_trials"}})
+        # What is not set is not written: a later version's new optional field leaves old identities as they are.
+        return _without_none(fields)
+
+    def sha256(self) -> str:
+        """SHA-256 of the canonical JSON of `identity`."""
+        return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
+
+
+def _without_none(fields: dict[str, object]) -> dict[str, object]:
+    return {
+        key: _without_none(value) if isinstance(value, dict) else value
+        for key, value in fields.items()
+        if value is not None
+    }
