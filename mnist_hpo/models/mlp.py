@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 
 import jax
@@ -19,10 +20,7 @@ _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class MLP(nnx.Module):
-    """f32[batch, n_features] to logits f32[batch, n_classes].
-
-    Kernels start as He et al., "Delving Deep into Rectifiers" (2015) propose, biases at zero.
-    """
+    """f32[batch, n_features] to logits f32[batch, n_classes]."""
 
     def __init__(
         self, n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue], *, rngs: nnx.Rngs
@@ -30,12 +28,7 @@ class MLP(nnx.Module):
         depth, width = int(architecture["depth"]), int(architecture["width"])
         sizes = [n_features] + [width] * depth
         self.activation = _ACTIVATIONS[str(architecture["activation"])]
-        self.hidden = nnx.List(
-            [
-                nnx.Linear(n_in, n_out, kernel_init=nnx.initializers.he_normal(), rngs=rngs)
-                for n_in, n_out in zip(sizes, sizes[1:], strict=False)
-            ]
-        )
+        self.hidden = nnx.List([nnx.Linear(n_in, n_out, rngs=rngs) for n_in, n_out in itertools.pairwise(sizes)])
         self.logits = nnx.Linear(width, n_classes, rngs=rngs)
 
     def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:

@@ -1,0 +1,107 @@
+"""A training between two jobs, in one safetensors file that is either whole or not there."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from mnist_hpo.executors.job import Job
+from mnist_hpo.training.result import EpochResult
+from mnist_hpo.training.trainer import Progress
+
+
+def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
+    """Write a training's whole state: weights, moments, step, best weights and every epoch's result.
+
+    Raises:
+        OSError: the disk is full or the folder cannot be written.
+
+    """
+    tensors = {
+        **_tensors("state", progress.state),
+        **_tensors("best", progress.best_parameters),
+    }
+    results = [dataclasses.asdict(result) for result in progress.results]
+    content = save(tensors, metadata={"training": training_sha256(job), "results": json.dumps(results)})
+    write_atomically(path, content)
+
+
+def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
+    """Read the training that a job goes on with, or None where there is none or it is another training's.
+
+    Args:
+        path: the checkpoint's file.
+        job: the job that asks.
+        start: the training before its first epoch, whose structure the checkpoint must have.
+
+    """
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("training") != training_sha256(job):
+                return None
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (FileNotFoundError, SafetensorError):
+        return None
+    return Progress(
+        state=_restore("state", start.state, tensors),
+        best_parameters=_restore("best", start.best_parameters, tensors),
+        results=[EpochResult(**result) for result in json.loads(metadata["results"])],
+    )
+
+
+def load_best_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
+    """The best epoch's weights by name, for whoever makes a model of them."""
+    with safe_open(path, framework="np") as file:
+        return {
+            name.removeprefix("best"): file.get_tensor(name)
+            for name in file.keys()  # noqa: SIM118 (not a mapping)
+            if name.startswith("best")
+        }
+
+
+def training_sha256(job: Job) -> str:
+    """What tells one training from another: its configuration and its data, not where they lie."""
+    data = {"split": job.data.split, "portion": job.data.portion}
+    identity = {"training": dataclasses.asdict(job.training), "data": data}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Put a file in place whole, or leave what was there, whatever happens in between.
+
+    Raises:
+        OSError: it could not be written; nothing is left behind.
+
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _tensors(prefix: str, tree: Any) -> dict[str, NDArray[Any]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {prefix + jax.tree_util.keystr(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+
+
+def _restore(prefix: str, like: Any, tensors: dict[str, NDArray[Any]]) -> Any:
+    paths, structure = jax.tree_util.tree_flatten_with_path(like)
+    return structure.unflatten([tensors[prefix + jax.tree_util.keystr(path)] for path, _ in paths])

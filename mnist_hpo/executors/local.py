@@ -1,0 +1,232 @@
+"""Worker processes on this machine: one pinned to each core, started anew where one dies."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import IO
+
+from mnist_hpo.executors.job import (
+    Event,
+    Halted,
+    Job,
+    JobDone,
+    JobLost,
+    decode_event,
+    encode_job,
+)
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.training.hyperparameters import Program, split
+
+MAX_ATTEMPTS = 3
+"""A job that takes so many workers down is lost."""
+
+_XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+_COMPILATION_CACHE_BYTES = 2 * 1024**3
+_END_S = 5.0
+
+
+def usable_cores() -> list[int]:
+    """The cores that this process may use, by number."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def cache_directory() -> Path:
+    """Where compiled programs are kept from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "xla"
+
+
+@dataclass
+class _Worker:
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    lifeline: int
+    """The coordinator's end of a pipe that closes when the coordinator dies."""
+    errors: IO[bytes]
+    job: Job | None = None
+    last_words: str | None = None
+    programs: set[Program] = field(default_factory=set[Program])
+
+
+class LocalExecutor:
+    """An `Executor` over worker processes.
+
+    Args:
+        n_workers: how many; by default one on each usable core.
+
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        self._cores = usable_cores()
+        self._pending: dict[str, tuple[tuple[int, int], Job]] = {}
+        self._attempts: Counter[str] = Counter()
+        self._events: list[Event] = []
+        self._n_failed_starts = 0
+        self._workers = [self._start(index) for index in range(n_workers or len(self._cores))]
+
+    def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
+        """See `Executor.submit`."""
+        self._pending[job.key] = (urgency, job)
+        self._hand_out()
+
+    def cancel(self, key: str) -> None:
+        """See `Executor.cancel`."""
+        self._pending.pop(key, None)
+
+    def wait(self, timeout_s: float) -> Sequence[Event]:
+        """See `Executor.wait`."""
+        if not self._events:
+            by_connection = {worker.connection: index for index, worker in enumerate(self._workers)}
+            for ready in wait(list(by_connection), timeout_s):
+                assert isinstance(ready, Connection)
+                self._receive(by_connection[ready])
+            self._hand_out()
+        events, self._events = self._events, []
+        return events
+
+    def worker_pids(self) -> list[int]:
+        """The processes that compute, for those who watch them."""
+        return [worker.process.pid for worker in self._workers]
+
+    def close(self) -> None:
+        """See `Executor.close`."""
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            self._bury(worker)
+        self._workers = []
+
+    def _start(self, index: int) -> _Worker:
+        ours, theirs = socket.socketpair()
+        their_lifeline, lifeline = os.pipe()
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
+        core = self._cores[index % len(self._cores)]
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "mnist_hpo.executors.worker",
+                    str(theirs.fileno()),
+                    str(their_lifeline),
+                    str(core),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=(theirs.fileno(), their_lifeline),
+                env=_environment(),
+            )
+        os.close(their_lifeline)
+        return _Worker(process, Connection(ours.detach()), lifeline, errors)
+
+    def _receive(self, index: int) -> None:
+        """Take one event from a worker, or notice that it has died."""
+        worker = self._workers[index]
+        try:
+            event = decode_event(worker.connection.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            self._replace(index)
+            return
+        self._n_failed_starts = 0
+        if isinstance(event, JobLost):
+            # The worker gives up and ends itself; whether the job is lost for good is decided when it has ended.
+            worker.last_words = event.reason
+            return
+        if isinstance(event, JobDone | Halted):
+            if worker.job is not None:
+                self._attempts.pop(worker.job.key, None)
+            worker.job = None
+        self._events.append(event)
+
+    def _replace(self, index: int) -> None:
+        worker = self._workers[index]
+        reason = self._bury(worker)
+        if worker.job is None:
+            self._n_failed_starts += 1
+            if self._n_failed_starts >= MAX_ATTEMPTS * len(self._workers):
+                raise UserError(f"the worker processes cannot start: {reason}")
+        else:
+            self._retry(worker.job, reason)
+        self._workers[index] = self._start(index)
+
+    def _retry(self, job: Job, reason: str) -> None:
+        self._attempts[job.key] += 1
+        if self._attempts[job.key] < MAX_ATTEMPTS:
+            self._pending[job.key] = ((0, 0), job)
+        else:
+            del self._attempts[job.key]
+            self._events.append(JobLost(job.key, f"{MAX_ATTEMPTS} workers died of it: {reason}"))
+
+    def _hand_out(self) -> None:
+        for worker in self._workers:
+            if worker.job is None and self._pending:
+                job = self._next_for(worker)
+                try:
+                    worker.connection.send_bytes(encode_job(job))
+                except (BrokenPipeError, ConnectionResetError):
+                    continue  # It has just died: `wait` will notice and replace it.
+                del self._pending[job.key]
+                worker.job = job
+                worker.programs.add(_program(job))
+
+    def _next_for(self, worker: _Worker) -> Job:
+        """The most urgent of the jobs that this worker has compiled, among those that are soon needed."""
+        by_urgency = [job for _, job in sorted(self._pending.values(), key=lambda pair: pair[0])]
+        soon = by_urgency[: 2 * len(self._workers)]
+        return next((job for job in soon if _program(job) in worker.programs), soon[0])
+
+    def _bury(self, worker: _Worker) -> str:
+        """Free what belongs to a dead worker; say what it died of."""
+        try:
+            code = worker.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            code = worker.process.wait()
+        worker.connection.close()
+        os.close(worker.lifeline)
+        worker.errors.seek(0)
+        lines = worker.errors.read().decode(errors="replace").strip().splitlines()
+        worker.errors.close()
+        if worker.last_words:
+            return worker.last_words
+        if code == -signal.SIGKILL:
+            return "killed by SIGKILL (the system does so when memory runs out)"
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}: {lines[-1] if lines else 'no message'}"
+
+
+def _program(job: Job) -> Program:
+    # The number of features does not tell two jobs of one study apart.
+    program, _ = split(job.training.model, job.training.parameters, n_features=0, n_classes=job.data.n_classes)
+    return program
+
+
+def _environment() -> dict[str, str]:
+    """The worker's: one XLA thread, the shared compilation cache, and nothing of the user's that could change bits."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "FLAX_", "NNX_"))
+    }
+    return environment | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": _XLA_FLAGS,
+        "JAX_COMPILATION_CACHE_DIR": str(cache_directory()),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_COMPILATION_CACHE_BYTES),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }

@@ -1,0 +1,142 @@
+"""A worker process: reads jobs from the coordinator, trains, and sends back what comes out.
+
+It is started by `local`, one on each core, with one XLA thread. It loads JAX and the training core, and nothing of
+search, storage or tracking.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+import threading
+import time
+from functools import lru_cache
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import jax
+
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.executors.checkpoint import load_checkpoint, save_checkpoint
+from mnist_hpo.executors.job import (
+    DataRef,
+    EpochDone,
+    Event,
+    Halted,
+    Job,
+    JobDone,
+    JobLost,
+    decode_job,
+    encode_event,
+)
+from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.programs import Programs
+from mnist_hpo.training.trainer import Examples, Progress, Trainer
+
+_CHECKPOINT_INTERVAL_S = 5.0
+"""A job of many epochs saves this often, so that a crash costs seconds. It changes no result."""
+
+
+def main(jobs_fd: int, lifeline_fd: int, core: int) -> None:
+    """Serve jobs on one core until the coordinator closes the connection or dies."""
+    if hasattr(os, "sched_setaffinity"):
+        # Before XLA starts, which makes as many threads as it sees cores. macOS has no affinity: see `local`.
+        os.sched_setaffinity(0, {core})
+    # Ctrl-C reaches the whole terminal group: it is the coordinator's to handle.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_die_with, args=(lifeline_fd,), daemon=True).start()
+    connection = Connection(jobs_fd)
+    worker = Worker(connection)
+    while True:
+        try:
+            message = connection.recv_bytes()
+        except EOFError:
+            return
+        worker.run(decode_job(message))
+
+
+def _die_with(lifeline_fd: int) -> None:
+    """End this process when the coordinator's end of the pipe closes, even in the middle of an epoch."""
+    os.read(lifeline_fd, 1)
+    os._exit(1)
+
+
+class Worker:
+    """Runs one job after another and keeps the compiled programs and the data between them."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._programs = Programs()
+
+    def run(self, job: Job) -> None:
+        """Run a job and report it; a lack of the machine is reported, any other error ends the process."""
+        try:
+            self._train(job)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            # In doubt about the state of the allocator: say why, and let a new process take over.
+            self._send(JobLost(job.key, _reason(error)))
+            sys.exit(1)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+                raise
+            self._send(Halted(f"{job.checkpoint}: cannot write a checkpoint: {error.strerror}"))
+        else:
+            self._send(JobDone(job.key))
+
+    def _train(self, job: Job) -> None:
+        trainer = self._trainer(job)
+        start = trainer.start()
+        path = Path(job.checkpoint)
+        progress = load_checkpoint(path, job, start) or start
+        for result in progress.results[job.first_epoch - 1 : job.last_epoch]:
+            self._send(EpochDone(job.key, result))
+        self._advance(job, trainer, progress, path)
+
+    def _advance(self, job: Job, trainer: Trainer, progress: Progress, path: Path) -> None:
+        saved_at, n_saved = time.monotonic(), len(progress.results)
+        while len(progress.results) < job.last_epoch and not trainer.has_ended(progress):
+            result = trainer.advance(progress)
+            if result.epoch >= job.first_epoch:
+                self._send(EpochDone(job.key, result))
+            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
+                save_checkpoint(path, job, progress)
+                saved_at, n_saved = time.monotonic(), len(progress.results)
+        if len(progress.results) > n_saved:
+            save_checkpoint(path, job, progress)
+
+    def _trainer(self, job: Job) -> Trainer:
+        train, valid = _examples(job.data)
+        n_features = train.images.shape[1]
+        program, dynamic = split(
+            job.training.model, job.training.parameters, n_features=n_features, n_classes=job.data.n_classes
+        )
+        return Trainer(self._programs, job.training, program, dynamic, train, valid)
+
+    def _send(self, event: Event) -> None:
+        try:
+            self._connection.send_bytes(encode_event(event))
+        except BrokenPipeError:
+            os._exit(1)
+
+
+@lru_cache(maxsize=2)
+def _examples(data: DataRef) -> tuple[Examples, Examples | None]:
+    arrays = load_search(Path(data.directory), data.split)
+    if data.portion == "development":
+        return Examples(jax.device_put(arrays.development_images), jax.device_put(arrays.development_labels)), None
+    train = Examples(jax.device_put(arrays.train_images), jax.device_put(arrays.train_labels))
+    valid = Examples(jax.device_put(arrays.valid_images), jax.device_put(arrays.valid_labels))
+    return train, valid
+
+
+def _reason(error: Exception) -> str:
+    text = (str(error) or type(error).__name__).splitlines()[0]
+    no_memory = isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+    return f"out of memory: {text}" if no_memory else text
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,171 @@
+"""The hot core: one training epoch and one evaluation, each one XLA call, as pure functions of arrays.
+
+Shapes: E examples, F features, C classes, S steps an epoch, B examples a step.
+Images are u8[E, F] and become floats (÷ 255) inside the step; labels are u8[E].
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax import lax
+
+from mnist_hpo.models.dropout import Dropout, hashed_dropout, no_dropout
+from mnist_hpo.models.registry import MODELS
+from mnist_hpo.training.hyperparameters import Program
+
+Parameters = Any
+"""A pytree of f32 arrays: the model's weights."""
+
+Scalar = jax.Array | np.float32 | float
+"""f32[], traced or not."""
+
+EVALUATION_BATCH = 1000
+"""Examples a matrix product in evaluation: enough for full speed, and its activations stay in cache."""
+
+
+class TrainState(NamedTuple):
+    """What a training step changes."""
+
+    parameters: Parameters
+    optimizer_state: Any
+    step: jax.Array
+    """u32[]: steps taken since the start of the training."""
+
+
+class Dynamics(NamedTuple):
+    """The hyperparameters that are traced, each f32[]; the learning rate comes step by step beside them."""
+
+    dropout: Scalar
+    l1: Scalar
+    l2: Scalar
+    label_smoothing: Scalar
+    momentum: Scalar
+
+
+def init(program: Program) -> TrainState:
+    """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
+    parameters = nnx.to_pure_dict(nnx.state(_build(program), nnx.Param))
+    return TrainState(parameters, _optimizer(program.optimizer, 0.0).init(parameters), jnp.uint32(0))
+
+
+def train_epoch(
+    program: Program,
+    state: TrainState,
+    images: jax.Array,
+    labels: jax.Array,
+    order: jax.Array,
+    learning_rates: jax.Array,
+    dynamics: Dynamics,
+    seed: jax.Array,
+) -> tuple[TrainState, jax.Array]:
+    """Take S steps.
+
+    Args:
+        program: the static configuration.
+        state: donated by the caller.
+        images: u8[E, F].
+        labels: u8[E].
+        order: i32[S, B], the rows of each step.
+        learning_rates: f32[S].
+        dynamics: the traced hyperparameters.
+        seed: u32[2], of the dropout masks.
+
+    Returns:
+        The new state, and the mean cross-entropy of each step's batch, f32[S].
+
+    """
+    graph = _graph(program)
+    optimizer = _optimizer(program.optimizer, dynamics.momentum)
+
+    def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
+        dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
+        logits = _apply(graph, parameters, images[rows], dropout)
+        return jnp.mean(_cross_entropy(logits, labels[rows], dynamics.label_smoothing))
+
+    def take_step(state: TrainState, inputs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
+        rows, learning_rate = inputs
+        loss, gradients = jax.value_and_grad(batch_loss)(state.parameters, rows, state.step)
+        penalty = _penalty_gradients(state.parameters, dynamics)
+        # AdamW (Loshchilov & Hutter, 2019): the penalty bypasses the moments.
+        decoupled = program.optimizer == "adamw"
+        if not decoupled:
+            gradients = jax.tree.map(jnp.add, gradients, penalty)
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state)
+        if decoupled:
+            updates = jax.tree.map(jnp.add, updates, penalty)
+        parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
+        return TrainState(parameters, optimizer_state, state.step + jnp.uint32(1)), loss
+
+    return lax.scan(take_step, state, (order, learning_rates))
+
+
+def evaluate(program: Program, parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy and whether the guess was right, f32[2, E], example by example.
+
+    The last, smaller batch is filled up with examples that are cut off the result again.
+    """
+    log_probabilities = predict(program, parameters, images)
+    targets = labels.astype(jnp.int32)
+    losses = -jnp.take_along_axis(log_probabilities, targets[:, None], axis=1)[:, 0]
+    return jnp.stack([losses, (jnp.argmax(log_probabilities, axis=1) == targets).astype(jnp.float32)])
+
+
+def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.Array:
+    """Return log-probabilities f32[E, C] of images u8[E, F]."""
+    graph = _graph(program)
+    n_examples, n_features = images.shape
+    n_batches = -(-n_examples // EVALUATION_BATCH)
+    padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
+    batches = padded.reshape(n_batches, EVALUATION_BATCH, n_features)
+    logits = lax.map(lambda batch: _apply(graph, parameters, batch, no_dropout), batches)
+    return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
+
+
+def _build(program: Program) -> nnx.Module:
+    build = importlib.import_module(MODELS[program.model].module).build
+    return build(program.n_features, program.n_classes, dict(program.architecture), rngs=nnx.Rngs(0))
+
+
+def _graph(program: Program) -> Any:
+    """The model without its weights; nothing is computed for it."""
+    return nnx.graphdef(nnx.eval_shape(lambda: _build(program)))
+
+
+def _apply(graph: Any, parameters: Parameters, images: jax.Array, dropout: Dropout) -> jax.Array:
+    return nnx.merge(graph, parameters)(images.astype(jnp.float32) / 255.0, dropout)
+
+
+def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar) -> jax.Array:
+    """f32[B]; label smoothing as in Szegedy et al., "Rethinking the Inception Architecture" (2016)."""
+    log_probabilities = jax.nn.log_softmax(logits)
+    right = jnp.take_along_axis(log_probabilities, labels.astype(jnp.int32)[:, None], axis=1)[:, 0]
+    return -(1.0 - label_smoothing) * right - label_smoothing * jnp.mean(log_probabilities, axis=1)
+
+
+def _penalty_gradients(parameters: Parameters, dynamics: Dynamics) -> Parameters:
+    """The gradient of l1 · Σ|w| + l2 · Σw² over the kernels; biases are left free."""
+    return jax.tree.map(
+        lambda w: (dynamics.l1 * jnp.sign(w) + 2.0 * dynamics.l2 * w) if w.ndim > 1 else jnp.zeros_like(w), parameters
+    )
+
+
+def _optimizer(name: str, momentum: Scalar) -> optax.GradientTransformation:
+    """What makes an update of a gradient, before the learning rate. Momentum may be traced."""
+    match name:
+        case "adam" | "adamw":
+            return optax.scale_by_adam()
+        case "rmsprop":
+            return optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=momentum))  # pyright: ignore
+        case "sgd":
+            return optax.trace(decay=momentum)  # pyright: ignore
+        case "sgd_nesterov":
+            return optax.trace(decay=momentum, nesterov=True)  # pyright: ignore
+        case _:
+            raise ValueError(f"no such optimizer: {name}")

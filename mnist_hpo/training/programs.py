@@ -1,0 +1,61 @@
+"""Compiled programs, kept by their static configuration, with the seconds that each compile took."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_hpo.training import core
+from mnist_hpo.training.hyperparameters import Program
+
+Compiled = Callable[..., Any]
+
+
+class Programs:
+    """The core's functions, each compiled once for a program and the shapes of its data."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[tuple[object, ...], Compiled] = {}
+        self.compile_s = 0.0
+        """Seconds spent in compiling, or in loading from the persistent cache, since the start."""
+
+    def train_epoch(self, program: Program, n_examples: int) -> Compiled:
+        """`core.train_epoch` for this program over so many examples; the state that it is given is used up."""
+        n_steps = n_examples // program.batch_size
+        f32: Any = jax.ShapeDtypeStruct((), np.float32)
+        shapes = (
+            jax.eval_shape(partial(core.init, program)),
+            *_data_shapes(program, n_examples),
+            jax.ShapeDtypeStruct((n_steps, program.batch_size), np.int32),
+            jax.ShapeDtypeStruct((n_steps,), np.float32),
+            core.Dynamics(f32, f32, f32, f32, f32),
+            jax.ShapeDtypeStruct((2,), np.uint32),
+        )
+        function = partial(core.train_epoch, program)
+        return self._get(("train", program, n_examples), function, shapes, donate_argnums=(0,))
+
+    def evaluate(self, program: Program, n_examples: int) -> Compiled:
+        """`core.evaluate` for this program's architecture over so many examples."""
+        shapes = (
+            jax.eval_shape(partial(core.init, program)).parameters,
+            *_data_shapes(program, n_examples),
+        )
+        key = ("evaluate", program.model, program.architecture, n_examples)
+        return self._get(key, partial(core.evaluate, program), shapes)
+
+    def _get(self, key: tuple[object, ...], function: Compiled, shapes: tuple[Any, ...], **options: Any) -> Compiled:
+        if key not in self._compiled:
+            start = time.perf_counter()
+            self._compiled[key] = jax.jit(function, **options).lower(*shapes).compile()
+            self.compile_s += time.perf_counter() - start
+        return self._compiled[key]
+
+
+def _data_shapes(program: Program, n_examples: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    images = jax.ShapeDtypeStruct((n_examples, program.n_features), np.uint8)
+    return images, jax.ShapeDtypeStruct((n_examples,), np.uint8)

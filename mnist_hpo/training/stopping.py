@@ -1,0 +1,19 @@
+"""When a training ends by itself, and which epoch was its best: functions of the validation losses alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def best_epoch(valid_losses: Sequence[float]) -> int:
+    """The epoch of the lowest valid_loss, counted from 1; of equals, the first."""
+    return 1 + min(range(len(valid_losses)), key=valid_losses.__getitem__)
+
+
+def has_ended(valid_losses: Sequence[float], *, max_epochs: int, patience_epochs: int | None) -> bool:
+    """Whether no further epoch follows: the budget is used up, or patience is (early stopping)."""
+    n_epochs = len(valid_losses)
+    if n_epochs == 0:
+        return False
+    out_of_patience = patience_epochs is not None and n_epochs - best_epoch(valid_losses) >= patience_epochs
+    return n_epochs >= max_epochs or out_of_patience
