@@ -1,0 +1,119 @@
+"""Whether a study file can be run: the checks that need to know the datasets, the models and Optuna."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.models.registry import MODELS
+from mnist_hpo.search.options import OptionError
+from mnist_hpo.search.pruners import PRUNERS, make_pruner
+from mnist_hpo.search.samplers import SAMPLERS, make_sampler
+from mnist_hpo.search.space import corners, grid_values, holds
+from mnist_hpo.spec.reader import Location, StudyFile, nearest
+from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, ParameterValue
+from mnist_hpo.training.hyperparameters import parameters_of
+
+
+def check_study(file: StudyFile) -> None:
+    """Check all that the schema alone cannot.
+
+    Raises:
+        UserError: naming the file, the line, the value and the way out.
+
+    """
+    study = file.study
+    _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
+    _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
+    _known(file, ("model",), "model", study.model, MODELS)
+    _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
+    _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
+    _check_parameters(file)
+    _check_batch_size(file)
+    _check_enqueue(file)
+    if study.sampler.name == "grid":
+        _check_grid(file)
+    _check_options(file, "sampler", lambda: make_sampler(study, 0))
+    _check_options(file, "pruner", lambda: make_pruner(study))
+
+
+def _known(file: StudyFile, location: Location, what: str, name: str, known: Collection[str]) -> None:
+    if name not in known:
+        names = list(known)
+        file.fail(location, f"unknown {what} {name!r}{nearest(name, names)}; known are {', '.join(names)}")
+
+
+def _check_parameters(file: StudyFile) -> None:
+    study, parameters = file.study, parameters_of(file.study.model)
+    sections: dict[str, dict[str, tuple[ParameterValue, ...]]] = {
+        "space": {name: corners(entry) for name, entry in study.space.items()},
+        "fixed": {name: (value,) for name, value in study.fixed.items()},
+    }
+    for section, entries in sections.items():
+        for name, values in entries.items():
+            _known(file, (section, name), f"hyperparameter of the model {study.model}:", name, parameters)
+            for value in values:
+                problem = parameters[name].problem(value)
+                if problem:
+                    file.fail((section, name), problem)
+    for name, entry in study.space.items():
+        if isinstance(entry, FloatSpace) and parameters[name].problem(0.5) == "must be a whole number, not 0.5":
+            file.fail(("space", name), f"{name} is a whole number; use type: int")
+        if isinstance(entry, CategoricalSpace) and isinstance(entry.choices[0], str) != isinstance(
+            parameters[name].default, str
+        ):
+            file.fail(("space", name), f"{name} cannot be {entry.choices[0]!r}")
+
+
+def _check_batch_size(file: StudyFile) -> None:
+    study = file.study
+    n_train = DATASETS[study.dataset].splits[study.split].n_train
+    sizes = {("space", "batch_size"): corners(study.space["batch_size"])} if "batch_size" in study.space else {}
+    if "batch_size" in study.fixed:
+        sizes = {("fixed", "batch_size"): (study.fixed["batch_size"],)}
+    for location, values in sizes.items():
+        for value in values:
+            if isinstance(value, int) and value > n_train:
+                file.fail(location, f"a batch of {value} is more than the {n_train} training examples of {study.split}")
+
+
+def _check_enqueue(file: StudyFile) -> None:
+    study = file.study
+    for index, parameters in enumerate(study.enqueue):
+        for name, value in parameters.items():
+            location = ("enqueue", index, name)
+            if name in study.fixed:
+                if study.fixed[name] != value:
+                    file.fail(location, f"is fixed at {study.fixed[name]!r}, and this says {value!r}")
+            elif name not in study.space:
+                names = list(study.space)
+                file.fail(location, f"not in the search space{nearest(name, names)}; searched are {', '.join(names)}")
+            elif not holds(study.space[name], value):
+                file.fail(
+                    location, f"{value!r} lies outside the search space of {name}; widen space.{name} or change it"
+                )
+
+
+def _check_grid(file: StudyFile) -> None:
+    study = file.study
+    sizes: list[int] = []
+    for name, entry in study.space.items():
+        values = grid_values(entry)
+        if values is None:
+            file.fail(
+                ("space", name), "the grid sampler needs a step or choices here; give them, or use another sampler"
+            )
+        sizes.append(len(values))
+    n_points = math.prod(sizes) + len(study.enqueue)
+    if study.budget.n_trials > n_points:
+        file.fail(
+            ("budget", "n_trials"), f"the grid has no more than {n_points} points; {study.budget.n_trials} asked for"
+        )
+
+
+def _check_options(file: StudyFile, section: str, make: Callable[[], object]) -> None:
+    try:
+        make()
+    except OptionError as error:
+        file.fail((section, *filter(None, [error.option])), str(error))

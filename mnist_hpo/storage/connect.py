@@ -1,0 +1,104 @@
+"""Open an Optuna storage by its URL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+import sqlalchemy
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from mnist_hpo.spec.errors import UserError
+
+_BUSY_TIMEOUT_S = 60
+_JOURNAL_GRACE_S = 5
+"""A journal's lock that is left over from a killed process is taken away after so long."""
+
+
+def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
+    """Open an Optuna storage, and make it where it is not there yet.
+
+    Args:
+        url: any SQLAlchemy URL that Optuna takes (sqlite:///…, postgresql+psycopg://…), or journal:///FILE.
+        must_exist: whether a file that is not there yet is an error rather than a new storage.
+
+    Raises:
+        UserError: it cannot be opened.
+
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path = local_file(url)
+    if path is not None:
+        if must_exist and not path.exists():
+            raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
+        _make_folder(path.parent, url)
+    with told_clearly(url):
+        if url.startswith("journal:"):
+            assert path is not None
+            lock = JournalFileSymlinkLock(str(path), grace_period=_JOURNAL_GRACE_S)
+            return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
+        if path is None:
+            return RDBStorage(url)
+        return _open_sqlite(url, path)
+
+
+def local_file(url: str) -> Path | None:
+    """The file behind a storage URL, or None where it is a server's."""
+    scheme, separator, rest = url.partition(":///")
+    if not separator or not rest or scheme not in ("sqlite", "journal"):
+        return None
+    return Path(rest)
+
+
+@contextmanager
+def told_clearly(url: str) -> Generator[None]:
+    """Turn what a storage raises into a `UserError` that names the storage and the cause."""
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
+        raise UserError(f"storage {_without_password(url)}: {_cause(error)}") from error
+
+
+def _open_sqlite(url: str, path: Path) -> RDBStorage:
+    # WAL: whoever looks at the study never blocks the search, and the other way round.
+    with sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    connection.close()
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+    # In WAL mode a commit then survives a killed process; only a power cut may cost the last ones, which replay.
+    event.listen(storage.engine, "connect", _relax_fsync)
+    storage.engine.dispose()  # The connections that are open already have not heard of it.
+    return storage
+
+
+def _relax_fsync(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _make_folder(folder: Path, url: str) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"storage {url}: the folder {folder} cannot be made: {error.strerror}") from None
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost reason, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = str(getattr(error, "orig", None) or error).strip().splitlines()
+    return text[0] if text else type(error).__name__
+
+
+def _without_password(url: str) -> str:
+    try:
+        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return url

@@ -1,0 +1,73 @@
+"""What the storage tells of a study: trials with every epoch, and a hash over all that must not depend on time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mnist_hpo.spec.study import ParameterValue
+from mnist_hpo.training.result import EpochResult
+
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial as the storage has it."""
+
+    number: int
+    state: TrialState
+    parameters: Mapping[str, ParameterValue]
+    """The searched hyperparameters."""
+    epochs: Mapping[int, EpochResult] = field(default_factory=dict[int, EpochResult])
+    """By epoch, counted from 1, without gaps."""
+    value: float | None = None
+    """The lowest valid_loss of a complete trial."""
+    reason: str | None = None
+    """Why a trial failed."""
+    started_unix_s: float = 0.0
+    finished_unix_s: float | None = None
+
+    @property
+    def valid_loss(self) -> dict[int, float]:
+        """By epoch."""
+        return {epoch: r.valid_loss for epoch, r in sorted(self.epochs.items()) if r.valid_loss is not None}
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch of the lowest valid_loss."""
+        losses = self.valid_loss
+        return min(losses, key=losses.__getitem__) if losses else None
+
+
+def best_of(trials: Iterable[TrialRecord]) -> TrialRecord | None:
+    """The complete trial of the lowest value; of equals, the first."""
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+
+
+def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
+    """How many trials there are of each state."""
+    counts: dict[TrialState, int] = {"complete": 0, "pruned": 0, "failed": 0, "running": 0}
+    for trial in trials:
+        counts[trial.state] += 1
+    return counts
+
+
+def history_sha256(trials: Iterable[TrialRecord]) -> str:
+    """SHA-256 of the canonical JSON of all finished trials: what was computed, and nothing that depends on time."""
+    history = [
+        {
+            "number": trial.number,
+            "params": dict(trial.parameters),
+            "state": trial.state,
+            "intermediate_values": {str(epoch): loss.hex() for epoch, loss in trial.valid_loss.items()},
+            "value": None if trial.value is None else trial.value.hex(),
+        }
+        for trial in sorted(trials, key=lambda trial: trial.number)
+        if trial.state != "running"
+    ]
+    return hashlib.sha256(json.dumps(history, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
