@@ -55,27 +55,31 @@ def build_and_read(dataset: DatasetInfo, idx_folder: Path, records: Path) -> dic
     Raises:
         UserError: an IDX file is missing, unreadable or has a wrong digest; nothing is written then.
     """
-    builder = _IdxBuilder(dataset, records)
-    config = tfds.download.DownloadConfig(manual_dir=idx_folder, try_download_gcs=False)
+    builder = _IdxBuilder(dataset, idx_folder, records)
     with (
         tempfile.TemporaryDirectory(dir=records.parent) as downloads,  # TFDS wants one even if nothing is downloaded
         contextlib.redirect_stdout(io.StringIO()),  # it prints where it writes, which is a temporary place
     ):
-        builder.download_and_prepare(download_dir=downloads, download_config=config)
+        builder.download_and_prepare(download_dir=downloads)
     return {split: _read_back(builder, split) for split in _FILES}
+
+
+class _DatasetInfo(tfds.core.DatasetInfo):
+    def initialize_from_bucket(self) -> None:
+        """Does not look in TFDS's bucket: it has nothing of ours, and each look leaves an empty temporary folder."""
 
 
 class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder for any dataset of the registry."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "The folder holds the dataset's four IDX files, gzipped or not."
     # TFDS looks beside the code for a checksums.tsv, with a package that it does not depend on; the registry has ours.
     code_path = None
 
-    def __init__(self, dataset: DatasetInfo, data_dir: Path):
+    def __init__(self, dataset: DatasetInfo, idx_folder: Path, data_dir: Path):
         self.name = dataset.name  # pyright: ignore[reportAttributeAccessIssue]  # ClassVar: TFDS means one class a dataset
         self.dataset = dataset
+        self.idx_folder = idx_folder
         super().__init__(data_dir=data_dir, file_format="array_record")
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -86,13 +90,13 @@ class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             }
         )
         # The files' order is the records' order: the splits' permutations count on it.
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+        return _DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        folder = Path(dl_manager.manual_dir)
-        digests = self.dataset.file_sha256
-        # All four are read and checked before the first record is written.
-        arrays = {name: read_idx(find_idx(folder, name), digest) for name, digest in digests.items()}
+        del dl_manager  # the files are here already: sources.py downloads, so that it can go on to the next source
+        # All four are found, read and checked before the first record is written.
+        paths = {name: find_idx(self.idx_folder, name) for name in self.dataset.file_sha256}
+        arrays = {name: read_idx(paths[name], digest) for name, digest in self.dataset.file_sha256.items()}
         return {split: self._generate_examples(arrays[x], arrays[y]) for split, (x, y) in _FILES.items()}
 
     def _generate_examples(

@@ -91,6 +91,8 @@ def _prepare_in_turn(info: DatasetInfo, source: Path | None, directory: Path, lo
             except UserError as error:
                 unprepared = str(error)
             return _prepare(info, source, directory, unprepared, log)
+    except BrokenPipeError:  # not ours: who read the log has gone
+        raise
     except OSError as error:
         raise UserError(
             f"{info.name}: cannot be prepared in {root}: {error}\n"

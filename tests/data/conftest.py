@@ -1,0 +1,107 @@
+"""Real MNIST for the tests, from the user's own cache, by the way that the user gets it."""
+
+import dataclasses
+import gzip
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnist_hpo.data import registry
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.permutation import permutation
+from mnist_hpo.data.prepare import SPLIT_KEY, prepare
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.data.registry import DATASETS, DatasetInfo, SplitPlan
+
+
+@pytest.fixture(autouse=True)
+def no_named_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_HPO_DATA_SOURCE", raising=False)
+
+
+@pytest.fixture(scope="session")
+def mnist() -> PreparedDataset:
+    return prepare("mnist", log=print)
+
+
+@pytest.fixture(scope="session")
+def mnist_files(mnist: PreparedDataset) -> dict[str, NDArray[np.uint8]]:
+    """The contents of the four original files, by undoing what `prepare` did."""
+    search = load_search(mnist.directory, "standard")
+    test_images, test_labels = load_test(mnist.directory, "standard")
+    original_order = np.argsort(permutation(60_000, SPLIT_KEY))
+    return {
+        registry.TRAIN_IMAGES: search.development_images[original_order].reshape(-1, 28, 28),
+        registry.TRAIN_LABELS: search.development_labels[original_order],
+        registry.TEST_IMAGES: test_images.reshape(-1, 28, 28),
+        registry.TEST_LABELS: np.asarray(test_labels),
+    }
+
+
+@pytest.fixture(scope="session")
+def mnist_folder(mnist_files: dict[str, NDArray[np.uint8]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The four original files, unpacked."""
+    folder = tmp_path_factory.mktemp("mnist-idx")
+    for name, array in mnist_files.items():
+        (folder / name).write_bytes(idx_bytes(array))
+    return folder
+
+
+@pytest.fixture
+def tiny(mnist_files: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch) -> DatasetInfo:
+    """A dataset of its own: the first rows of MNIST. It takes one registry entry, and is prepared in no time."""
+    info = dataclasses.replace(
+        DATASETS["mnist"],
+        name="tiny-mnist",
+        file_sha256={name: hashlib.sha256(data).hexdigest() for name, data in tiny_idx(mnist_files).items()},
+        splits={
+            "standard": SplitPlan("training files", n_train=250, n_valid=50, n_test=100),
+            "paper": SplitPlan("all", n_train=240, n_valid=80, n_test=80),
+        },
+    )
+    monkeypatch.setitem(DATASETS, info.name, info)
+    return info
+
+
+@pytest.fixture
+def tiny_folder(tiny: DatasetInfo, mnist_files: dict[str, NDArray[np.uint8]], tmp_path: Path) -> Path:
+    """The tiny dataset's four files, gzipped."""
+    folder = tmp_path / "tiny-idx"
+    folder.mkdir()
+    for name, data in tiny_idx(mnist_files).items():
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+    return folder
+
+
+def tiny_idx(mnist_files: dict[str, NDArray[np.uint8]]) -> dict[str, bytes]:
+    n_rows = {registry.TRAIN_IMAGES: 300, registry.TRAIN_LABELS: 300}
+    return {name: idx_bytes(array[: n_rows.get(name, 100)]) for name, array in mnist_files.items()}
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    """An IDX file, written after the format's description and not with the code under test."""
+    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
+    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+
+
+@pytest.fixture
+def start_prepare(tmp_path: Path, mnist_folder: Path) -> Callable[[], "subprocess.Popen[str]"]:
+    """Starts a real process that prepares all of MNIST in tmp_path/root, and prints its log and the digest."""
+    program = "from mnist_hpo.data.prepare import prepare; print(prepare(log=lambda s: print(s, flush=True)).digest)"
+    environment = os.environ | {
+        "MNIST_HPO_DATA_DIR": str(tmp_path / "root"),
+        "MNIST_HPO_DATA_SOURCE": str(mnist_folder),
+    }
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True)
+
+    return start

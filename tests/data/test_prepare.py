@@ -1,0 +1,225 @@
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.prepare import default_root, prepare
+from mnist_hpo.data.prepared import load_prepared
+from mnist_hpo.data.registry import dataset_info
+from mnist_hpo.spec.errors import UserError
+
+
+def test_the_records_are_tfds_records_and_need_no_tensorflow(mnist, mnist_files):
+    builder = tfds.builder_from_directory(mnist.directory / "records" / "mnist" / "1.0.0")
+    for split, files in {"train": "train", "test": "t10k"}.items():
+        records = builder.as_data_source(split)
+        labels = mnist_files[f"{files}-labels-idx1-ubyte"]
+        assert len(records) == len(labels)
+        for row in (0, 1234, len(labels) - 1):
+            assert np.array_equal(records[row]["image"], mnist_files[f"{files}-images-idx3-ubyte"][row])
+            assert records[row]["label"] == labels[row]
+    assert "tensorflow" not in sys.modules
+
+
+def test_records_that_come_back_in_another_order_are_refused(tiny, tiny_folder, tmp_path, monkeypatch):
+    read = tfds.core.DatasetBuilder.as_data_source
+
+    class Reversed(list):
+        def __getitems__(self, rows):
+            return [self[-1 - row] for row in rows]
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_data_source", lambda self, split: Reversed(read(self, split)))
+    with pytest.raises(UserError, match="the records do not give back train-images-idx3-ubyte"):
+        prepare(tiny.name, source=tiny_folder, root=tmp_path)
+
+
+def test_a_second_time_is_quick_silent_and_without_tfds(mnist):
+    program = """if True:
+        import sys, time
+        from mnist_hpo.data.prepare import prepare
+        started = time.perf_counter()
+        prepared = prepare(log=print)
+        print(time.perf_counter() - started, prepared.digest, *(name for name in sys.modules if "tensor" in name))
+    """
+    runs = [
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+        for _ in range(3)
+    ]
+    assert all(run[1:] == [mnist.digest] for run in runs)
+    assert min(float(run[0]) for run in runs) < 0.1
+
+
+def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path):
+    prepared = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    assert prepared == load_prepared(tmp_path / tiny.name)
+    assert prepared.name == tiny.name
+    assert prepared.source == f"local folder {tiny_folder}"
+    assert prepared.digest == tiny.digest
+    assert prepared.file_sha256 == tiny.file_sha256
+    assert {name: (split.n_train, split.n_valid, split.n_test) for name, split in prepared.splits.items()} == {
+        "standard": (250, 50, 100),
+        "paper": (240, 80, 80),
+    }
+
+
+def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_folder, tmp_path, capfd, monkeypatch):
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    lines: list[str] = []
+    prepare(tiny.name, source=tiny_folder, root=tmp_path, log=lines.append)
+    assert capfd.readouterr() == ("", "")
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert any(str(tiny_folder) in line for line in lines)
+    assert "prepared in" in lines[-1]
+
+
+def test_a_prepared_dataset_comes_before_a_named_folder_and_the_log_says_so(tiny, tiny_folder, tmp_path):
+    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    lines: list[str] = []
+    prepared = prepare(tiny.name, source=tmp_path / "elsewhere", root=tmp_path, log=lines.append)
+    assert prepared.source == f"local folder {tiny_folder}"
+    assert lines == [
+        f"tiny-mnist: prepared already, from local folder {tiny_folder}; {tmp_path / 'elsewhere'} is not read"
+    ]
+
+
+def test_a_prepared_dataset_may_be_moved(tiny, tiny_folder, tmp_path):
+    prepare(tiny.name, source=tiny_folder, root=tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "new", copy_function=shutil.copyfile)  # new times of change
+    lines: list[str] = []
+    assert prepare(tiny.name, root=tmp_path / "new", log=lines.append).directory == tmp_path / "new" / tiny.name
+    assert lines == []
+
+
+def flip_a_byte(directory: Path) -> Path:
+    path = directory / "standard" / "search_images.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    return path
+
+
+def delete_labels(directory: Path) -> Path:
+    path = directory / "paper" / "test_labels.npy"
+    path.unlink()
+    return path
+
+
+def cut_metadata(directory: Path) -> Path:
+    path = directory / "metadata.json"
+    path.write_text(path.read_text()[:100])
+    return path
+
+
+def empty_metadata(directory: Path) -> Path:
+    path = directory / "metadata.json"
+    path.write_text("{}")
+    return path
+
+
+def of_another_version(directory: Path) -> Path:
+    path = directory / "metadata.json"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 0'))
+    return directory
+
+
+@pytest.mark.parametrize("damage", [flip_a_byte, delete_labels, cut_metadata, empty_metadata, of_another_version])
+def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path, damage):
+    first = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    expected = np.array(load_search(first.directory, "standard").development_images)
+    damaged = damage(first.directory)
+    lines: list[str] = []
+    again = prepare(tiny.name, source=tiny_folder, root=tmp_path, log=lines.append)
+    assert lines[0].startswith(f"{damaged}: ")
+    assert again == first
+    assert np.array_equal(load_search(again.directory, "standard").development_images, expected)
+    assert load_test(again.directory, "paper")[1].shape == (80,)
+
+
+def test_a_changed_definition_is_prepared_anew(tiny, tiny_folder, tmp_path, monkeypatch):
+    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    monkeypatch.delitem(tiny.splits, "paper")
+    assert list(prepare(tiny.name, source=tiny_folder, root=tmp_path).splits) == ["standard"]
+
+
+def test_a_root_that_cannot_be_written_is_named_with_the_way_out(tiny, tiny_folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"cannot be prepared in .*file.*\n.*MNIST_HPO_DATA_DIR"):
+        prepare(tiny.name, source=tiny_folder, root=tmp_path / "file")
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder, tmp_path):
+    def log(line: str) -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        prepare(tiny.name, source=tiny_folder, root=tmp_path, log=log)
+
+
+def test_unknown_dataset():
+    with pytest.raises(UserError, match="unknown dataset 'mnits'"):
+        prepare("mnits")
+
+
+@pytest.mark.parametrize(
+    ("environment", "root"),
+    [
+        ({"MNIST_HPO_DATA_DIR": "/data", "XDG_CACHE_HOME": "/cache"}, "/data"),
+        ({"MNIST_HPO_DATA_DIR": "~/data"}, "/home/ada/data"),
+        ({"XDG_CACHE_HOME": "/cache"}, "/cache/mnist-hpo/datasets"),
+        ({"MNIST_HPO_DATA_DIR": "", "XDG_CACHE_HOME": ""}, "/home/ada/.cache/mnist-hpo/datasets"),
+    ],
+)
+def test_where_datasets_are_kept(monkeypatch, environment, root):
+    for name in ("MNIST_HPO_DATA_DIR", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in (environment | {"HOME": "/home/ada"}).items():
+        monkeypatch.setenv(name, value)
+    assert default_root() == Path(root)
+
+
+def test_one_that_is_killed_leaves_nothing_to_trust_and_others_take_turns(start_prepare, tmp_path):
+    """Real processes and all of MNIST: one is killed midway, one starts anew, one waits and uses what that made."""
+    root = tmp_path / "root"
+
+    def folders_being_made() -> set[Path]:
+        return set(root.glob(".mnist.partial-*/mnist/records/mnist"))
+
+    with start_prepare() as killed:
+        half_made = wait_for(folders_being_made)
+        killed.kill()
+    assert folders_being_made() == half_made
+    with pytest.raises(UserError, match="nothing prepared here"):
+        load_prepared(root / "mnist")
+
+    with start_prepare() as first:
+        wait_for(lambda: folders_being_made() - half_made)
+        with start_prepare() as second:
+            second_log = second.communicate(timeout=120)[0].splitlines()
+        first_log = first.communicate(timeout=120)[0].splitlines()
+
+    assert "nothing prepared here; preparing" in first_log[0]
+    assert "prepared in" in first_log[-2]
+    assert second_log == [
+        "mnist: another process is preparing it; waiting for it to finish",
+        dataset_info("mnist").digest,
+    ]
+    assert first_log[-1] == second_log[-1]
+    assert sorted(path.name for path in root.iterdir()) == ["mnist", "mnist.lock"]
+
+
+def wait_for(condition, timeout_s: float = 60):
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.01)
+    raise TimeoutError

