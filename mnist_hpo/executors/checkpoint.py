@@ -99,7 +99,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 def _tensors(prefix: str, tree: Any) -> dict[str, NDArray[Any]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {prefix + jax.tree_util.keystr(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+    return {prefix + jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
 
 
 def _restore(prefix: str, like: Any, tensors: dict[str, NDArray[Any]]) -> Any:

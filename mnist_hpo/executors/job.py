@@ -32,17 +32,15 @@ class Job:
     """Names the training among those of one executor."""
     training: TrainingConfig
     data: DataRef
-    first_epoch: int
-    """The first epoch whose result is wanted, counted from 1."""
     last_epoch: int
-    """The job ends after this epoch, or before it where the training ends by itself."""
+    """The job ends after this epoch, counted from 1, or before it where the training ends by itself."""
     checkpoint: str
     """The file that holds the training between jobs."""
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch's result."""
+    """One epoch's result; a job reports all of its training's, also those that its checkpoint brought along."""
 
     key: str
     result: EpochResult

@@ -91,7 +91,7 @@ class Worker:
         start = trainer.start()
         path = Path(job.checkpoint)
         progress = load_checkpoint(path, job, start) or start
-        for result in progress.results[job.first_epoch - 1 : job.last_epoch]:
+        for result in progress.results[: job.last_epoch]:
             self._send(EpochDone(job.key, result))
         self._advance(job, trainer, progress, path)
 
@@ -99,8 +99,7 @@ class Worker:
         saved_at, n_saved = time.monotonic(), len(progress.results)
         while len(progress.results) < job.last_epoch and not trainer.has_ended(progress):
             result = trainer.advance(progress)
-            if result.epoch >= job.first_epoch:
-                self._send(EpochDone(job.key, result))
+            self._send(EpochDone(job.key, result))
             if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
                 save_checkpoint(path, job, progress)
                 saved_at, n_saved = time.monotonic(), len(progress.results)

@@ -7,7 +7,9 @@ import difflib
 import io
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +49,7 @@ class StudyStorage:
         self.url, self.name = url, name
         self._storage, self._study_id = storage, study_id
         self._trial_ids: dict[int, int] = {}
+        self._records: dict[int, TrialRecord] = {}
 
     @classmethod
     def create(cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str]) -> StudyStorage:
@@ -114,7 +117,8 @@ class StudyStorage:
         with told_clearly(self.url):
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
         self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
-        return [_record(trial) for trial in sorted(found, key=lambda trial: trial.number)]
+        self._records = {trial.number: _record(trial) for trial in sorted(found, key=lambda trial: trial.number)}
+        return list(self._records.values())
 
     def start_trial(
         self,
@@ -140,24 +144,34 @@ class StudyStorage:
             trial_id = self._storage.create_new_trial(self._study_id, template)
             assert self._storage.get_trial_number_from_id(trial_id) == number
         self._trial_ids[number] = trial_id
-        return _record(template)
+        self._records[number] = _record(template)
+        return self._records[number]
 
-    def add_epoch(self, number: int, result: EpochResult) -> None:
-        """Record an epoch's result."""
+    def add_epoch(self, number: int, result: EpochResult) -> TrialRecord:
+        """Record an epoch's result; return the trial as it stands now."""
         trial_id = self._trial_ids[number]
         assert result.valid_loss is not None
         with told_clearly(self.url):
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH_KEY}{result.epoch}", dataclasses.asdict(result))
             # Last: an epoch counts as recorded from here on.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
+        record = self._records[number]
+        self._records[number] = replace(record, epochs={**record.epochs, result.epoch: result})
+        return self._records[number]
 
-    def finish_trial(self, number: int, state: TrialState, value: float | None, reason: str | None = None) -> None:
-        """Record how a trial ended."""
+    def finish_trial(
+        self, number: int, state: TrialState, value: float | None, reason: str | None = None
+    ) -> TrialRecord:
+        """Record how a trial ended; return the trial as it stands now."""
         trial_id = self._trial_ids[number]
         with told_clearly(self.url):
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], None if value is None else [value])
+        self._records[number] = replace(
+            self._records[number], state=state, value=value, reason=reason, finished_unix_s=time.time()
+        )
+        return self._records[number]
 
     def close(self) -> None:
         """Let go of the connection."""

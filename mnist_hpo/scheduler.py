@@ -1,0 +1,277 @@
+"""The deterministic event loop: which trial does what next is decided in virtual time, and by nothing else.
+
+Each slot advances one trial epoch by epoch. An epoch costs an integer of virtual time that follows from the trial's
+static configuration; events are handled strictly in the order (virtual finish, trial number), whatever order their
+results arrive in. A new, a killed, a finished and an extended study all run this loop from trial 0, with what the
+storage holds already as its memo.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, Job, JobLost
+from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.parameter import ParameterSet
+from mnist_hpo.spec.seeds import seed_of
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.training.config import TrainingConfig
+from mnist_hpo.training.cost import epoch_cost
+from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.result import EpochResult
+from mnist_hpo.training.stopping import has_ended
+
+_POLL_S = 0.25
+"""How often a wait looks whether it should stop."""
+
+
+class Observer(Protocol):
+    """Whoever wants to know what is new: the progress display, the tracking."""
+
+    def trial_changed(self, trial: TrialRecord) -> None:
+        """A trial has begun, has one more epoch, or has ended; it is in the storage already."""
+        ...
+
+
+class Interrupted(Exception):  # noqa: N818 (a wish, not an error)
+    """The run was asked to stop; what is recorded is whole, and the same call goes on from there."""
+
+
+def training_config(study: Study, number: int, searched: ParameterSet) -> TrainingConfig:
+    """What a trial trains: a function of the study file and the trial's number and parameters."""
+    return TrainingConfig(
+        model=study.model,
+        parameters={**study.fixed, **searched},
+        seed=seed_of(study.seed, "training", number),
+        max_epochs=study.budget.max_epochs,
+        patience_epochs=study.budget.patience_epochs,
+    )
+
+
+def checkpoint_path(directory: Path, number: int) -> Path:
+    """Where a trial's training is kept between jobs."""
+    return directory / f"trial-{number:05d}.safetensors"
+
+
+@dataclass
+class _Trial:
+    """A trial in a slot."""
+
+    number: int
+    config: TrainingConfig
+    epoch_cost: int
+    memo: TrialRecord | None
+    """The trial as the storage had it when this run started."""
+    valid_losses: list[float] = field(default_factory=list[float])
+    results: dict[int, EpochResult] = field(default_factory=dict[int, EpochResult])
+    """Those that have arrived, by epoch, in turn or early."""
+    submitted_epoch: int = 0
+    """The last epoch of the latest job."""
+    lost: str | None = None
+    """Why no more results will come."""
+
+
+class Scheduler:
+    """Runs one study to its budget.
+
+    Args:
+        study: what the file says.
+        storage: the study's durable record: memo at the start, written event by event.
+        executor: where trainings run.
+        data: the prepared dataset and the split that trials learn from.
+        checkpoints: the folder for the trials' checkpoints.
+        observers: told of every new fact, after it has been recorded.
+        should_stop: asked often; once it says yes, `run` raises `Interrupted`.
+
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        storage: StudyStorage,
+        executor: Executor,
+        *,
+        data: DataRef,
+        checkpoints: Path,
+        observers: Sequence[Observer] = (),
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._study, self._storage, self._executor = study, storage, executor
+        self._data, self._checkpoints = data, checkpoints
+        self._observers, self._should_stop = observers, should_stop
+        self._ask_tell = AskTell(study)
+        self._decisions = sorted(decision_epochs(study) | {study.budget.max_epochs})
+        self._memo = {trial.number: trial for trial in storage.trials()}
+        self._events: list[tuple[int, int, int]] = []
+        self._live: dict[int, _Trial] = {}
+        self._best: tuple[float, int] | None = None
+
+    def run(self) -> None:
+        """Run until every trial of the budget has ended.
+
+        Raises:
+            Interrupted: `should_stop` said so.
+            UserError: the record does not replay, the storage fails, or the machine lacks something.
+
+        """
+        for _ in range(self._study.slots):
+            self._start_next(0)
+        while self._events:
+            now, number, epoch = heapq.heappop(self._events)
+            trial = self._live[number]
+            outcome = self._outcome(trial, epoch)
+            if isinstance(outcome, str):
+                self._fail(trial, epoch, outcome)
+            elif self._goes_on(trial, outcome):
+                self._schedule(trial, epoch + 1, now)
+                continue
+            self._start_next(now)
+
+    def _start_next(self, now: int) -> None:
+        """Fill a slot with the study's next trial."""
+        if self._ask_tell.n_asked >= self._study.budget.n_trials:
+            return
+        proposal = self._ask_tell.ask()
+        memo = self._memo.pop(proposal.number, None)
+        if memo is None:
+            self._tell(self._storage.start_trial(proposal.number, proposal.parameters, proposal.distributions))
+        else:
+            _refuse_mismatch(self._study.name, proposal, memo)
+        config = training_config(self._study, proposal.number, proposal.parameters)
+        trial = _Trial(proposal.number, config, self._cost(config), memo)
+        self._live[proposal.number] = trial
+        self._schedule(trial, 1, now)
+
+    def _schedule(self, trial: _Trial, epoch: int, now: int) -> None:
+        """Put a trial's next epoch on the virtual clock, and have it computed where nobody knows it yet."""
+        finish = now + trial.epoch_cost
+        heapq.heappush(self._events, (finish, trial.number, epoch))
+        if self._recorded(trial, epoch) is None and epoch > trial.submitted_epoch:
+            trial.submitted_epoch = next(decision for decision in self._decisions if decision >= epoch)
+            job = Job(
+                key=str(trial.number),
+                training=trial.config,
+                data=self._data,
+                last_epoch=trial.submitted_epoch,
+                checkpoint=str(checkpoint_path(self._checkpoints, trial.number)),
+            )
+            self._executor.submit(job, urgency=(finish, trial.number))
+
+    def _recorded(self, trial: _Trial, epoch: int) -> EpochResult | str | None:
+        """What the storage knew of an epoch when this run started: its result, or the reason why it failed."""
+        if trial.memo is None:
+            return None
+        if trial.memo.state == "failed" and epoch > len(trial.memo.epochs):
+            return trial.memo.reason or "failed"
+        return trial.memo.epochs.get(epoch)
+
+    def _outcome(self, trial: _Trial, epoch: int) -> EpochResult | str:
+        """Wait for an epoch's result, or the reason why there is none."""
+        recorded = self._recorded(trial, epoch)
+        if recorded is not None:
+            return recorded
+        while epoch not in trial.results:
+            if trial.lost is not None:
+                return trial.lost
+            if self._should_stop():
+                raise Interrupted
+            self._collect()
+        result = trial.results[epoch]
+        return f"diverged at epoch {epoch}" if result.diverged else result
+
+    def _collect(self) -> None:
+        """Take what the executor has; results that are early wait in their trial for their turn."""
+        for event in self._executor.wait(_POLL_S):
+            match event:
+                case Halted(reason):
+                    raise UserError(f"{reason}; nothing is lost: make room, then run the same command again")
+                case JobLost(key, reason) if int(key) in self._live:
+                    self._live[int(key)].lost = reason
+                case EpochDone(key, result) if int(key) in self._live:
+                    self._keep(self._live[int(key)], result)
+                case _:
+                    pass  # A job's end, or a late word of a trial that has ended.
+
+    def _keep(self, trial: _Trial, result: EpochResult) -> None:
+        known = self._recorded(trial, result.epoch) or trial.results.get(result.epoch)
+        if isinstance(known, EpochResult) and not known.same_numbers(result):
+            raise UserError(
+                f"trial {trial.number}, epoch {result.epoch}: computed again, valid_loss is {result.valid_loss!r}, "
+                f"and the record of {self._study.name!r} has {known.valid_loss!r}. The record was made with other "
+                "library versions or on another kind of CPU; continue it there, or start anew under another name"
+            )
+        trial.results[result.epoch] = result
+
+    def _goes_on(self, trial: _Trial, result: EpochResult) -> bool:
+        """Record and report an epoch; end the trial where it ends here."""
+        assert result.valid_loss is not None
+        trial.valid_losses.append(result.valid_loss)
+        if self._recorded(trial, result.epoch) is None:
+            self._tell(self._storage.add_epoch(trial.number, result))
+        should_prune = self._ask_tell.report(trial.number, result.epoch, result.valid_loss)
+        budget = self._study.budget
+        if has_ended(trial.valid_losses, max_epochs=budget.max_epochs, patience_epochs=budget.patience_epochs):
+            self._complete(trial)
+            return False
+        if should_prune:
+            self._ask_tell.prune(trial.number)
+            self._end(trial, "pruned")
+            return False
+        return True
+
+    def _complete(self, trial: _Trial) -> None:
+        value = min(trial.valid_losses)
+        self._ask_tell.complete(trial.number, value)
+        if self._best is None or (value, trial.number) < self._best:
+            beaten, self._best = self._best, (value, trial.number)
+            if beaten is not None:
+                self._discard_checkpoint(beaten[1])
+        self._end(trial, "complete", value=value)
+
+    def _fail(self, trial: _Trial, epoch: int, reason: str) -> None:
+        self._ask_tell.fail(trial.number, epoch)
+        self._end(trial, "failed", reason=reason)
+
+    def _end(self, trial: _Trial, state: TrialState, *, value: float | None = None, reason: str | None = None) -> None:
+        del self._live[trial.number]
+        self._executor.cancel(str(trial.number))
+        if trial.memo is None or trial.memo.state == "running":
+            self._tell(self._storage.finish_trial(trial.number, state, value, reason))
+        if self._best is None or self._best[1] != trial.number:
+            self._discard_checkpoint(trial.number)
+
+    def _discard_checkpoint(self, number: int) -> None:
+        checkpoint_path(self._checkpoints, number).unlink(missing_ok=True)
+
+    def _cost(self, config: TrainingConfig) -> int:
+        dataset = DATASETS[self._study.dataset]
+        plan = dataset.splits[self._study.split]
+        program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+        return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+
+    def _tell(self, trial: TrialRecord) -> None:
+        for observer in self._observers:
+            observer.trial_changed(trial)
+
+
+def _refuse_mismatch(name: str, proposal: Proposal, memo: TrialRecord) -> None:
+    """Samplers are asked again in a replay; a record that they would not have made cannot be continued."""
+    if dict(memo.parameters) != proposal.parameters:
+        differing = [
+            f"{key}: recorded {memo.parameters.get(key)!r}, now {value!r}"
+            for key, value in proposal.parameters.items()
+            if memo.parameters.get(key) != value
+        ]
+        raise UserError(
+            f"the record of {name!r} does not replay at trial {proposal.number}: {'; '.join(differing)}. "
+            "Another version of Optuna or of mnist-hpo made it; continue it there, or start anew under another name"
+        )
