@@ -1,0 +1,67 @@
+"""The connection to MLflow. Importing MLflow takes a second, so this module is imported where it is first needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+# Before MLflow reads them. A server that hangs must not hold a search up: fail soon, the projection is caught up later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+_NOISY = ("mlflow", "alembic", "mlflow.store.db.utils")
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of this tracking store; a local database is made where it is not there yet."""
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    path = local_database(tracking_uri)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # WAL: looking at the runs never blocks the search, and the other way round.
+        connection = sqlite3.connect(path, timeout=60)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.close()
+    mlflow.set_tracking_uri(tracking_uri)
+    return MlflowClient(tracking_uri)
+
+
+def local_database(tracking_uri: str) -> Path | None:
+    """The file of an SQLite tracking store, or None."""
+    prefix = "sqlite:///"
+    return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+
+
+def open_experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
+    """The id of an experiment, made where it is not there yet, brought back where it was deleted."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+    database = local_database(tracking_uri)
+    artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
+    return client.create_experiment(name, artifact_location=artifacts)
+
+
+def runs_with_tags(client: MlflowClient, experiment_id: str, **tags: str) -> list[Run]:
+    """All live runs of an experiment that carry these tags (dots in a tag's name are written as __), oldest first."""
+    wanted = " and ".join(f"tags.`{name.replace('__', '.')}` = '{value}'" for name, value in tags.items())
+    runs: list[Run] = []
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment_id], wanted, ViewType.ACTIVE_ONLY, 1000, ["attributes.start_time ASC"], token
+        )
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
