@@ -62,6 +62,12 @@ def checkpoint_path(directory: Path, number: int) -> Path:
     return directory / f"trial-{number:05d}.safetensors"
 
 
+def trial_job(number: int, config: TrainingConfig, data: DataRef, last_epoch: int, checkpoints: Path) -> Job:
+    """The job that brings a trial up to an epoch."""
+    path = checkpoint_path(checkpoints, number)
+    return Job(key=str(number), training=config, data=data, last_epoch=last_epoch, checkpoint=str(path))
+
+
 @dataclass
 class _Trial:
     """A trial in a slot."""
@@ -157,13 +163,7 @@ class Scheduler:
         heapq.heappush(self._events, (finish, trial.number, epoch))
         if self._recorded(trial, epoch) is None and epoch > trial.submitted_epoch:
             trial.submitted_epoch = next(decision for decision in self._decisions if decision >= epoch)
-            job = Job(
-                key=str(trial.number),
-                training=trial.config,
-                data=self._data,
-                last_epoch=trial.submitted_epoch,
-                checkpoint=str(checkpoint_path(self._checkpoints, trial.number)),
-            )
+            job = trial_job(trial.number, trial.config, self._data, trial.submitted_epoch, self._checkpoints)
             self._executor.submit(job, urgency=(finish, trial.number))
 
     def _recorded(self, trial: _Trial, epoch: int) -> EpochResult | str | None:

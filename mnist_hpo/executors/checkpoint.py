@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from mnist_hpo.executors.job import Job
 from mnist_hpo.training.result import EpochResult
 from mnist_hpo.training.trainer import Progress
+from mnist_hpo.training.weights import named, unnamed
+
+_BEST = "best/"
 
 
 def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
@@ -29,7 +33,7 @@ def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
     """
     tensors = {
         **_tensors("state", progress.state),
-        **_tensors("best", progress.best_parameters),
+        **{_BEST + name: weight for name, weight in named(progress.best_parameters).items()},
     }
     results = [dataclasses.asdict(result) for result in progress.results]
     content = save(tensors, metadata={"training": training_sha256(job), "results": json.dumps(results)})
@@ -55,19 +59,23 @@ def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
         return None
     return Progress(
         state=_restore("state", start.state, tensors),
-        best_parameters=_restore("best", start.best_parameters, tensors),
+        best_parameters=unnamed(start.best_parameters, _best(tensors)),
         results=[EpochResult(**result) for result in json.loads(metadata["results"])],
     )
 
 
 def load_best_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The best epoch's weights by name, for whoever makes a model of them."""
-    with safe_open(path, framework="np") as file:
-        return {
-            name.removeprefix("best"): file.get_tensor(name)
-            for name in file.keys()  # noqa: SIM118 (not a mapping)
-            if name.startswith("best")
-        }
+    """The best epoch's weights by name, for whoever makes a model of them.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+
+    """
+    return _best(load_file(path))
+
+
+def _best(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
+    return {name.removeprefix(_BEST): weight for name, weight in tensors.items() if name.startswith(_BEST)}
 
 
 def training_sha256(job: Job) -> str:

@@ -95,6 +95,11 @@ class LocalExecutor:
         events, self._events = self._events, []
         return events
 
+    @property
+    def n_workers(self) -> int:
+        """How many processes compute."""
+        return len(self._workers)
+
     def worker_pids(self) -> list[int]:
         """The processes that compute, for those who watch them."""
         return [worker.process.pid for worker in self._workers]

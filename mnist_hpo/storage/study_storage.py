@@ -8,6 +8,7 @@ import io
 import json
 import math
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -36,7 +37,7 @@ _STATES: Mapping[TrialState, OptunaState] = {
 }
 _EPOCH_KEY = "epoch:"
 _IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
-_REASON_KEY = "reason"
+_UID_KEY, _REASON_KEY = "mnist_hpo:uid", "reason"
 
 
 class StudyStorage:
@@ -76,6 +77,7 @@ class StudyStorage:
                 if storage.get_n_trials(study_id):
                     raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
                 storage.set_study_user_attr(study_id, _CONTEXT_KEY, dict(context))
+                storage.set_study_user_attr(study_id, _UID_KEY, uuid.uuid4().hex)
                 storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
             else:
                 _refuse_change(study, found[_IDENTITY_KEY])
@@ -99,6 +101,12 @@ class StudyStorage:
             known = f"; there are {', '.join(sorted(names))}" if names else "; it is empty"
             raise UserError(f"no study {name!r} in {url}{nearest(name, list(names))}{known}")
         return cls(url, storage, name, names[name])
+
+    @property
+    def uid(self) -> str:
+        """Tells this study from another of the same name, in another storage or before it was deleted."""
+        with told_clearly(self.url):
+            return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
 
     @property
     def study_file(self) -> str:

@@ -1,0 +1,1 @@
+"""A trained model on disk: weights, architecture, preprocessing, provenance. Tensors and JSON; nothing executes."""

@@ -1,0 +1,30 @@
+"""The MLflow model over a bundle, as code (MLflow runs this file when it loads the model): nothing is pickled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from numpy.typing import NDArray
+
+from mnist_hpo.bundle.bundle import load_bundle
+
+
+class BundleModel(PythonModel):
+    """Images [n, n_features] of 0 to 255 in; probabilities f32[n, n_classes] out."""
+
+    def load_context(self, context: PythonModelContext) -> None:
+        """Read the bundle that was logged with the model."""
+        self._bundle = load_bundle(Path(context.artifacts["bundle"]))
+
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride] (MLflow's own signature is untyped)
+        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
+    ) -> NDArray[np.float32]:
+        """Predict the digit of each image."""
+        return np.exp(self._bundle.log_probabilities(np.asarray(model_input, np.uint8)))
+
+
+set_model(BundleModel())

@@ -1,0 +1,153 @@
+"""One study from its file to a finished record: opens every room, runs the scheduler, closes them in any event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.job import DataRef, Executor
+from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, checkpoint_path, training_config, trial_job
+from mnist_hpo.spec.provenance import provenance
+from mnist_hpo.spec.reader import StudyFile
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.lock import study_lock
+from mnist_hpo.storage.records import TrialRecord, best_of
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.tracking.tracker import Tracker
+
+if TYPE_CHECKING:
+    from mnist_hpo.tracking.projection import Projection
+
+_MLFLOW_END_S = 60.0
+_MLFLOW_INTERRUPTED_S = 10.0
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a user's state lies: the storage, the tracking, and the folder for everything else."""
+
+    storage_url: str
+    tracking_uri: str
+    folder: Path
+
+    def checkpoints(self, storage: StudyStorage) -> Path:
+        """The folder of a study's checkpoints; another study of the same name has another."""
+        return self.folder / "checkpoints" / f"{storage.name}-{storage.uid[:8]}"
+
+
+class Display(Observer, Protocol):
+    """Shows a run to a person."""
+
+    def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
+        """The study is open; so much of it is recorded already."""
+        ...
+
+    def say(self, message: str) -> None:
+        """Tell something once."""
+        ...
+
+    def warn(self, message: str) -> None:
+        """Tell something that the person may want to see to."""
+        ...
+
+
+def run_study(
+    file: StudyFile,
+    home: Home,
+    *,
+    display: Display,
+    n_workers: int | None = None,
+    data_source: Path | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> list[TrialRecord]:
+    """Start, continue or extend a study; return its trials.
+
+    Raises:
+        Interrupted: `should_stop` said so; everything is closed and the same call continues.
+        UserError: something that the user can put right; nothing recorded is lost.
+
+    """
+    study = file.study
+    dataset = prepare(study.dataset, source=data_source, log=display.say)
+    context = {**provenance(), "dataset_digest": dataset.digest}
+    # Locked before it is looked at: two coordinators must not make the same study.
+    with study_lock(home.storage_url, study.name):
+        storage = StudyStorage.create(home.storage_url, study, study_file=file.text, context=context)
+        executor = LocalExecutor(n_workers)
+        try:
+            recorded = storage.trials()
+            display.begin(study, recorded, executor.n_workers)
+            tracker = Tracker(lambda: make_projection(storage, study, home), recorded, display.warn)
+            data = DataRef(str(dataset.directory), study.split, DATASETS[study.dataset].n_classes)
+            scheduler = Scheduler(
+                study,
+                storage,
+                executor,
+                data=data,
+                checkpoints=home.checkpoints(storage),
+                observers=[display, tracker],
+                should_stop=should_stop,
+            )
+            try:
+                scheduler.run()
+                bundle = _best_bundle(study, storage, executor, data, home)
+            except BaseException:
+                _end_tracking(tracker, storage, display, None)
+                raise
+            _end_tracking(tracker, storage, display, bundle)
+            return storage.trials()
+        finally:
+            executor.close()
+            storage.close()
+
+
+def make_projection(storage: StudyStorage, study: Study, home: Home) -> Projection:
+    """The study's projection into MLflow, not opened yet."""
+    from mnist_hpo.tracking.projection import Projection
+
+    return Projection(home.tracking_uri, study, storage.study_file, storage.uid, storage.context)
+
+
+def _best_bundle(
+    study: Study, storage: StudyStorage, executor: Executor, data: DataRef, home: Home
+) -> tuple[int, Path] | None:
+    """Write the best trial's model beside its checkpoint; train it again where the checkpoint is gone."""
+    from mnist_hpo.bundle.bundle import write_bundle
+    from mnist_hpo.executors.checkpoint import load_best_parameters
+    from mnist_hpo.training.hyperparameters import split
+
+    best = best_of(storage.trials())
+    if best is None:
+        return None
+    checkpoints = home.checkpoints(storage)
+    path = checkpoint_path(checkpoints, best.number)
+    config = training_config(study, best.number, best.parameters)
+    if not path.exists():
+        run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
+    dataset = DATASETS[study.dataset]
+    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+    directory = checkpoints / f"best-{best.number:05d}"
+    source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
+    write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
+    return best.number, directory
+
+
+def _end_tracking(tracker: Tracker, storage: StudyStorage, display: Display, bundle: tuple[int, Path] | None) -> None:
+    interrupted = bundle is None
+
+    def last(projection: Projection) -> None:
+        if bundle is not None:
+            projection.log_model(*bundle)
+        projection.finish(storage.trials(), interrupted=interrupted)
+
+    if not tracker.close(last, timeout_s=_MLFLOW_INTERRUPTED_S if interrupted else _MLFLOW_END_S):
+        display.warn(f"MLflow does not hold all of it yet; when it can be reached: mnist-hpo sync {storage.name}")
+
+
+__all__ = ["Display", "Home", "Interrupted", "make_projection", "run_study"]
