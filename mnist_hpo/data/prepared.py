@@ -92,7 +92,9 @@ def load_intact(directory: Path, dataset: DatasetInfo) -> PreparedDataset:
         UserError: not prepared, or damaged, or made for other files or by another version.
     """
     prepared, fingerprints = _read_metadata(directory)
-    if prepared.file_sha256 != dataset.file_sha256 or prepared.splits.keys() != dataset.splits.keys():
+    planned = {name: (plan.n_train, plan.n_valid, plan.n_test) for name, plan in dataset.splits.items()}
+    found = {name: (split.n_train, split.n_valid, split.n_test) for name, split in prepared.splits.items()}
+    if prepared.file_sha256 != dataset.file_sha256 or found != planned:
         raise UserError(f"{directory}: prepared for another definition of {dataset.name}")
     for split in dataset.splits:
         for name in (SEARCH_IMAGES, SEARCH_LABELS, TEST_IMAGES, TEST_LABELS):

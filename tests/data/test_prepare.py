@@ -1,3 +1,5 @@
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -11,10 +13,13 @@ import tensorflow_datasets as tfds
 
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
-from mnist_hpo.data.prepare import default_root, prepare
+from mnist_hpo.data.permutation import permutation
+from mnist_hpo.data.prepare import SPLIT_KEY, default_root, prepare
 from mnist_hpo.data.prepared import load_prepared
-from mnist_hpo.data.registry import dataset_info
+from mnist_hpo.data.registry import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, SplitPlan, dataset_info
 from mnist_hpo.spec.errors import UserError
+
+FILES = [("images", TRAIN_IMAGES, TEST_IMAGES), ("labels", TRAIN_LABELS, TEST_LABELS)]
 
 
 def test_the_records_are_tfds_records_and_need_no_tensorflow(mnist, mnist_files):
@@ -70,6 +75,25 @@ def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path)
     }
 
 
+@pytest.mark.parametrize(("split", "n_drawn"), [("standard", 300), ("paper", 400)])
+def test_splits_are_drawn_by_the_permutation(tiny, tiny_folder, tmp_path, mnist_files, split, n_drawn):
+    prepared = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    search, test = load_search(prepared.directory, split), load_test(prepared.directory, split)
+    info = prepared.splits[split]
+    order = permutation(n_drawn, SPLIT_KEY)
+    assert info.permutation_sha256 == hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
+
+    rows_of = {name: np.concatenate([mnist_files[train][:300], mnist_files[test][:100]]) for name, train, test in FILES}
+    order = np.concatenate([order, np.arange(n_drawn, 400)])  # `standard` draws nothing from the test files
+    parts = dict(zip(("train", "valid", "test"), np.split(order, np.cumsum([info.n_train, info.n_valid])), strict=True))
+    images = {"train": search.train_images, "valid": search.valid_images, "test": test[0]}
+    labels = {"train": search.train_labels, "valid": search.valid_labels, "test": test[1]}
+    for part, rows in parts.items():
+        assert np.array_equal(images[part], rows_of["images"][rows].reshape(-1, 784))
+        assert np.array_equal(labels[part], rows_of["labels"][rows])
+        assert info.class_counts[part] == [list(labels[part]).count(digit) for digit in range(10)]
+
+
 def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_folder, tmp_path, capfd, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
@@ -113,6 +137,15 @@ def delete_labels(directory: Path) -> Path:
     return path
 
 
+def cut_labels(directory: Path) -> Path:
+    """What a power failure can leave behind: the right time of change, but not all of the content."""
+    path = directory / "paper" / "test_labels.npy"
+    stat = path.stat()
+    path.write_bytes(path.read_bytes()[:-1])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    return path
+
+
 def cut_metadata(directory: Path) -> Path:
     path = directory / "metadata.json"
     path.write_text(path.read_text()[:100])
@@ -131,7 +164,9 @@ def of_another_version(directory: Path) -> Path:
     return directory
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, delete_labels, cut_metadata, empty_metadata, of_another_version])
+@pytest.mark.parametrize(
+    "damage", [flip_a_byte, delete_labels, cut_labels, cut_metadata, empty_metadata, of_another_version]
+)
 def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path, damage):
     first = prepare(tiny.name, source=tiny_folder, root=tmp_path)
     expected = np.array(load_search(first.directory, "standard").development_images)
@@ -144,10 +179,17 @@ def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path,
     assert load_test(again.directory, "paper")[1].shape == (80,)
 
 
-def test_a_changed_definition_is_prepared_anew(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_changed_splits_are_prepared_anew(tiny, tiny_folder, tmp_path, monkeypatch):
     prepare(tiny.name, source=tiny_folder, root=tmp_path)
-    monkeypatch.delitem(tiny.splits, "paper")
-    assert list(prepare(tiny.name, source=tiny_folder, root=tmp_path).splits) == ["standard"]
+    monkeypatch.setitem(tiny.splits, "paper", SplitPlan("all", n_train=200, n_valid=100, n_test=100))
+    assert prepare(tiny.name, source=tiny_folder, root=tmp_path).splits["paper"].n_train == 200
+
+
+def test_changed_digests_are_not_met_by_what_was_prepared_before(tiny, tiny_folder, tmp_path, monkeypatch):
+    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    monkeypatch.setitem(tiny.file_sha256, TEST_LABELS, "0" * 64)
+    with pytest.raises(UserError, match=f"{TEST_LABELS}.gz: wrong digest"):
+        prepare(tiny.name, source=tiny_folder, root=tmp_path)
 
 
 def test_a_root_that_cannot_be_written_is_named_with_the_way_out(tiny, tiny_folder, tmp_path):
