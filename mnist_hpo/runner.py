@@ -98,9 +98,10 @@ def run_study(
                 scheduler.run()
                 bundle = _best_bundle(study, storage, executor, data, home)
             except BaseException:
-                _end_tracking(tracker, storage, display, None)
+                executor.close()
+                _end_tracking(tracker, storage, display, None, interrupted=True)
                 raise
-            _end_tracking(tracker, storage, display, bundle)
+            _end_tracking(tracker, storage, display, bundle, interrupted=False)
             return storage.trials()
         finally:
             executor.close()
@@ -138,9 +139,14 @@ def _best_bundle(
     return best.number, directory
 
 
-def _end_tracking(tracker: Tracker, storage: StudyStorage, display: Display, bundle: tuple[int, Path] | None) -> None:
-    interrupted = bundle is None
-
+def _end_tracking(
+    tracker: Tracker,
+    storage: StudyStorage,
+    display: Display,
+    bundle: tuple[int, Path] | None,
+    *,
+    interrupted: bool,
+) -> None:
     def last(projection: Projection) -> None:
         if bundle is not None:
             projection.log_model(*bundle)

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import IO
 
+from mnist_hpo.executors.environment import worker_environment
 from mnist_hpo.executors.job import (
     Event,
     Halted,
@@ -30,8 +30,6 @@ from mnist_hpo.training.hyperparameters import Program, split
 MAX_ATTEMPTS = 3
 """A job that takes so many workers down is lost."""
 
-_XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-_COMPILATION_CACHE_BYTES = 2 * 1024**3
 _END_S = 5.0
 
 
@@ -40,11 +38,6 @@ def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
-
-
-def cache_directory() -> Path:
-    """Where compiled programs are kept from one run to the next."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "xla"
 
 
 @dataclass
@@ -132,7 +125,7 @@ class LocalExecutor:
                 stdout=errors,
                 stderr=errors,
                 pass_fds=(theirs.fileno(), their_lifeline),
-                env=_environment(),
+                env=worker_environment(),
             )
         os.close(their_lifeline)
         return _Worker(process, Connection(ours.detach()), lifeline, errors)
@@ -218,20 +211,3 @@ def _program(job: Job) -> Program:
     # The number of features does not tell two jobs of one study apart.
     program, _ = split(job.training.model, job.training.parameters, n_features=0, n_classes=job.data.n_classes)
     return program
-
-
-def _environment() -> dict[str, str]:
-    """The worker's: one XLA thread, the shared compilation cache, and nothing of the user's that could change bits."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "FLAX_", "NNX_"))
-    }
-    return environment | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": _XLA_FLAGS,
-        "JAX_COMPILATION_CACHE_DIR": str(cache_directory()),
-        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_COMPILATION_CACHE_BYTES),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
-        "OMP_NUM_THREADS": "1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    }

@@ -43,7 +43,16 @@ def read_study(path: Path) -> StudyFile:
         UserError: the file is missing, is not YAML, repeats or misspells a key, or holds a value that cannot be.
 
     """
-    text = _read_text(path)
+    return parse_study(_read_text(path), path)
+
+
+def parse_study(text: str, path: Path) -> StudyFile:
+    """Validate a study file's text; `path` is what messages call it.
+
+    Raises:
+        UserError: see `read_study`.
+
+    """
     document = _parse(path, text)
     try:
         study = Study.model_validate(_plain(document))

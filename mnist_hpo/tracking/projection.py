@@ -59,14 +59,14 @@ class Projection:
 
     def open(self) -> None:
         """Find what is there already, and make the parent run where it is not."""
-        self._client = connect(self.tracking_uri)
-        self._experiment_id = open_experiment(self._client, self.tracking_uri, self.study.name)
+        self.client = connect(self.tracking_uri)
+        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name)
         parents = runs_with_tags(
-            self._client, self._experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
+            self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
         )
         self.parent_id = self._keep_one(parents) or self._create_parent()
-        self._client.update_run(self.parent_id, status="RUNNING")
-        self._client.log_text(self.parent_id, self.study_file, "study.yaml")
+        self.client.update_run(self.parent_id, status="RUNNING")
+        self.client.log_text(self.parent_id, self.study_file, "study.yaml")
         self._runs = self._find_trial_runs()
 
     def push(self, trial: TrialRecord) -> None:
@@ -75,7 +75,7 @@ class Projection:
         if run is None:
             run = self._runs[trial.number] = self._create_trial_run(trial)
         if run.status != "RUNNING" and run.status != _STATUS[trial.state]:
-            self._client.update_run(run.run_id, status="RUNNING")
+            self.client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
         self._log_epochs(run, trial)
         if trial.state != "running" and run.status == "RUNNING":
@@ -90,16 +90,16 @@ class Projection:
         tags = [RunTag("mnist_hpo.state", "interrupted" if interrupted else "complete")]
         if best is not None:
             tags.append(RunTag("mnist_hpo.best_trial", str(best.number)))
-        self._client.log_batch(self.parent_id, metrics=metrics, tags=tags)
+        self.client.log_batch(self.parent_id, metrics=metrics, tags=tags)
         if interrupted:
             for trial in trials:
                 if trial.state == "running" and trial.number in self._runs:
-                    self._client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
-        self._client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED")
+                    self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
+        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED")
 
     def log_model(self, number: int, bundle: Path) -> None:
         """Put the best trial's model into its run."""
-        self._client.log_artifacts(self._runs[number].run_id, str(bundle), "model")
+        self.client.log_artifacts(self._runs[number].run_id, str(bundle), "model")
 
     def _create_parent(self) -> str:
         study = self.study
@@ -111,7 +111,7 @@ class Projection:
             "mnist_hpo.study_uid": self.uid,
             **{f"mnist_hpo.{name}": value for name, value in self.context.items()},
         }
-        run = self._client.create_run(self._experiment_id, tags=tags, run_name=study.name)
+        run = self.client.create_run(self.experiment_id, tags=tags, run_name=study.name)
         described = {
             "seed": study.seed,
             "dataset": study.dataset,
@@ -124,12 +124,12 @@ class Projection:
             "max_epochs": study.budget.max_epochs,
             "study_sha256": study.sha256(),
         }
-        self._client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in described.items()])
+        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in described.items()])
         return run.info.run_id
 
     def _find_trial_runs(self) -> dict[int, _TrialRun]:
         found = runs_with_tags(
-            self._client, self._experiment_id, mnist_hpo__kind="trial", mlflow__parentRunId=self.parent_id
+            self.client, self.experiment_id, mnist_hpo__kind="trial", mlflow__parentRunId=self.parent_id
         )
         by_number: dict[int, list[Run]] = {}
         for run in found:
@@ -143,7 +143,7 @@ class Projection:
     def _keep_one(self, runs: list[Run]) -> str | None:
         """Of runs that say the same, keep the first: a slow server may have made one that we took for failed."""
         for surplus in runs[1:]:
-            self._client.delete_run(surplus.info.run_id)
+            self.client.delete_run(surplus.info.run_id)
         return runs[0].info.run_id if runs else None
 
     def _create_trial_run(self, trial: TrialRecord) -> _TrialRun:
@@ -155,13 +155,13 @@ class Projection:
             "trial.number": str(trial.number),
             "trial.state": "RUNNING",
         }
-        run = self._client.create_run(
-            self._experiment_id,
+        run = self.client.create_run(
+            self.experiment_id,
             start_time=_ms(trial.started_unix_s),
             tags=tags,
             run_name=run_name(trial.number, parameters),
         )
-        self._client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
+        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
         return _TrialRun(run.info.run_id, "RUNNING")
 
     def _log_epochs(self, run: _TrialRun, trial: TrialRecord) -> None:
@@ -181,7 +181,7 @@ class Projection:
             )
         ]
         for start in range(0, len(metrics), _LARGEST_BATCH):
-            self._client.log_batch(run.run_id, metrics=metrics[start : start + _LARGEST_BATCH])
+            self.client.log_batch(run.run_id, metrics=metrics[start : start + _LARGEST_BATCH])
         run.n_epochs += len(new)
 
     def _finish_run(self, run: _TrialRun, trial: TrialRecord) -> None:
@@ -199,10 +199,10 @@ class Projection:
         tags = [RunTag("trial.state", _TAG_STATE[trial.state])]
         if trial.reason:
             tags.append(RunTag("trial.reason", trial.reason))
-        self._client.log_batch(run.run_id, metrics=metrics, tags=tags)
+        self.client.log_batch(run.run_id, metrics=metrics, tags=tags)
         # Last: a run that has ended is known to be whole.
         run.status = _STATUS[trial.state]
-        self._client.set_terminated(run.run_id, run.status, end_time=_ms(finished))
+        self.client.set_terminated(run.run_id, run.status, end_time=_ms(finished))
 
 
 _SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}

@@ -1,0 +1,71 @@
+"""Test figures of one trained model, and their mean and standard deviation over several seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+
+
+@dataclass(frozen=True)
+class TestMeasures:
+    """What one model does on the test examples."""
+
+    __test__ = False  # Not a test, whatever pytest thinks of the name.
+
+    accuracy: float
+    log_loss: float
+    """Mean cross-entropy, in nats."""
+    macro_precision: float
+    macro_recall: float
+    macro_f1: float
+    precision: tuple[float, ...]
+    """By class, like the two that follow."""
+    recall: tuple[float, ...]
+    f1: tuple[float, ...]
+    confusion: NDArray[np.int64]
+    """[true class, guessed class]: examples."""
+
+
+def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> TestMeasures:
+    """Compare guesses with the truth.
+
+    Args:
+        labels: u8[n].
+        log_probabilities: f32[n, n_classes].
+
+    """
+    n_classes = log_probabilities.shape[1]
+    classes = np.arange(n_classes)
+    guesses = log_probabilities.argmax(axis=1)
+    by_class = precision_recall_fscore_support(labels, guesses, labels=classes, zero_division=0)  # pyright: ignore[reportArgumentType]
+    precision, recall, f1 = (tuple(np.asarray(values, np.float64).tolist()) for values in by_class[:3])
+    probabilities = np.exp(log_probabilities.astype(np.float64))
+    return TestMeasures(
+        accuracy=float(np.mean(guesses == labels)),
+        log_loss=float(log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)),
+        macro_precision=float(np.mean(precision)),
+        macro_recall=float(np.mean(recall)),
+        macro_f1=float(np.mean(f1)),
+        precision=precision,
+        recall=recall,
+        f1=f1,
+        confusion=np.asarray(confusion_matrix(labels, guesses, labels=classes), np.int64),
+    )
+
+
+SCALARS = ("accuracy", "log_loss", "macro_precision", "macro_recall", "macro_f1")
+"""The measures that are one number."""
+
+
+def summarize(measures: Sequence[TestMeasures]) -> dict[str, float]:
+    """`test_<measure>_mean` and `test_<measure>_std` over the seeds (the sample's deviation; 0 for one seed)."""
+    summary: dict[str, float] = {}
+    for name in SCALARS:
+        values = np.array([getattr(measure, name) for measure in measures], np.float64)
+        summary[f"test_{name}_mean"] = float(values.mean())
+        summary[f"test_{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+    return summary

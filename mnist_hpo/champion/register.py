@@ -1,0 +1,127 @@
+"""A champion in MLflow: a run with all its figures and pictures, and a registered model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pandas as pd
+from mlflow.entities import Metric, Param
+from mlflow.models import ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+import mnist_hpo
+import mnist_hpo.bundle.mlflow_model as model_code
+from mnist_hpo.champion.measures import SCALARS
+from mnist_hpo.champion.pictures import confusion_picture
+from mnist_hpo.champion.retrain import Champion
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.tracking.projection import Projection, run_name
+
+ALIAS = "champion"
+_RUNTIME = ("jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
+"""What the model needs to predict; `mnist_hpo` itself travels with it."""
+
+
+def register(champion: Champion, projection: Projection, provenance: Mapping[str, str]) -> dict[str, str]:
+    """Log a champion run under the study's parent run and register its model.
+
+    Args:
+        champion: what was re-trained and tested.
+        projection: the study's, opened.
+        provenance: versions, commit and CPU of this re-training.
+
+    Returns:
+        `run_id`, `model_name` and `model_version`.
+
+    """
+    client = projection.client
+    tags = {
+        "mlflow.parentRunId": projection.parent_id,
+        "mlflow.source.git.commit": provenance.get("git_commit", ""),
+        "mnist_hpo.kind": "champion",
+        "mnist_hpo.study_uid": projection.uid,
+        "trial.number": str(champion.trial.number),
+        "reproduced": champion.reproduced,
+        **{f"mnist_hpo.{name}": value for name, value in provenance.items()},
+    }
+    run = client.create_run(projection.experiment_id, tags=tags, run_name="champion")
+    run_id = run.info.run_id
+    _log_figures(champion, client, run_id)
+    _log_artifacts(champion, client, run_id)
+    version = _register_model(champion, client, run_id)
+    client.set_terminated(run_id, "FINISHED")
+    return {"run_id": run_id, "model_name": champion.study.name, "model_version": version}
+
+
+def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
+    figures = champion.figures()
+    now = round(time.time() * 1000)
+    metrics = [Metric("valid_loss", figures["valid_loss"], now, figures["best_epoch"])]
+    for name in SCALARS:
+        metrics.append(Metric(f"test_{name}", figures[f"test_{name}_mean"], now, 0))
+        metrics.append(Metric(f"test_{name}_std", figures[f"test_{name}_std"], now, 0))
+    for kind in ("precision", "recall", "f1"):
+        by_class = np.mean([getattr(measures, kind) for measures in champion.measures], axis=0)
+        metrics += [Metric(f"test_{kind}_class_{label}", float(v), now, 0) for label, v in enumerate(by_class)]
+    metrics += [Metric("train_loss", loss, now, 1 + e) for e, loss in enumerate(champion.train_losses[0])]
+    parameters = {**figures["params"], "epochs": figures["best_epoch"], "n_seeds": figures["n_seeds"]}
+    client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in parameters.items()])
+
+
+def _log_artifacts(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
+    classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
+    first = champion.measures[0]
+    accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
+    picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed 0: {accuracy}")
+    client.log_figure(run_id, picture, "confusion_matrix.png")
+    confusion = pd.DataFrame(first.confusion, index=pd.Index(classes, name="true"), columns=classes)
+    client.log_text(run_id, confusion.to_csv(), "confusion_matrix.csv")
+    by_class = pd.DataFrame(
+        {
+            kind: np.mean([getattr(m, kind) for m in champion.measures], axis=0)
+            for kind in ("precision", "recall", "f1")
+        },
+        index=pd.Index(classes, name="class"),
+    )
+    client.log_text(run_id, by_class.to_csv(), "per_class.csv")
+    client.log_text(run_id, json.dumps(champion.figures(), indent=2), "champion.json")
+
+
+def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> str:
+    info = DATASETS[champion.study.dataset]
+    name = champion.study.name
+    signature = ModelSignature(
+        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, info.n_features))]),
+        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]),
+    )
+    # MLflow can log a model only into the process's one active run.
+    mlflow.start_run(run_id=run_id)
+    try:
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(model_code.__file__),
+            artifacts={"bundle": str(champion.bundle)},
+            code_paths=[str(Path(mnist_hpo.__file__).parent)],
+            pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
+            signature=signature,
+            registered_model_name=name,
+        )
+    finally:
+        mlflow.end_run()
+    version_number = str(logged.registered_model_version)
+    client.set_registered_model_alias(name, ALIAS, version_number)
+    figures = champion.figures()
+    client.update_model_version(
+        name,
+        version_number,
+        f"Trial {champion.trial.number} of the study {name} ({run_name(champion.trial.number, figures['params'])}), "
+        f"re-trained on train + valid: {100 * figures['test_accuracy_mean']:.2f} ± "
+        f"{100 * figures['test_accuracy_std']:.2f} % test accuracy over {figures['n_seeds']} seeds.",
+    )
+    return version_number

@@ -1,0 +1,174 @@
+"""Re-train a trial: first exactly as it was recorded, then on train + valid with several seeds, and test those once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.bundle.bundle import load_bundle, write_bundle
+from mnist_hpo.champion.measures import TestMeasures, measure, summarize
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.checkpoint import load_best_parameters
+from mnist_hpo.executors.job import DataRef, Executor, Job
+from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.scheduler import training_config
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.seeds import seed_of
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, best_of
+from mnist_hpo.training.hyperparameters import complete, split
+from mnist_hpo.training.result import EpochResult
+
+OnEpoch = Callable[[str, EpochResult], None]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """A re-trained trial and its test."""
+
+    study: Study
+    trial: TrialRecord
+    reproduced: str
+    """`exact`, or by how much the re-trained curve differs from the recorded one."""
+    measures: tuple[TestMeasures, ...]
+    """One for each seed."""
+    train_losses: tuple[tuple[float, ...], ...]
+    """By seed, by epoch."""
+    log_probabilities: NDArray[np.float32]
+    """f32[n_test, n_classes]: the first seed's guesses, of the model that is registered."""
+    labels: NDArray[np.uint8]
+    """u8[n_test]"""
+    bundle: Path
+    """The first seed's model."""
+
+    def figures(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        return {
+            "study": self.study.name,
+            "trial": self.trial.number,
+            "params": complete(self.study.model, {**self.study.fixed, **self.trial.parameters}),
+            "valid_loss": self.trial.valid_loss[self.trial.best_epoch or 1],
+            "reproduced": self.reproduced,
+            "best_epoch": self.trial.best_epoch,
+            "n_seeds": len(self.measures),
+            **summarize(self.measures),
+            "test_accuracy": [measure.accuracy for measure in self.measures],
+            "confusion_matrix": self.measures[0].confusion.tolist(),
+        }
+
+
+def choose_trial(trials: Sequence[TrialRecord], number: int | None) -> TrialRecord:
+    """The trial of a number, or the best one.
+
+    Raises:
+        UserError: there is none, or nothing of it can be trained again.
+
+    """
+    if number is None:
+        best = best_of(trials)
+        if best is None:
+            raise UserError("no trial of this study is complete; run it first: mnist-hpo run STUDY.yaml")
+        return best
+    by_number = {trial.number: trial for trial in trials}
+    if number not in by_number:
+        raise UserError(f"no trial {number}; the study has {len(trials)} trials, counted from 0")
+    if not by_number[number].epochs:
+        raise UserError(f"trial {number} has no finished epoch ({by_number[number].reason or 'it is running'})")
+    return by_number[number]
+
+
+def retrain(
+    study: Study,
+    trial: TrialRecord,
+    *,
+    n_seeds: int,
+    dataset: PreparedDataset,
+    executor: Executor,
+    folder: Path,
+    on_epoch: OnEpoch = lambda _key, _result: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Champion:
+    """Re-train a trial and test it.
+
+    Args:
+        study: the study.
+        trial: the trial to train again.
+        n_seeds: how many trainings on train + valid.
+        dataset: the study's prepared dataset.
+        executor: where trainings run.
+        folder: an empty folder for checkpoints and the model.
+        on_epoch: told of each epoch, with the training's name (`again` or `seed K`).
+        should_stop: see `run_jobs`.
+
+    Raises:
+        UserError: a training cannot be finished.
+        KeyboardInterrupt: `should_stop` said so.
+
+    """
+    info = DATASETS[study.dataset]
+    data = DataRef(str(dataset.directory), study.split, info.n_classes)
+    config = training_config(study, trial.number, trial.parameters)
+    again = Job("again", config, data, len(trial.epochs), str(folder / "again.safetensors"))
+    results = run_jobs(executor, [again], on_epoch=on_epoch, should_stop=should_stop)["again"]
+    reproduced = compare_curves(trial, results)
+
+    best_epoch = trial.best_epoch
+    assert best_epoch is not None
+    seeds = [
+        Job(
+            key=f"seed {index}",
+            training=replace(
+                config,
+                seed=seed_of(study.seed, "champion", trial.number, index),
+                max_epochs=best_epoch,
+                patience_epochs=None,
+                schedule_epochs=study.budget.max_epochs,
+            ),
+            data=replace(data, portion="development"),
+            last_epoch=best_epoch,
+            checkpoint=str(folder / f"seed-{index}.safetensors"),
+        )
+        for index in range(n_seeds)
+    ]
+    curves = run_jobs(executor, seeds, on_epoch=on_epoch, should_stop=should_stop)
+
+    # Everything is trained and decided; only now is the test split read.
+    images, labels = load_test(dataset.directory, study.split)
+    program, _ = split(config.model, config.parameters, n_features=info.n_features, n_classes=info.n_classes)
+    source = {"study": study.name, "trial": trial.number, "epochs": best_epoch, "dataset_digest": dataset.digest}
+    measures: list[TestMeasures] = []
+    guesses: list[NDArray[np.float32]] = []
+    for index, job in enumerate(seeds):
+        bundle = folder / f"model-{index}"
+        write_bundle(bundle, program, load_best_parameters(Path(job.checkpoint)), {**source, "seed": job.training.seed})
+        guesses.append(load_bundle(bundle).log_probabilities(images))
+        measures.append(measure(labels, guesses[-1]))
+    return Champion(
+        study=study,
+        trial=trial,
+        reproduced=reproduced,
+        measures=tuple(measures),
+        train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
+        log_probabilities=guesses[0],
+        labels=labels,
+        bundle=folder / "model-0",
+    )
+
+
+def compare_curves(trial: TrialRecord, results: Sequence[EpochResult]) -> str:
+    """Say `exact`, or how far a re-trained valid_loss curve is from the recorded one."""
+    again = {result.epoch: result.valid_loss for result in results if result.valid_loss is not None}
+    recorded = trial.valid_loss
+    differing = [epoch for epoch in recorded if epoch not in again or again[epoch].hex() != recorded[epoch].hex()]
+    if not differing:
+        return "exact"
+    gaps = [abs(again[epoch] - recorded[epoch]) for epoch in differing if epoch in again]
+    largest = f"{max(gaps):.3g}" if gaps else "unknown"
+    return f"differs from epoch {differing[0]} on, valid_loss by at most {largest}"

@@ -1,0 +1,31 @@
+"""The environment in which numbers are computed: the same for every process that trains or predicts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+_COMPILATION_CACHE_BYTES = 2 * 1024**3
+
+
+def cache_directory() -> Path:
+    """Where compiled programs are kept from one run to the next."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "xla"
+
+
+def worker_environment() -> dict[str, str]:
+    """A process's environment: one XLA thread, the shared cache, and nothing of the user's that could change bits."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "FLAX_", "NNX_"))
+    }
+    return environment | {
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": _XLA_FLAGS,
+        "JAX_COMPILATION_CACHE_DIR": str(cache_directory()),
+        "JAX_COMPILATION_CACHE_MAX_SIZE": str(_COMPILATION_CACHE_BYTES),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "0",
+        "OMP_NUM_THREADS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
