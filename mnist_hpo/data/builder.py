@@ -8,7 +8,6 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from mnist_hpo.data import registry
 from mnist_hpo.data.idx import find_idx, idx_sha256, read_idx
 from mnist_hpo.data.registry import DatasetInfo
+from mnist_hpo.data.splits import Rows
 from mnist_hpo.spec.errors import UserError
 
 # Its bars name temporary files and last a second each; `prepare` logs what matters.
@@ -29,16 +29,6 @@ _FILES = {
     "test": (registry.TEST_IMAGES, registry.TEST_LABELS),
 }
 _READ_CHUNK_ROWS = 10_000
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The decoded rows of one pair of files, in the files' order."""
-
-    images: NDArray[np.uint8]
-    """[n, height, width]"""
-    labels: NDArray[np.uint8]
-    """[n]"""
 
 
 def build_and_read(dataset: DatasetInfo, idx_folder: Path, records: Path) -> dict[str, Rows]:
@@ -53,7 +43,8 @@ def build_and_read(dataset: DatasetInfo, idx_folder: Path, records: Path) -> dic
         The rows of the `train` files and of the `test` files.
 
     Raises:
-        UserError: an IDX file is missing, unreadable or has a wrong digest; nothing is written then.
+        UserError: an IDX file is missing, unreadable or has a wrong digest (nothing is written then), or the records
+            do not give back what was written.
     """
     builder = _IdxBuilder(dataset, idx_folder, records)
     with (
@@ -119,4 +110,4 @@ def _read_back(builder: _IdxBuilder, split: str) -> Rows:
         # The files' own digests again: proof that the way through the records lost and moved nothing.
         if idx_sha256(array) != builder.dataset.file_sha256[file]:
             raise UserError(f"{builder.data_dir}: the records do not give back {file}; is the disk faulty?")
-    return Rows(images, labels)
+    return Rows(images.reshape(len(source), -1), labels)

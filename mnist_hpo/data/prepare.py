@@ -5,7 +5,6 @@ The sources in order: what is prepared already; a local folder of IDX files; the
 
 import contextlib
 import fcntl
-import hashlib
 import logging
 import os
 import shutil
@@ -13,26 +12,15 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mnist_hpo.data import prepared as layout
-from mnist_hpo.data.permutation import permutation
-from mnist_hpo.data.prepared import PreparedDataset, SplitInfo, load_intact, save_metadata
-from mnist_hpo.data.registry import DatasetInfo, SplitPlan, dataset_info
+from mnist_hpo.data.prepared import PreparedDataset, load_intact, save_metadata
+from mnist_hpo.data.registry import DatasetInfo, dataset_info
+from mnist_hpo.data.splits import Rows, save_split
 from mnist_hpo.spec.errors import UserError
-
-if TYPE_CHECKING:
-    from mnist_hpo.data.builder import Rows
 
 Log = Callable[[str], None]
 
 _logger = logging.getLogger(__name__)
-
-SPLIT_KEY = int.from_bytes(b"splits", "big")
-"""Key of the permutation that draws a split. A word that no training seed is likely to be."""
 
 
 def default_root() -> Path:
@@ -59,14 +47,14 @@ def prepare(
         source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. Where one is
             named, the network is left alone.
         root: where datasets are kept; by default `default_root()`.
-        log: told, in whole lines, what is going on; silent if nothing is to be done.
+        log: told, in whole lines, what is going on; told nothing if nothing is to be done.
 
     Raises:
         UserError: the dataset is unknown; the named folder lacks a file or has a wrong one; no source could be
             reached; the root cannot be written.
     """
     info = dataset_info(dataset)
-    directory = (default_root() if root is None else root) / info.name
+    directory = (default_root() if root is None else root).absolute() / info.name
     with contextlib.suppress(UserError):
         prepared = load_intact(directory, info)
         if source is not None:
@@ -133,7 +121,7 @@ def _prepare(info: DatasetInfo, source: Path | None, directory: Path, unprepared
 
 def _rows_from_first_source(
     info: DatasetInfo, source: Path | None, work: Path, unprepared: str, log: Log
-) -> tuple[str, dict[str, "Rows"]]:
+) -> tuple[str, dict[str, Rows]]:
     """The rows of the train files and of the test files, and the label of the source that had them."""
     # Here and not above: the import takes half a second, which a prepared dataset need not cost.
     from mnist_hpo.data import builder, sources
@@ -175,46 +163,17 @@ def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
     )
 
 
-def _save(info: DatasetInfo, source: str, rows: dict[str, "Rows"], directory: Path) -> None:
+def _save(info: DatasetInfo, source: str, rows: dict[str, Rows], directory: Path) -> None:
     """Writes the arrays of every split, and the metadata last."""
-    splits = {name: _save_split(info, plan, rows, directory / name) for name, plan in info.splits.items()}
-    save_metadata(
-        PreparedDataset(
-            name=info.name,
-            directory=directory,
-            source=source,
-            file_sha256=dict(info.file_sha256),
-            digest=info.digest,
-            splits=splits,
-        )
-    )
-
-
-def _save_split(info: DatasetInfo, plan: SplitPlan, rows: dict[str, "Rows"], folder: Path) -> SplitInfo:
-    train, test = rows["train"], rows["test"]
-    images, labels = train.images, train.labels
-    if plan.pool == "all":
-        images, labels = np.concatenate([images, test.images]), np.concatenate([labels, test.labels])
-    order = permutation(len(labels), SPLIT_KEY)
-    search, rest = np.split(order, [plan.n_train + plan.n_valid])
-    test_images, test_labels = (images[rest], labels[rest]) if plan.pool == "all" else (test.images, test.labels)
-    folder.mkdir()
-    np.save(folder / layout.SEARCH_IMAGES, images[search].reshape(-1, info.n_features))
-    np.save(folder / layout.SEARCH_LABELS, labels[search])
-    np.save(folder / layout.TEST_IMAGES, test_images.reshape(-1, info.n_features))
-    np.save(folder / layout.TEST_LABELS, test_labels)
-
-    def count(part: NDArray[np.uint8]) -> list[int]:
-        return np.bincount(part, minlength=info.n_classes).tolist()
-
-    return SplitInfo(
-        n_train=plan.n_train,
-        n_valid=plan.n_valid,
-        n_test=plan.n_test,
-        permutation_sha256=hashlib.sha256(order.astype("<i8").tobytes()).hexdigest(),
-        class_counts={
-            "train": count(labels[search[: plan.n_train]]),
-            "valid": count(labels[search[plan.n_train :]]),
-            "test": count(test_labels),
+    prepared = PreparedDataset(
+        name=info.name,
+        directory=directory,
+        source=source,
+        file_sha256=dict(info.file_sha256),
+        digest=info.digest,
+        splits={
+            name: save_split(info, plan, rows["train"], rows["test"], directory / name)
+            for name, plan in info.splits.items()
         },
     )
+    save_metadata(prepared)

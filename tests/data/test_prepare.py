@@ -14,9 +14,10 @@ import tensorflow_datasets as tfds
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.permutation import permutation
-from mnist_hpo.data.prepare import SPLIT_KEY, default_root, prepare
+from mnist_hpo.data.prepare import default_root, prepare
 from mnist_hpo.data.prepared import load_prepared
 from mnist_hpo.data.registry import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, SplitPlan, dataset_info
+from mnist_hpo.data.splits import SPLIT_KEY
 from mnist_hpo.spec.errors import UserError
 
 FILES = [("images", TRAIN_IMAGES, TEST_IMAGES), ("labels", TRAIN_LABELS, TEST_LABELS)]
@@ -204,6 +205,12 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder,
 
     with pytest.raises(BrokenPipeError):
         prepare(tiny.name, source=tiny_folder, root=tmp_path, log=log)
+
+
+def test_the_directory_is_absolute_so_that_workers_may_run_elsewhere(tiny, tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNIST_HPO_DATA_DIR", "here")
+    assert prepare(tiny.name, source=Path("tiny-idx")).directory == tmp_path / "here" / tiny.name
 
 
 def test_unknown_dataset():

