@@ -1,0 +1,94 @@
+"""What tests of several rooms need: real MNIST, study files, and the same XLA settings as a worker's."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Before anything loads JAX. One thread, as in a worker; a silent broadcast over ranks is a mistake.
+os.environ.update(
+    JAX_PLATFORMS="cpu",
+    JAX_NUMPY_RANK_PROMOTION="raise",
+    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
+)
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, PreparedDataset, save_metadata
+from mnist_hpo.spec.reader import StudyFile, read_study
+
+settings.register_profile(
+    "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("default")
+
+STUDY = """\
+name: small
+description: a search that the tests change line by line
+seed: 1
+dataset: mnist
+split: standard
+model: mlp
+budget:
+  n_trials: 4
+  max_epochs: 9
+slots: 2
+sampler: random
+pruner: none
+space:
+  learning_rate: {type: float, low: 0.0001, high: 0.1, log: true}
+  width: {type: categorical, choices: [32, 64]}
+  dropout:
+    type: float
+    low: 0.0
+    high: 0.5
+    step: 0.25
+fixed:
+  depth: 2
+enqueue:
+  - {learning_rate: 0.001, width: 32, dropout: 0.25}
+"""
+
+
+@pytest.fixture(scope="session")
+def mnist() -> PreparedDataset:
+    return prepare("mnist", log=print)
+
+
+@pytest.fixture(scope="session")
+def few_digits(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared dataset of real digits for worker processes: 4,000 to learn from, 1,003 to validate on."""
+    directory = tmp_path_factory.mktemp("few-digits")
+    (directory / "standard").mkdir()
+    arrays = load_search(mnist.directory, "standard")
+    np.save(directory / "standard" / SEARCH_IMAGES, arrays.development_images[:5003])
+    np.save(directory / "standard" / SEARCH_LABELS, arrays.development_labels[:5003])
+    split = dataclasses.replace(mnist.splits["standard"], n_train=4000, n_valid=1003, n_test=0)
+    save_metadata(dataclasses.replace(mnist, directory=directory, splits={"standard": split}))
+    return directory
+
+
+@pytest.fixture
+def write_study(tmp_path: Path) -> Callable[..., Path]:
+    """Writes the study above, with each text given replaced by the next: write_study("seed: 1", "seed: 2")."""
+
+    def write(*changes: str) -> Path:
+        text = STUDY
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        path = tmp_path / "small.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def study_of(write_study: Callable[..., Path]) -> Callable[..., StudyFile]:
+    """The study above, read, with each text given replaced by the next."""
+    return lambda *changes: read_study(write_study(*changes))
