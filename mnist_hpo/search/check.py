@@ -11,8 +11,9 @@ from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PRUNERS, make_pruner
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
 from mnist_hpo.search.space import corners, grid_values, holds
+from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
-from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, ParameterValue
+from mnist_hpo.spec.study import FloatSpace, ParameterValue
 from mnist_hpo.training.hyperparameters import parameters_of
 
 
@@ -53,17 +54,14 @@ def _check_parameters(file: StudyFile) -> None:
     for section, entries in sections.items():
         for name, values in entries.items():
             _known(file, (section, name), f"hyperparameter of the model {study.model}:", name, parameters)
+            if section == "space" and isinstance(study.space[name], FloatSpace):
+                parameter = parameters[name]
+                if isinstance(parameter, Number) and parameter.kind is int:
+                    file.fail((section, name), f"{name} is a whole number; use type: int")
             for value in values:
                 problem = parameters[name].problem(value)
                 if problem:
                     file.fail((section, name), problem)
-    for name, entry in study.space.items():
-        if isinstance(entry, FloatSpace) and parameters[name].problem(0.5) == "must be a whole number, not 0.5":
-            file.fail(("space", name), f"{name} is a whole number; use type: int")
-        if isinstance(entry, CategoricalSpace) and isinstance(entry.choices[0], str) != isinstance(
-            parameters[name].default, str
-        ):
-            file.fail(("space", name), f"{name} cannot be {entry.choices[0]!r}")
 
 
 def _check_batch_size(file: StudyFile) -> None:
@@ -105,6 +103,10 @@ def _check_grid(file: StudyFile) -> None:
                 ("space", name), "the grid sampler needs a step or choices here; give them, or use another sampler"
             )
         sizes.append(len(values))
+    for index, parameters in enumerate(study.enqueue):
+        missing = [name for name in study.space if name not in parameters]
+        if missing:
+            file.fail(("enqueue", index), f"the grid sampler cannot fill in {', '.join(missing)}; give it here")
     n_points = math.prod(sizes) + len(study.enqueue)
     if study.budget.n_trials > n_points:
         file.fail(

@@ -15,7 +15,7 @@ from mnist_hpo.spec.reader import nearest
 T = TypeVar("T")
 
 _PLAIN = {int, float, str, bool, type(None)}
-_FOR_TYPE_CHECKERS = {"Callable": Callable, "Sequence": typing.Sequence, "FrozenTrial": object}
+_FOR_TYPE_CHECKERS = {"Callable": Callable, "Sequence": typing.Sequence, "Mapping": Mapping, "FrozenTrial": object}
 """Names in Optuna's annotations that it does not import at run time."""
 
 

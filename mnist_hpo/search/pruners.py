@@ -44,12 +44,15 @@ def decision_epochs(study: Study) -> frozenset[int]:
         case "median":
             warmup, interval = _integer(options, "n_warmup_steps", 0), _integer(options, "interval_steps", 1)
             return frozenset(e for e in every if e >= warmup and (e == 1 or (e - warmup) % interval == 0))
-        case _ if isinstance(options.get("min_resource", "auto"), int) or study.pruner.name == "hyperband":
-            factor = _integer(options, "reduction_factor", 3 if study.pruner.name == "hyperband" else 4)
+        # Optuna guesses "auto" when the first trial is complete, and then judges at once whatever is in flight.
+        case "successive_halving" if options.get("min_resource", "auto") == "auto":
+            return every
+        case "hyperband" if options.get("max_resource") == "auto":
+            return every
+        case name:
+            factor = _integer(options, "reduction_factor", 3 if name == "hyperband" else 4)
             rungs = (_integer(options, "min_resource", 1) * factor**rung for rung in range(last.bit_length() + 1))
             return every & frozenset(rungs)
-        case _:
-            return every
 
 
 def _integer(options: Mapping[str, object], name: str, default: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -11,8 +12,9 @@ from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, IntSpace, Paramet
 
 
 def distributions(space: Mapping[str, Space]) -> dict[str, BaseDistribution]:
-    """One distribution for each searched hyperparameter, in the file's order."""
-    return {name: _distribution(entry) for name, entry in space.items()}
+    """One distribution for each searched hyperparameter, by name: samplers draw in this order, and the file's decides
+    nothing."""
+    return {name: _distribution(entry) for name, entry in sorted(space.items())}
 
 
 def _distribution(entry: Space) -> BaseDistribution:
@@ -48,8 +50,9 @@ def grid_values(entry: Space) -> tuple[ParameterValue, ...] | None:
         case CategoricalSpace():
             return entry.choices
         case FloatSpace() if entry.step is not None:
-            n_steps = round((entry.high - entry.low) / entry.step)
-            return tuple(entry.low + i * entry.step for i in range(n_steps + 1))
+            # In decimals, as they are written: 0.1 + 6 · 0.1 must not come out above 0.7.
+            low, high, step = (Decimal(repr(number)) for number in (entry.low, entry.high, entry.step))
+            return tuple(float(low + i * step) for i in range(round((high - low) / step) + 1))
         case IntSpace() if not entry.log:
             return tuple(range(entry.low, entry.high + 1, entry.step or 1))
         case _:

@@ -1,0 +1,78 @@
+"""What several verbs share: their options, how a study is named, how JSON is printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from mnist_hpo.spec.reader import StudyFile
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+FOLDER = Path("mlruns")
+"""Where all state lies by default, in the working folder."""
+
+StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its file.")]
+StorageOption = Annotated[
+    str,
+    typer.Option(
+        "--storage",
+        envvar="MNIST_HPO_STORAGE",
+        metavar="URL",
+        help="The Optuna storage: sqlite:///FILE, journal:///FILE or any database URL that Optuna takes.",
+    ),
+]
+TrackingOption = Annotated[
+    str,
+    typer.Option(
+        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="The MLflow tracking store or server."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines to standard output.")]
+
+DEFAULT_STORAGE = f"sqlite:///{FOLDER}/optuna.db"
+DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"
+
+
+def study_name(study: str) -> str:
+    """The name that a study's name or file stands for."""
+    if not _is_file(study):
+        return study
+    from mnist_hpo.spec.reader import read_study
+
+    return read_study(Path(study)).study.name
+
+
+def study_path(study: str) -> Path:
+    """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
+    in_folder = Path("studies") / f"{study}.yaml"
+    return in_folder if not _is_file(study) and in_folder.exists() else Path(study)
+
+
+def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFile]:
+    """Open a study in the storage, with the study file as it was run last."""
+    from mnist_hpo.spec.reader import parse_study
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+    storage = StudyStorage.load(storage_url, study_name(study))
+    return storage, parse_study(storage.study_file, Path(f"{storage.name}.yaml"))
+
+
+def print_json(value: Any) -> None:
+    """Print JSON as machines read it: one document, no colours."""
+    json.dump(value, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def console(*, to_stderr: bool = False) -> Console:
+    """Where people read; progress goes to stderr, so that results can be piped."""
+    return Console(stderr=to_stderr, highlight=False)
+
+
+def _is_file(study: str) -> bool:
+    return study.endswith((".yaml", ".yml")) or "/" in study

@@ -1,0 +1,51 @@
+"""The command line as a whole: its verbs, and what becomes of errors."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from mnist_hpo.cli import data, retrain, run, show, sync, ui
+from mnist_hpo.spec.errors import UserError
+
+_HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
+
+A study file says what is computed; the machine only how fast. All state lies in ./mlruns unless told otherwise.
+
+Example: mnist-hpo run studies/quickstart.yaml && mnist-hpo retrain quickstart && mnist-hpo ui
+"""
+
+app = typer.Typer(
+    help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="markdown"
+)
+app.command("data")(data.data)
+app.command("run")(run.run)
+app.command("status")(show.status)
+app.command("trials")(show.trials)
+app.command("best")(show.best)
+app.command("retrain")(retrain.retrain)
+app.command("sync")(sync.sync)
+app.command("ui")(ui.ui)
+
+
+def main() -> None:
+    """Run a verb; exit with 0, 1 (a result that is not as it should be), 2 (bad input) or 130 (interrupted)."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output has closed it (`| head`); Python would complain again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)

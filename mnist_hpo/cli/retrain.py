@@ -1,0 +1,121 @@
+"""`mnist-hpo retrain`: re-train a trial exactly, then on all but the test split, test it, register it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    DEFAULT_TRACKING,
+    FOLDER,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    TrackingOption,
+    console,
+    print_json,
+    recorded_study,
+)
+
+if TYPE_CHECKING:
+    from mnist_hpo.champion.retrain import Champion
+    from mnist_hpo.spec.study import Study
+    from mnist_hpo.storage.records import TrialRecord
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+
+def retrain(
+    study: StudyArgument,
+    trial: Annotated[int | None, typer.Option(min=0, help="The trial's number; the best one by default.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings on train + valid to test.")] = 3,
+    workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Worker processes. Changes no result.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    tracking_uri: TrackingOption = DEFAULT_TRACKING,
+    as_json: JsonOption = False,
+) -> int:
+    """Re-train the best trial and evaluate it on the test split, which the search never saw.
+
+    First exactly as recorded, to say whether its curve comes out bit for bit (exit code 1 where it does not); then on
+    train + valid for its best number of epochs, once a seed; only then the test split is read. The first seed's model
+    is registered in MLflow under the study's name with the alias champion.
+
+    Example: mnist-hpo retrain quickstart --seeds 10
+    """
+    # Before JAX starts here: the test figures are computed in the environment in which the model was trained.
+    from mnist_hpo.executors.environment import worker_environment
+
+    os.environ.update(worker_environment())
+    from mnist_hpo.champion.retrain import choose_trial
+
+    record, file = recorded_study(storage, study)
+    chosen = choose_trial(record.trials(), trial)
+    folder = FOLDER / "checkpoints" / f"{record.name}-{record.uid[:8]}" / f"champion-{chosen.number:05d}"
+    shutil.rmtree(folder, ignore_errors=True)
+    champion = _train(file.study, chosen, seeds, workers, folder)
+    registered = _register(champion, record, tracking_uri)
+    figures = {**champion.figures(), **registered}
+    if as_json:
+        print_json(figures)
+    else:
+        _print(figures, champion)
+    return 0 if champion.reproduced == "exact" else 1
+
+
+def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
+    from mnist_hpo.champion.retrain import retrain as train_again
+    from mnist_hpo.data.prepare import prepare
+    from mnist_hpo.executors.local import LocalExecutor
+
+    log = console(to_stderr=True)
+    dataset = prepare(study.dataset, log=lambda message: log.print(message, soft_wrap=True))
+    n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
+    executor = LocalExecutor(n_workers)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+    try:
+        with Progress(*columns, console=log, transient=True) as progress:
+            task = progress.add_task(f"re-training trial {chosen.number}", total=n_epochs)
+            return train_again(
+                study,
+                chosen,
+                n_seeds=n_seeds,
+                dataset=dataset,
+                executor=executor,
+                folder=folder,
+                on_epoch=lambda _key, _result: progress.advance(task),
+            )
+    finally:
+        executor.close()
+
+
+def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str]:
+    from mnist_hpo.champion.register import register
+    from mnist_hpo.runner import Home, make_projection
+    from mnist_hpo.spec.provenance import provenance
+
+    projection = make_projection(record, champion.study, Home(record.url, tracking_uri, FOLDER))
+    projection.open()
+    registered = register(champion, projection, provenance())
+    projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
+    return registered
+
+
+def _print(figures: dict[str, Any], champion: Champion) -> None:
+    out = console()
+    out.print(f"reproduced: {figures['reproduced']}")
+    table = Table(title=f"{figures['study']}, trial #{figures['trial']}: test", title_justify="left")
+    table.add_column("measure")
+    table.add_column(f"mean ± std over {figures['n_seeds']} seeds", justify="right")
+    for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
+        mean, std = figures[f"test_{name}_mean"], figures[f"test_{name}_std"]
+        table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
+    table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
+    out.print(table)
+    out.print(f"model: {champion.bundle}")
+    out.print(f"in MLflow: models:/{figures['model_name']}@champion, run {figures['run_id']}")

@@ -1,0 +1,107 @@
+"""`mnist-hpo run`: start, continue or extend a study."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    DEFAULT_TRACKING,
+    FOLDER,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    TrackingOption,
+    console,
+    print_json,
+    study_path,
+)
+
+
+def run(
+    study: StudyArgument,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, max=1024, help="Worker processes; one on each core by default. Changes no result."),
+    ] = None,
+    data_source: Annotated[
+        Path | None,
+        typer.Option(envvar="MNIST_HPO_DATA_SOURCE", help="A folder with the dataset's IDX files, gzipped or not."),
+    ] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    tracking_uri: TrackingOption = DEFAULT_TRACKING,
+    as_json: JsonOption = False,
+) -> int:
+    """Run a study: start it, continue it after a crash, or extend it after budget.n_trials has grown.
+
+    Ctrl-C stops it cleanly (exit code 130), SIGTERM too (143); the same command goes on from there.
+
+    Example: mnist-hpo run studies/quickstart.yaml
+    """
+    from mnist_hpo.cli.display import make_display
+    from mnist_hpo.cli.show import status_of, status_table
+    from mnist_hpo.runner import Home, Interrupted, run_study
+    from mnist_hpo.search.check import check_study
+    from mnist_hpo.spec.reader import read_study
+
+    file = read_study(study_path(study))
+    check_study(file)
+    signals = _Signals()
+    start = time.monotonic()
+    with make_display() as display:
+        try:
+            trials = run_study(
+                file,
+                Home(storage, tracking_uri, FOLDER),
+                display=display,
+                n_workers=workers,
+                data_source=data_source,
+                should_stop=signals.should_stop,
+            )
+        except Interrupted:
+            trials = None
+    if trials is None:
+        again = " ".join(["mnist-hpo", *sys.argv[1:]])
+        print(f"stopped; what is finished is recorded. To go on: {again}", file=sys.stderr)
+        return signals.exit_code
+    summary = status_of(file.study, trials, storage)
+    if as_json:
+        print_json({**summary, "seconds": round(time.monotonic() - start, 3)})
+    else:
+        console().print(status_table(summary))
+        console().print(f"next: mnist-hpo retrain {file.study.name}   (re-train the best trial and test it)")
+    return 0 if summary["best"] else 1
+
+
+class _Signals:
+    """The first SIGINT or SIGTERM asks to stop, the second ends the process at once."""
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._receive)
+
+    @property
+    def should_stop(self) -> Callable[[], bool]:
+        return lambda: self._received is not None
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + (self._received or 0)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> Any:
+        if self._received is not None:
+            # The workers end with us: their lifeline closes. What is recorded is whole at any instant.
+            os._exit(128 + number)
+        self._received = number
+        # Written directly: a signal may come in the middle of a print.
+        os.write(2, b"\nstopping: finishing what is being written (again to end at once)\n")
