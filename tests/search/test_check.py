@@ -1,0 +1,249 @@
+"""A study file that is well formed but cannot be run is refused before anything is computed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.search.check import check_study
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.reader import read_study
+
+WriteStudy = Callable[..., Path]
+
+
+def refusal(path: Path) -> str:
+    file = read_study(path)
+    with pytest.raises(UserError) as caught:
+        check_study(file)
+    return str(caught.value)
+
+
+def line_of(path: Path, text: str) -> int:
+    return 1 + next(i for i, line in enumerate(path.read_text().splitlines()) if text in line)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe", "{name: tpe, n_startup_trials: 4, multivariate: true}"])
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        "none",
+        "median",
+        "{name: median, n_startup_trials: 2, n_warmup_steps: 3, interval_steps: 2}",
+        "hyperband",
+        "{name: hyperband, min_resource: 2, reduction_factor: 2}",
+        "successive_halving",
+        "{name: successive_halving, min_resource: 3, reduction_factor: 3, min_early_stopping_rate: 1}",
+    ],
+)
+def test_good_studies_pass(write_study: WriteStudy, sampler: str, pruner: str) -> None:
+    check_study(read_study(write_study("sampler: random", f"sampler: {sampler}", "pruner: none", f"pruner: {pruner}")))
+
+
+def test_a_whole_grid_passes(write_study: WriteStudy) -> None:
+    path = write_study(
+        *("sampler: random", "sampler: grid"),
+        *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
+        *("learning_rate: 0.001", "learning_rate: 0.5"),
+        *("n_trials: 4", "n_trials: 25"),  # 4 learning rates, 2 widths, 3 dropouts, 1 enqueued
+    )
+    check_study(read_study(path))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            "dataset: mnist",
+            "dataset: mnits",
+            "dataset: unknown dataset 'mnits'; did you mean 'mnist'?; known are mnist",
+        ),
+        (
+            "split: standard",
+            "split: papers",
+            "split: unknown split of mnist 'papers'; did you mean 'paper'?; known are standard, paper",
+        ),
+        ("model: mlp", "model: mpl", "model: unknown model 'mpl'; did you mean 'mlp'?; known are mlp"),
+        (
+            "sampler: random",
+            "sampler: tpee",
+            "sampler.name: unknown sampler 'tpee'; did you mean 'tpe'?; known are tpe, random, grid",
+        ),
+        (
+            "pruner: none",
+            "pruner: hyperban",
+            "pruner.name: unknown pruner 'hyperban'; did you mean 'hyperband'?; "
+            "known are none, median, hyperband, successive_halving",
+        ),
+    ],
+)
+def test_an_unknown_name_is_told_the_nearest_and_all_known_ones(
+    write_study: WriteStudy, old: str, new: str, message: str
+) -> None:
+    path = write_study(old, new)
+    assert refusal(path) == f"{path}, line {line_of(path, new)}: {message}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("  width: {", "  widht: {", "space.widht"),
+        ("  depth: 2", "  dept: 2", "fixed.dept"),
+    ],
+)
+def test_a_parameter_that_the_model_has_not_got(write_study: WriteStudy, old: str, new: str, where: str) -> None:
+    path = write_study(old, new)
+    message = refusal(path)
+    name = where.split(".")[1]
+    assert message.startswith(
+        f"{path}, line {line_of(path, new)}: {where}: unknown hyperparameter of the model mlp: {name!r}; did you mean "
+    )
+    assert "known are depth, width, activation, learning_rate, batch_size, dropout, l1, l2, " in message
+
+
+@pytest.mark.parametrize("section", ["space", "fixed"])
+def test_a_batch_larger_than_the_training_set(write_study: WriteStudy, section: str) -> None:
+    entry = {
+        "space": ("width: {type", "batch_size: {type: int, low: 64, high: 42001}\n  width: {type"),
+        "fixed": ("depth: 2", "depth: 2\n  batch_size: 42001"),
+    }[section]
+    path = write_study(*entry, "split: standard", "split: paper")
+    line = line_of(path, "batch_size")
+    assert refusal(path) == (
+        f"{path}, line {line}: {section}.batch_size: a batch of 42001 is more than the 42000 training examples of paper"
+    )
+
+
+def test_a_batch_as_large_as_the_training_set_is_allowed(write_study: WriteStudy) -> None:
+    check_study(read_study(write_study("depth: 2", "depth: 2\n  batch_size: 50000")))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "problem"),
+    [
+        ("choices: [32, 64]", "choices: [32, 0]", "space.width", "must be from 1 to 8192, not 0"),
+        ("choices: [32, 64]", "choices: [32, wide]", "space.width", "must be a whole number, not 'wide'"),
+        ("high: 0.5", "high: 1.0", "space.dropout", "must be from 0 to 0.95, not 1.0"),
+        ("depth: 2", "depth: 2.5", "fixed.depth", "must be a whole number, not 2.5"),
+        ("depth: 2", "optimizer: adm", "fixed.optimizer", "must be one of adam, adamw, sgd, sgd_nesterov, rmsprop"),
+        ("depth: 2", "l2: -1.0", "fixed.l2", "must be from 0 to 1e+06, not -1.0"),
+    ],
+)
+def test_a_value_that_the_model_cannot_take(
+    write_study: WriteStudy, old: str, new: str, where: str, problem: str
+) -> None:
+    path = write_study(old, new)
+    message = refusal(path)
+    assert f": {where}: " in message
+    assert problem in message
+    assert message.startswith(f"{path}, line ")
+
+
+def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
+    path = write_study("type: categorical, choices: [32, 64]", "type: float, low: 32, high: 64")
+    assert refusal(path) == (
+        f"{path}, line {line_of(path, 'width: {')}: space.width: width is a whole number; use type: int"
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where", "problem"),
+    [
+        (
+            "sampler: random",
+            "sampler: {name: tpe, n_startup_trial: 4}",
+            "sampler.n_startup_trial",
+            "unknown option; did you mean 'n_startup_trials'?; known are ",
+        ),
+        ("sampler: random", "sampler: {name: random, seed: 4}", "sampler.seed", "unknown option; known are none"),
+        (
+            "sampler: random",
+            "sampler: {name: tpe, n_startup_trials: few}",
+            "sampler.n_startup_trials",
+            "Input should be a valid integer, not 'few'",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: median, warmup_steps: 4}",
+            "pruner.warmup_steps",
+            "unknown option; did you mean 'n_warmup_steps'?; known are ",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: median, interval_steps: 0}",
+            "pruner",
+            "Pruning interval steps must be at least 1",
+        ),
+        ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
+    ],
+)
+def test_an_option_that_the_sampler_or_pruner_has_not_got(
+    write_study: WriteStudy, old: str, new: str, where: str, problem: str
+) -> None:
+    path = write_study(old, new)
+    assert refusal(path).startswith(f"{path}, line {line_of(path, new)}: {where}: {problem}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("learning_rate: 0.001,", "learning_rate: 0.5,", "learning_rate"),
+        ("width: 32,", "width: 48,", "width"),
+        ("dropout: 0.25}", "dropout: 0.3}", "dropout"),
+        ("dropout: 0.25}", "dropout: high}", "dropout"),
+    ],
+)
+def test_a_set_to_try_first_outside_the_space(write_study: WriteStudy, old: str, new: str, name: str) -> None:
+    path = write_study(old, new)
+    message = refusal(path)
+    assert message.startswith(f"{path}, line {line_of(path, '- {learning_rate')}: enqueue.0.{name}: ")
+    assert message.endswith(f"lies outside the search space of {name}; widen space.{name} or change it")
+
+
+def test_a_set_to_try_first_with_a_name_that_is_not_searched(write_study: WriteStudy) -> None:
+    path = write_study("width: 32,", "widht: 32,")
+    assert refusal(path).endswith(
+        "enqueue.0.widht: not in the search space; did you mean 'width'?; searched are learning_rate, width, dropout"
+    )
+
+
+def test_a_set_to_try_first_may_repeat_what_is_fixed_but_not_change_it(write_study: WriteStudy) -> None:
+    check_study(read_study(write_study("width: 32,", "width: 32, depth: 2,")))
+    path = write_study("width: 32,", "width: 32, depth: 3,")
+    assert refusal(path).endswith("enqueue.0.depth: is fixed at 2, and this says 3")
+
+
+def test_a_set_to_try_first_may_leave_the_rest_to_the_sampler(write_study: WriteStudy) -> None:
+    check_study(read_study(write_study("width: 32, ", "", "sampler: random", "sampler: tpe")))
+
+
+def test_a_grid_without_steps(write_study: WriteStudy) -> None:
+    path = write_study("sampler: random", "sampler: grid")
+    assert refusal(path) == (
+        f"{path}, line {line_of(path, 'learning_rate: {type')}: space.learning_rate: "
+        "the grid sampler needs a step or choices here; give them, or use another sampler"
+    )
+
+
+def test_more_trials_than_the_grid_has_points(write_study: WriteStudy) -> None:
+    path = write_study(
+        *("sampler: random", "sampler: grid"),
+        *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
+        *("learning_rate: 0.001", "learning_rate: 0.5"),
+        *("n_trials: 4", "n_trials: 26"),
+    )
+    assert refusal(path) == (
+        f"{path}, line {line_of(path, 'n_trials')}: budget.n_trials: the grid has no more than 25 points; 26 asked for"
+    )
+
+
+def test_a_grid_cannot_complete_a_set_to_try_first(write_study: WriteStudy) -> None:
+    path = write_study(
+        *("sampler: random", "sampler: grid"),
+        *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
+        *("learning_rate: 0.001, ", ""),
+    )
+    line = line_of(path, "- {width")
+    assert refusal(path) == (
+        f"{path}, line {line}: enqueue.0: the grid sampler cannot fill in learning_rate; give it here"
+    )

@@ -1,0 +1,88 @@
+"""A job need not stop where no decision can fall; so the epochs where one can must be known."""
+
+import random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.spec.study import Study
+
+MEDIAN = st.fixed_dictionaries(
+    {"name": st.just("median")},
+    optional={
+        "n_startup_trials": st.integers(0, 4),
+        "n_warmup_steps": st.integers(0, 12),
+        "interval_steps": st.integers(1, 6),
+        "n_min_trials": st.integers(1, 3),
+    },
+)
+HYPERBAND = st.fixed_dictionaries(
+    {"name": st.just("hyperband")},
+    optional={
+        "min_resource": st.integers(1, 6),
+        "max_resource": st.one_of(st.integers(6, 30), st.just("auto")),
+        "reduction_factor": st.integers(2, 5),
+        "bootstrap_count": st.integers(0, 3),
+    },
+).filter(lambda options: options.get("max_resource") != "auto" or not options.get("bootstrap_count"))
+HALVING = st.fixed_dictionaries(
+    {"name": st.just("successive_halving")},
+    optional={
+        "min_resource": st.one_of(st.integers(1, 6), st.just("auto")),
+        "reduction_factor": st.integers(2, 5),
+        "min_early_stopping_rate": st.integers(0, 3),
+    },
+)
+
+
+def study_of(pruner: object, max_epochs: int) -> Study:
+    space = {"dropout": {"type": "float", "low": 0, "high": 0.5}}
+    budget = {"n_trials": 12, "max_epochs": max_epochs}
+    return Study.model_validate({"name": "s", "budget": budget, "space": space, "sampler": "random", "pruner": pruner})
+
+
+def epochs_where_trials_are_pruned(study: Study, seed: int) -> set[int]:
+    """Real Optuna over random losses, with a few trials in flight at once, asked after every epoch."""
+    draw = random.Random(seed)
+    ask_tell, pruned_at, epochs = AskTell(study), set[int](), dict[int, int]()
+    while epochs or ask_tell.n_asked < study.budget.n_trials:
+        if len(epochs) < 3 and ask_tell.n_asked < study.budget.n_trials:
+            epochs[ask_tell.ask().number] = 0
+        number = draw.choice(sorted(epochs))
+        epochs[number] += 1
+        if ask_tell.report(number, epochs[number], draw.random() + number * draw.choice((-0.1, 0, 0.1))):
+            pruned_at.add(epochs.pop(number))
+            ask_tell.prune(number)
+        elif epochs[number] == study.budget.max_epochs:
+            del epochs[number]
+            ask_tell.complete(number, draw.random())
+    return pruned_at
+
+
+@settings(max_examples=200)
+@given(st.one_of(MEDIAN, HYPERBAND, HALVING), st.integers(1, 20), st.integers(0, 2**32))
+def test_optuna_prunes_only_at_decision_epochs(pruner: dict[str, object], max_epochs: int, seed: int) -> None:
+    study = study_of(pruner, max_epochs)
+    assert epochs_where_trials_are_pruned(study, seed) <= decision_epochs(study)
+
+
+def test_every_decision_epoch_sees_a_prune() -> None:
+    """Not more of them than needed: a job that stops often is slow."""
+    for pruner in (
+        {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 4, "interval_steps": 3},
+        {"name": "hyperband", "reduction_factor": 3},
+        {"name": "successive_halving", "min_resource": 2, "reduction_factor": 2},
+    ):
+        study = study_of(pruner, 13)
+        seen = set[int]().union(*(epochs_where_trials_are_pruned(study, seed) for seed in range(20)))
+        assert seen == decision_epochs(study)
+
+
+def test_without_a_pruner_no_epoch_needs_a_stop() -> None:
+    assert decision_epochs(study_of("none", 30)) == frozenset()
+
+
+def test_the_rungs_of_hyperband() -> None:
+    assert decision_epochs(study_of("hyperband", 30)) == {1, 3, 9, 27}
