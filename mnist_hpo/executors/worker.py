@@ -96,15 +96,15 @@ class Worker:
         self._advance(job, trainer, progress, path)
 
     def _advance(self, job: Job, trainer: Trainer, progress: Progress, path: Path) -> None:
-        saved_at, n_saved = time.monotonic(), len(progress.results)
-        while len(progress.results) < job.last_epoch and not trainer.has_ended(progress):
+        saved_at, ended = time.monotonic(), trainer.has_ended(progress)
+        while len(progress.results) < job.last_epoch and not ended:
             result = trainer.advance(progress)
-            self._send(EpochDone(job.key, result))
-            if time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
+            ended = trainer.has_ended(progress)
+            # Before the last result is told: who hears it may at once hand the next job to another worker.
+            if ended or len(progress.results) == job.last_epoch or time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
                 save_checkpoint(path, job, progress)
-                saved_at, n_saved = time.monotonic(), len(progress.results)
-        if len(progress.results) > n_saved:
-            save_checkpoint(path, job, progress)
+                saved_at = time.monotonic()
+            self._send(EpochDone(job.key, result))
 
     def _trainer(self, job: Job) -> Trainer:
         train, valid = _examples(job.data)
