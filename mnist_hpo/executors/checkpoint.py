@@ -35,13 +35,13 @@ def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
         **_tensors("state", progress.state),
         **{_BEST + name: weight for name, weight in named(progress.best_parameters).items()},
     }
-    results = [dataclasses.asdict(result) for result in progress.results]
-    content = save(tensors, metadata={"training": training_sha256(job), "results": json.dumps(results)})
-    write_atomically(path, content)
+    results = json.dumps([dataclasses.asdict(result) for result in progress.results])
+    metadata = {"training": training_sha256(job), "results": results, "sha256": _sha256(results, tensors)}
+    write_atomically(path, save(tensors, metadata=metadata))
 
 
 def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
-    """Read the training that a job goes on with, or None where there is none or it is another training's.
+    """Read the training that a job goes on with, or None where there is none, or it is damaged or another training's.
 
     Args:
         path: the checkpoint's file.
@@ -56,6 +56,8 @@ def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (FileNotFoundError, SafetensorError):
+        return None
+    if metadata.get("sha256") != _sha256(metadata.get("results", ""), tensors):
         return None
     return Progress(
         state=_restore("state", start.state, tensors),
@@ -83,6 +85,15 @@ def training_sha256(job: Job) -> str:
     data = {"split": job.data.split, "portion": job.data.portion}
     identity = {"training": dataclasses.asdict(job.training), "data": data}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _sha256(results: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """A disk that returns other bits than it was given must not change a result."""
+    digest = hashlib.sha256(results.encode())
+    for name in sorted(tensors):
+        digest.update(name.encode())
+        digest.update(np.ravel(tensors[name]).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def write_atomically(path: Path, content: bytes) -> None:
