@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
-from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle
 
@@ -20,9 +18,8 @@ class BundleModel(PythonModel):
         """Read the bundle that was logged with the model."""
         self._bundle = load_bundle(Path(context.artifacts["bundle"]))
 
-    def predict(  # pyright: ignore[reportIncompatibleMethodOverride] (MLflow's own signature is untyped)
-        self, context: PythonModelContext, model_input: Any, params: dict[str, Any] | None = None
-    ) -> NDArray[np.float32]:
+    # MLflow reads a type hint of the input as a schema, and this one's is the logged signature.
+    def predict(self, context, model_input, params=None):  # pyright: ignore
         """Predict the digit of each image."""
         return np.exp(self._bundle.log_probabilities(np.asarray(model_input, np.uint8)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -53,10 +54,10 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
     run = client.create_run(projection.experiment_id, tags=tags, run_name="champion")
     run_id = run.info.run_id
     _log_figures(champion, client, run_id)
-    _log_artifacts(champion, client, run_id)
-    version = _register_model(champion, client, run_id)
+    client.log_artifacts(run_id, str(write_report(champion)))
+    model_version = _register_model(champion, client, run_id)
     client.set_terminated(run_id, "FINISHED")
-    return {"run_id": run_id, "model_name": champion.study.name, "model_version": version}
+    return {"run_id": run_id, "model_name": champion.study.name, "model_version": model_version}
 
 
 def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
@@ -74,23 +75,22 @@ def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -
     client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in parameters.items()])
 
 
-def _log_artifacts(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
+def write_report(champion: Champion) -> Path:
+    """Write a champion's figures and pictures into a folder of its own, for people and for MLflow."""
+    report = champion.folder / "report"
+    report.mkdir(exist_ok=True)
     classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
     first = champion.measures[0]
     accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
     picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed 0: {accuracy}")
-    client.log_figure(run_id, picture, "confusion_matrix.png")
+    picture.savefig(report / "confusion_matrix.png", dpi=120)
     confusion = pd.DataFrame(first.confusion, index=pd.Index(classes, name="true"), columns=classes)
-    client.log_text(run_id, confusion.to_csv(), "confusion_matrix.csv")
-    by_class = pd.DataFrame(
-        {
-            kind: np.mean([getattr(m, kind) for m in champion.measures], axis=0)
-            for kind in ("precision", "recall", "f1")
-        },
-        index=pd.Index(classes, name="class"),
-    )
-    client.log_text(run_id, by_class.to_csv(), "per_class.csv")
-    client.log_text(run_id, json.dumps(champion.figures(), indent=2), "champion.json")
+    confusion.to_csv(report / "confusion_matrix.csv")
+    kinds = ("precision", "recall", "f1")
+    by_class = {kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in kinds}
+    pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
+    (report / "champion.json").write_text(json.dumps(champion.figures(), indent=2) + "\n")
+    return report
 
 
 def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> str:
@@ -100,21 +100,27 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, info.n_features))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]),
     )
-    # MLflow can log a model only into the process's one active run.
+    # MLflow can log a model only into the process's one active run. Its advice on type hints does not fit a model
+    # whose schema is its signature.
     mlflow.start_run(run_id=run_id)
     try:
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(model_code.__file__),
-            artifacts={"bundle": str(champion.bundle)},
-            code_paths=[str(Path(mnist_hpo.__file__).parent)],
-            pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
-            signature=signature,
-            registered_model_name=name,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            logged = mlflow.pyfunc.log_model(
+                name="model",
+                python_model=str(model_code.__file__),
+                artifacts={"bundle": str(champion.bundle)},
+                code_paths=[str(Path(mnist_hpo.__file__).parent)],
+                pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
+                signature=signature,
+                input_example=np.zeros((1, info.n_features), np.uint8),
+            )
     finally:
         mlflow.end_run()
-    version_number = str(logged.registered_model_version)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name, description=champion.study.description)
+    registered = client.create_model_version(name, logged.model_uri, run_id, model_id=logged.model_id)
+    version_number = str(registered.version)
     client.set_registered_model_alias(name, ALIAS, version_number)
     figures = champion.figures()
     client.update_model_version(

@@ -45,8 +45,13 @@ class Champion:
     """f32[n_test, n_classes]: the first seed's guesses, of the model that is registered."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
-    bundle: Path
-    """The first seed's model."""
+    folder: Path
+    """Where its files lie."""
+
+    @property
+    def bundle(self) -> Path:
+        """The first seed's model, which is registered."""
+        return self.folder / "model"
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON."""
@@ -146,7 +151,7 @@ def retrain(
     measures: list[TestMeasures] = []
     guesses: list[NDArray[np.float32]] = []
     for index, job in enumerate(seeds):
-        bundle = folder / f"model-{index}"
+        bundle = folder / ("model" if index == 0 else f"model-seed-{index}")
         write_bundle(bundle, program, load_best_parameters(Path(job.checkpoint)), {**source, "seed": job.training.seed})
         guesses.append(load_bundle(bundle).log_probabilities(images))
         measures.append(measure(labels, guesses[-1]))
@@ -158,7 +163,7 @@ def retrain(
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
         log_probabilities=guesses[0],
         labels=labels,
-        bundle=folder / "model-0",
+        folder=folder,
     )
 
 

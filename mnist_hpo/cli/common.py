@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
     from mnist_hpo.spec.reader import StudyFile
     from mnist_hpo.storage.study_storage import StudyStorage
 
+_PIPE_WIDTH = 200
 FOLDER = Path("mlruns")
 """Where all state lies by default, in the working folder."""
 
@@ -71,7 +75,17 @@ def print_json(value: Any) -> None:
 
 def console(*, to_stderr: bool = False) -> Console:
     """Where people read; progress goes to stderr, so that results can be piped."""
-    return Console(stderr=to_stderr, highlight=False)
+    found = Console(stderr=to_stderr, highlight=False)
+    # A file or a pipe has no width of its own: cut nothing off.
+    return found if found.is_terminal else Console(stderr=to_stderr, highlight=False, width=_PIPE_WIDTH)
+
+
+def command_line(*arguments: str) -> str:
+    """The program as it was called here, with other arguments: what a person can paste."""
+    program = Path(sys.argv[0])
+    on_path = shutil.which(program.name)
+    called = program.name if on_path and Path(on_path) == program else os.path.relpath(program)
+    return shlex.join([called, *arguments])
 
 
 def _is_file(study: str) -> bool:

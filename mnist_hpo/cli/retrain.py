@@ -19,6 +19,7 @@ from mnist_hpo.cli.common import (
     StorageOption,
     StudyArgument,
     TrackingOption,
+    command_line,
     console,
     print_json,
     recorded_study,
@@ -56,15 +57,15 @@ def retrain(
 
     record, file = recorded_study(storage, study)
     chosen = choose_trial(record.trials(), trial)
-    folder = FOLDER / "checkpoints" / f"{record.name}-{record.uid[:8]}" / f"champion-{chosen.number:05d}"
+    folder = FOLDER / "champions" / f"{record.name}-{record.uid[:8]}" / f"trial-{chosen.number:05d}"
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)
-    figures = {**champion.figures(), **registered}
+    figures = {**champion.figures(), **registered, "report": str(folder / "report"), "model": str(champion.bundle)}
     if as_json:
         print_json(figures)
     else:
-        _print(figures, champion)
+        _print(figures)
     return 0 if champion.reproduced == "exact" else 1
 
 
@@ -106,7 +107,7 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
     return registered
 
 
-def _print(figures: dict[str, Any], champion: Champion) -> None:
+def _print(figures: dict[str, Any]) -> None:
     out = console()
     out.print(f"reproduced: {figures['reproduced']}")
     table = Table(title=f"{figures['study']}, trial #{figures['trial']}: test", title_justify="left")
@@ -117,5 +118,6 @@ def _print(figures: dict[str, Any], champion: Champion) -> None:
         table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
     table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
     out.print(table)
-    out.print(f"model: {champion.bundle}")
-    out.print(f"in MLflow: models:/{figures['model_name']}@champion, run {figures['run_id']}")
+    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json)")
+    out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
+    out.print(f"browse:  {command_line('ui')}")

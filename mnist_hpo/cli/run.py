@@ -21,6 +21,7 @@ from mnist_hpo.cli.common import (
     StorageOption,
     StudyArgument,
     TrackingOption,
+    command_line,
     console,
     print_json,
     study_path,
@@ -70,15 +71,14 @@ def run(
         except Interrupted:
             trials = None
     if trials is None:
-        again = " ".join(["mnist-hpo", *sys.argv[1:]])
-        print(f"stopped; what is finished is recorded. To go on: {again}", file=sys.stderr)
+        print(f"stopped; what is finished is recorded. To go on: {command_line(*sys.argv[1:])}", file=sys.stderr)
         return signals.exit_code
     summary = status_of(file.study, trials, storage)
     if as_json:
         print_json({**summary, "seconds": round(time.monotonic() - start, 3)})
     else:
         console().print(status_table(summary))
-        console().print(f"next: mnist-hpo retrain {file.study.name}   (re-train the best trial and test it)")
+        console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
     return 0 if summary["best"] else 1
 
 

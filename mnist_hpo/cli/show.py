@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
+from rich.text import Text
 
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
@@ -127,7 +128,7 @@ def status_table(summary: dict[str, Any]) -> Table:
     table.add_row(
         "work", f"{summary['n_epochs']} epochs, {seconds['total']:.0f} worker seconds ({compile_share:.1%} compiling)"
     )
-    table.add_row("history_sha256", summary["history_sha256"])
+    table.add_row("history_sha256", Text(summary["history_sha256"], overflow="fold"))
     return table
 
 
@@ -149,7 +150,8 @@ _STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": 
 def _trials_table(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in ("#", "state", "valid_loss", "epochs", *names):
-        table.add_column(column, justify="left" if column == "state" else "right")
+        # Names wrap at their words, so that the numbers keep their digits on a narrow terminal.
+        table.add_column(column.replace("_", " "), justify="left" if column == "state" else "right", min_width=5)
     for row in rows:
         losses = row["valid_loss"].values()
         lowest = f"{min(losses):.5f}" if losses else "–"

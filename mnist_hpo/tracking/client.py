@@ -16,13 +16,13 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-_NOISY = ("mlflow", "alembic", "mlflow.store.db.utils")
+_NOISY = ("mlflow", "mlflow.store.db.utils", "mlflow.utils.environment", "alembic")
 
 
 def connect(tracking_uri: str) -> MlflowClient:
     """A client of this tracking store; a local database is made where it is not there yet."""
     for name in _NOISY:
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     path = local_database(tracking_uri)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
