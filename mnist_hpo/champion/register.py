@@ -17,7 +17,6 @@ from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 import mnist_hpo
-import mnist_hpo.bundle.mlflow_model as model_code
 from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import confusion_picture
 from mnist_hpo.champion.retrain import Champion
@@ -25,6 +24,7 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.tracking.projection import Projection, run_name
 
 ALIAS = "champion"
+_PACKAGE = Path(mnist_hpo.__file__).parent
 _RUNTIME = ("jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 
@@ -108,9 +108,9 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
             warnings.simplefilter("ignore", UserWarning)
             logged = mlflow.pyfunc.log_model(
                 name="model",
-                python_model=str(model_code.__file__),
+                python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
                 artifacts={"bundle": str(champion.bundle)},
-                code_paths=[str(Path(mnist_hpo.__file__).parent)],
+                code_paths=[str(_PACKAGE)],
                 pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
                 signature=signature,
                 input_example=np.zeros((1, info.n_features), np.uint8),
