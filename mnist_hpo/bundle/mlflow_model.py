@@ -1,8 +1,5 @@
 """The MLflow model over a bundle, as code (MLflow runs this file when it loads the model): nothing is pickled."""
 
-from __future__ import annotations
-
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +7,6 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from mnist_hpo.bundle.bundle import load_bundle
-
-# MLflow's advice to anybody who makes a model without type hints; this one's schema is its logged signature.
-warnings.filterwarnings("ignore", message=".*Add type hints to the `predict` method", category=UserWarning)
 
 
 class BundleModel(PythonModel):
@@ -22,8 +16,8 @@ class BundleModel(PythonModel):
         """Read the bundle that was logged with the model."""
         self._bundle = load_bundle(Path(context.artifacts["bundle"]))
 
-    # MLflow reads a type hint of the input as a schema, and this one's is the logged signature.
-    def predict(self, context, model_input, params=None):  # pyright: ignore
+    # MLflow reads the hint of the input: a plain array is the one kind of which it does not want to make a schema.
+    def predict(self, context, model_input: np.ndarray, params=None):  # pyright: ignore
         """Predict the digit of each image."""
         return np.exp(self._bundle.log_probabilities(np.asarray(model_input, np.uint8)))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -100,21 +99,18 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
         inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, info.n_features))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]),
     )
-    # MLflow can log a model only into the process's one active run. Its advice on type hints does not fit a model
-    # whose schema is its signature.
+    # MLflow can log a model only into the process's one active run.
     mlflow.start_run(run_id=run_id)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            logged = mlflow.pyfunc.log_model(
-                name="model",
-                python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
-                artifacts={"bundle": str(champion.bundle)},
-                code_paths=[str(_PACKAGE)],
-                pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
-                signature=signature,
-                input_example=np.zeros((1, info.n_features), np.uint8),
-            )
+        logged = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
+            artifacts={"bundle": str(champion.bundle)},
+            code_paths=[str(_PACKAGE)],
+            pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
+            signature=signature,
+            input_example=np.zeros((1, info.n_features), np.uint8),
+        )
     finally:
         mlflow.end_run()
     if not client.search_registered_models(f"name = '{name}'"):
