@@ -70,8 +70,17 @@ class Halted:
 
 Event = EpochDone | JobDone | JobLost | Halted
 
-_EVENTS: dict[str, type[EpochDone] | type[JobDone] | type[JobLost] | type[Halted]] = {
-    event.__name__: event for event in (EpochDone, JobDone, JobLost, Halted)
+
+@dataclass(frozen=True)
+class WorkerReady:
+    """A worker has started and takes jobs; if it dies from here on, its job may be to blame."""
+
+
+Message = Event | WorkerReady
+"""What a worker sends."""
+
+_MESSAGES: dict[str, type[Message]] = {
+    message.__name__: message for message in (EpochDone, JobDone, JobLost, Halted, WorkerReady)
 }
 
 
@@ -108,15 +117,15 @@ def decode_job(message: bytes) -> Job:
     return Job(**fields)
 
 
-def encode_event(event: Event) -> bytes:
-    """An event as JSON."""
-    return json.dumps({"event": type(event).__name__, **dataclasses.asdict(event)}).encode()
+def encode_message(message: Message) -> bytes:
+    """What a worker sends, as JSON."""
+    return json.dumps({"message": type(message).__name__, **dataclasses.asdict(message)}).encode()
 
 
-def decode_event(message: bytes) -> Event:
-    """The event that `encode_event` was given."""
-    fields = json.loads(message)
-    kind = _EVENTS[fields.pop("event")]
+def decode_message(encoded: bytes) -> Message:
+    """The message that `encode_message` was given."""
+    fields = json.loads(encoded)
+    kind = _MESSAGES[fields.pop("message")]
     if kind is EpochDone:
         fields["result"] = EpochResult(**fields["result"])
     return kind(**fields)

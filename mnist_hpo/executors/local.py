@@ -21,7 +21,8 @@ from mnist_hpo.executors.job import (
     Job,
     JobDone,
     JobLost,
-    decode_event,
+    WorkerReady,
+    decode_message,
     encode_job,
 )
 from mnist_hpo.spec.errors import UserError
@@ -47,6 +48,7 @@ class _Worker:
     lifeline: int
     """The coordinator's end of a pipe that closes when the coordinator dies."""
     errors: IO[bytes]
+    ready: bool = False
     job: Job | None = None
     last_words: str | None = None
     programs: set[Program] = field(default_factory=set[Program])
@@ -131,14 +133,16 @@ class LocalExecutor:
         return _Worker(process, Connection(ours.detach()), lifeline, errors)
 
     def _receive(self, index: int) -> None:
-        """Take one event from a worker, or notice that it has died."""
+        """Take one message from a worker, or notice that it has died."""
         worker = self._workers[index]
         try:
-            event = decode_event(worker.connection.recv_bytes())
+            event = decode_message(worker.connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             self._replace(index)
             return
-        self._n_failed_starts = 0
+        if isinstance(event, WorkerReady):
+            self._n_failed_starts, worker.ready = 0, True
+            return
         if isinstance(event, JobLost):
             # The worker gives up and ends itself; whether the job is lost for good is decided when it has ended.
             worker.last_words = event.reason
@@ -151,14 +155,14 @@ class LocalExecutor:
 
     def _replace(self, index: int) -> None:
         worker = self._workers[index]
+        self._workers[index] = self._start(index)
         reason = self._bury(worker)
-        if worker.job is None:
+        if worker.job is not None:
+            self._retry(worker.job, reason)
+        elif not worker.ready:
             self._n_failed_starts += 1
             if self._n_failed_starts >= MAX_ATTEMPTS * len(self._workers):
                 raise UserError(f"the worker processes cannot start: {reason}")
-        else:
-            self._retry(worker.job, reason)
-        self._workers[index] = self._start(index)
 
     def _retry(self, job: Job, reason: str) -> None:
         self._attempts[job.key] += 1
@@ -170,7 +174,7 @@ class LocalExecutor:
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.job is None and self._pending:
+            if worker.ready and worker.job is None and self._pending:
                 job = self._next_for(worker)
                 try:
                     worker.connection.send_bytes(encode_job(job))

@@ -23,13 +23,14 @@ from mnist_hpo.executors.checkpoint import load_checkpoint, save_checkpoint
 from mnist_hpo.executors.job import (
     DataRef,
     EpochDone,
-    Event,
     Halted,
     Job,
     JobDone,
     JobLost,
+    Message,
+    WorkerReady,
     decode_job,
-    encode_event,
+    encode_message,
 )
 from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.programs import Programs
@@ -50,6 +51,7 @@ def main(jobs_fd: int, lifeline_fd: int, core: int) -> None:
     threading.Thread(target=_die_with, args=(lifeline_fd,), daemon=True).start()
     connection = Connection(jobs_fd)
     worker = Worker(connection)
+    worker.send(WorkerReady())
     while True:
         try:
             message = connection.recv_bytes()
@@ -77,14 +79,14 @@ class Worker:
             self._train(job)
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             # In doubt about the state of the allocator: say why, and let a new process take over.
-            self._send(JobLost(job.key, _reason(error)))
+            self.send(JobLost(job.key, _reason(error)))
             sys.exit(1)
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
                 raise
-            self._send(Halted(f"{job.checkpoint}: cannot write a checkpoint: {error.strerror}"))
+            self.send(Halted(f"{job.checkpoint}: cannot write a checkpoint: {error.strerror}"))
         else:
-            self._send(JobDone(job.key))
+            self.send(JobDone(job.key))
 
     def _train(self, job: Job) -> None:
         trainer = self._trainer(job)
@@ -92,7 +94,7 @@ class Worker:
         path = Path(job.checkpoint)
         progress = load_checkpoint(path, job, start) or start
         for result in progress.results[: job.last_epoch]:
-            self._send(EpochDone(job.key, result))
+            self.send(EpochDone(job.key, result))
         self._advance(job, trainer, progress, path)
 
     def _advance(self, job: Job, trainer: Trainer, progress: Progress, path: Path) -> None:
@@ -104,7 +106,7 @@ class Worker:
             if ended or len(progress.results) == job.last_epoch or time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
                 save_checkpoint(path, job, progress)
                 saved_at = time.monotonic()
-            self._send(EpochDone(job.key, result))
+            self.send(EpochDone(job.key, result))
 
     def _trainer(self, job: Job) -> Trainer:
         train, valid = _examples(job.data)
@@ -114,9 +116,10 @@ class Worker:
         )
         return Trainer(self._programs, job.training, program, dynamic, train, valid)
 
-    def _send(self, event: Event) -> None:
+    def send(self, message: Message) -> None:
+        """Tell the coordinator; end where there is none any more."""
         try:
-            self._connection.send_bytes(encode_event(event))
+            self._connection.send_bytes(encode_message(message))
         except BrokenPipeError:
             os._exit(1)
 
