@@ -1,0 +1,77 @@
+"""Jobs and events come through the pipe as they were sent, to the last bit."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mnist_hpo.executors.job import (
+    DataRef,
+    EpochDone,
+    Halted,
+    Job,
+    JobDone,
+    JobLost,
+    Message,
+    WorkerReady,
+    decode_job,
+    decode_message,
+    encode_job,
+    encode_message,
+)
+from mnist_hpo.training.config import TrainingConfig
+from mnist_hpo.training.result import EpochResult
+
+NUMBERS = st.floats(allow_nan=False)
+RESULTS = st.builds(
+    EpochResult,
+    epoch=st.integers(1, 1000),
+    train_loss=NUMBERS,
+    valid_loss=st.none() | NUMBERS,
+    valid_accuracy=st.none() | NUMBERS,
+    train_s=NUMBERS,
+    total_s=NUMBERS,
+    compile_s=NUMBERS,
+    finished_unix_s=NUMBERS,
+)
+MESSAGES = st.one_of(
+    st.builds(EpochDone, st.text(), RESULTS),
+    st.builds(JobDone, st.text()),
+    st.builds(JobLost, st.text(), st.text()),
+    st.builds(Halted, st.text()),
+    st.builds(WorkerReady),
+)
+JOBS = st.builds(
+    Job,
+    key=st.text(),
+    training=st.builds(
+        TrainingConfig,
+        model=st.just("mlp"),
+        parameters=st.dictionaries(st.text(), st.booleans() | st.integers() | NUMBERS | st.text()),
+        seed=st.integers(0, 2**63 - 1),
+        max_epochs=st.integers(1),
+        patience_epochs=st.none() | st.integers(1),
+        schedule_epochs=st.none() | st.integers(1),
+    ),
+    data=st.builds(DataRef, st.text(), st.text(), st.integers(2), st.sampled_from(["search", "development"])),
+    last_epoch=st.integers(1),
+    checkpoint=st.text(),
+)
+
+
+@given(JOBS)
+def test_a_job_comes_through_whole(job: Job) -> None:
+    assert repr(decode_job(encode_job(job))) == repr(job)
+
+
+@given(MESSAGES)
+def test_a_message_comes_through_whole(message: Message) -> None:
+    assert repr(decode_message(encode_message(message))) == repr(message)
+
+
+def test_a_loss_that_is_no_number_comes_through_as_such() -> None:
+    event = EpochDone("0", EpochResult(1, math.nan, math.inf, 0.1, 0, 0, 0, 0))
+    received = decode_message(encode_message(event))
+    assert isinstance(received, EpochDone)
+    assert received.result.same_numbers(event.result)
+    assert received.result.diverged
