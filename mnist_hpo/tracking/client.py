@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sqlite3
@@ -15,6 +16,7 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
 _NOISY = ("mlflow", "mlflow.store.db.utils", "mlflow.utils.environment", "alembic")
 
@@ -26,12 +28,32 @@ def connect(tracking_uri: str) -> MlflowClient:
     path = local_database(tracking_uri)
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _create_database(path)
         # WAL: looking at the runs never blocks the search, and the other way round.
         connection = sqlite3.connect(path, timeout=60)
         connection.execute("PRAGMA journal_mode=WAL")
         connection.close()
     mlflow.set_tracking_uri(tracking_uri)
     return MlflowClient(tracking_uri)
+
+
+def _create_database(path: Path) -> None:
+    """Make MLflow's tables under another name, and put them in place whole.
+
+    MLflow makes them by some forty migrations; a process that is killed in one of them leaves a file that MLflow can
+    never open again.
+    """
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+    temporary.unlink(missing_ok=True)
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{temporary}", (path.parent.resolve() / "artifacts").as_uri())
+        store.engine.dispose()
+        # Another process may have been quicker: its file stays.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def local_database(tracking_uri: str) -> Path | None:
