@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 
 from mnist_hpo.cli import data, retrain, run, show, sync, ui
@@ -35,17 +34,28 @@ def main() -> None:
     """Run a verb; exit with 0, 1 (a result that is not as it should be), 2 (bad input) or 130 (interrupted)."""
     try:
         code = app(standalone_mode=False)
+        # Here, where a pipe that was closed can still be handled.
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:
+        _tell_misuse(error)
         code = error.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
         # Whoever read our output has closed it (`| head`); Python would complain again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+        code = 1  # As Typer does where it is the one to notice.
     sys.exit(code)
+
+
+def _tell_misuse(error: typer.TyperException) -> None:
+    """Say what is wrong with the command line; a verb without anything has printed its help already."""
+    message = error.format_message()
+    if message:
+        context = getattr(error, "ctx", None)
+        hint = f" (see: {context.command_path} --help)" if context else ""
+        print(f"error: {message}{hint}", file=sys.stderr)
