@@ -39,6 +39,7 @@ def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
         if must_exist and not path.exists():
             raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
         _make_folder(path.parent, url)
+    check_url(url)
     with told_clearly(url):
         if url.startswith("journal:"):
             assert path is not None
@@ -52,9 +53,25 @@ def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
 def local_file(url: str) -> Path | None:
     """The file behind a storage URL, or None where it is a server's."""
     scheme, separator, rest = url.partition(":///")
-    if not separator or not rest or scheme not in ("sqlite", "journal"):
+    if not separator or rest in ("", ":memory:") or scheme not in ("sqlite", "journal"):
         return None
     return Path(rest)
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL behind which no storage can be, before anything is written for its sake.
+
+    Raises:
+        UserError: it is none, its driver is not installed, or it keeps nothing once the process has ended.
+
+    """
+    if local_file(url) is not None:
+        return
+    with told_clearly(url):
+        parsed = sqlalchemy.make_url(url)
+        parsed.get_dialect().import_dbapi()
+    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
+        raise UserError(f"storage {url}: keeps nothing once the run has ended; name a file: sqlite:///FILE")
 
 
 @contextmanager

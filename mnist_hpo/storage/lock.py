@@ -15,7 +15,7 @@ from pathlib import Path
 import sqlalchemy
 
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.storage.connect import local_file, told_clearly
+from mnist_hpo.storage.connect import check_url, local_file, told_clearly
 
 
 @contextlib.contextmanager
@@ -26,14 +26,14 @@ def study_lock(url: str, name: str) -> Generator[None]:
     coordinators on two machines exclude each other too.
 
     Raises:
-        UserError: another coordinator holds it; the message says which.
+        UserError: another coordinator holds it (the message says which), or there can be no such storage.
 
     """
     if sqlalchemy_backend(url) == "postgresql":
         with _advisory_lock(url, name):
             yield
     else:
-        with _file_lock(_lock_file(url, name), name):
+        with _file_lock(url, name):
             yield
 
 
@@ -51,9 +51,12 @@ def _lock_file(url: str, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def _file_lock(path: Path, name: str) -> Generator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def _file_lock(url: str, name: str) -> Generator[None]:
+    with told_clearly(url):
+        check_url(url)
+        path = _lock_file(url, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
