@@ -40,6 +40,10 @@ class Home:
         """The folder of a study's checkpoints; another study of the same name has another."""
         return self.folder / "checkpoints" / f"{storage.name}-{storage.uid[:8]}"
 
+    def best_bundle(self, storage: StudyStorage, number: int) -> Path:
+        """Where the model of a study's best trial is written."""
+        return self.checkpoints(storage) / f"best-{number:05d}"
+
 
 class Display(Observer, Protocol):
     """Shows a run to a person."""
@@ -133,7 +137,7 @@ def _best_bundle(
         run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
     dataset = DATASETS[study.dataset]
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    directory = checkpoints / f"best-{best.number:05d}"
+    directory = home.best_bundle(storage, best.number)
     source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
     write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
     return best.number, directory

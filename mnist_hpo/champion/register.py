@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import mlflow
 import numpy as np
 import pandas as pd
 from mlflow.entities import Metric, Param
+from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
@@ -32,7 +34,7 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
     """Log a champion run under the study's parent run and register its model.
 
     Args:
-        champion: what was re-trained and tested.
+        champion: what was re-trained and tested; its report is written already.
         projection: the study's, opened.
         provenance: versions, commit and CPU of this re-training.
 
@@ -52,9 +54,14 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
     }
     run = client.create_run(projection.experiment_id, tags=tags, run_name="champion")
     run_id = run.info.run_id
-    _log_figures(champion, client, run_id)
-    client.log_artifacts(run_id, str(write_report(champion)))
-    model_version = _register_model(champion, client, run_id)
+    try:
+        _log_figures(champion, client, run_id)
+        client.log_artifacts(run_id, str(champion.report))
+        model_version = _register_model(champion, client, run_id)
+    except BaseException:
+        with contextlib.suppress(MlflowException):
+            client.set_terminated(run_id, "FAILED")
+        raise
     client.set_terminated(run_id, "FINISHED")
     return {"run_id": run_id, "model_name": champion.study.name, "model_version": model_version}
 
@@ -76,7 +83,7 @@ def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -
 
 def write_report(champion: Champion) -> Path:
     """Write a champion's figures and pictures into a folder of its own, for people and for MLflow."""
-    report = champion.folder / "report"
+    report = champion.report
     report.mkdir(exist_ok=True)
     classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
     first = champion.measures[0]

@@ -53,6 +53,11 @@ class Champion:
         """The first seed's model, which is registered."""
         return self.folder / "model"
 
+    @property
+    def report(self) -> Path:
+        """Its figures and pictures, for people and for MLflow."""
+        return self.folder / "report"
+
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON."""
         return {

@@ -24,6 +24,7 @@ from mnist_hpo.cli.common import (
     print_json,
     recorded_study,
 )
+from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
     from mnist_hpo.champion.retrain import Champion
@@ -54,14 +55,16 @@ def retrain(
 
     os.environ.update(worker_environment())
     from mnist_hpo.champion.retrain import choose_trial
+    from mnist_hpo.tracking.client import check_reachable
 
     record, file = recorded_study(storage, study)
     chosen = choose_trial(record.trials(), trial)
+    check_reachable(tracking_uri)
     folder = FOLDER / "champions" / f"{record.name}-{record.uid[:8]}" / f"trial-{chosen.number:05d}"
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)
-    figures = {**champion.figures(), **registered, "report": str(folder / "report"), "model": str(champion.bundle)}
+    figures = {**champion.figures(), **registered, "report": str(champion.report), "model": str(champion.bundle)}
     if as_json:
         print_json(figures)
     else:
@@ -96,14 +99,21 @@ def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | Non
 
 
 def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str]:
-    from mnist_hpo.champion.register import register
+    from mnist_hpo.champion.register import register, write_report
     from mnist_hpo.runner import Home, make_projection
     from mnist_hpo.spec.provenance import provenance
+    from mnist_hpo.tracking.client import told_clearly
 
+    report = write_report(champion)
     projection = make_projection(record, champion.study, Home(record.url, tracking_uri, FOLDER))
-    projection.open()
-    registered = register(champion, projection, provenance())
-    projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
+    try:
+        with told_clearly(tracking_uri):
+            projection.open()
+            registered = register(champion, projection, provenance())
+            projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
+    except UserError as error:
+        raise UserError(f"{error}
+The champion is trained and tested all the same, and not registered: {report}") from error
     return registered
 
 

@@ -27,13 +27,21 @@ def sync(
 
     from mnist_hpo.runner import Home, make_projection
     from mnist_hpo.storage.lock import study_lock
+    from mnist_hpo.storage.records import best_of
+    from mnist_hpo.tracking.client import told_clearly
 
     record, file = recorded_study(storage, study)
-    with study_lock(storage, record.name):
+    home = Home(storage, tracking_uri, FOLDER)
+    with study_lock(storage, record.name), told_clearly(tracking_uri):
         trials = record.trials()
-        projection = make_projection(record, file.study, Home(storage, tracking_uri, FOLDER))
+        projection = make_projection(record, file.study, home)
         projection.open()
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)
-        projection.finish(trials, interrupted=len(trials) < file.study.budget.n_trials)
+        best = best_of(trials)
+        if best is not None and (bundle := home.best_bundle(record, best.number)).exists():
+            projection.log_model(best.number, bundle)
+        # Nobody runs the study now (we hold its lock): a trial that is under way was left behind.
+        under_way = any(trial.state == "running" for trial in trials)
+        projection.finish(trials, interrupted=under_way or len(trials) < file.study.budget.n_trials)
     console().print(f"{tracking_uri} holds all {len(trials)} trials of {record.name}")

@@ -10,7 +10,10 @@ _COMPILATION_CACHE_BYTES = 2 * 1024**3
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept from one run to the next."""
+    """Where compiled programs are kept from one run to the next; MNIST_HPO_COMPILATION_CACHE puts it elsewhere."""
+    named = os.environ.get("MNIST_HPO_COMPILATION_CACHE")
+    if named:
+        return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "xla"
 
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mnist_hpo.spec.parameter import Choice, Number, Parameter
 from mnist_hpo.spec.study import ParameterValue
 
 Architecture = tuple[tuple[str, ParameterValue], ...]
 """What shapes a model, as sorted (name, value) pairs: hashable, so that programs are kept by it."""
+
+
+class MultiplyAdds(NamedTuple):
+    """One example's forward pass, in multiply-adds."""
+
+    first_layer: int
+    """Apart, because nobody needs the gradient of its input."""
+    other_layers: int
 
 
 @dataclass(frozen=True)
@@ -20,13 +29,13 @@ class ModelInfo:
     """The hyperparameters that shape the program: another value is another compile."""
     module: str
     """The module that builds it, with a function `build(n_features, n_classes, architecture, rngs)`."""
-    n_multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], int]
-    """Multiply-adds of one example's forward pass, from (n_features, n_classes, architecture)."""
+    multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], MultiplyAdds]
+    """Of one example's forward pass, from (n_features, n_classes, architecture)."""
 
 
-def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> int:
+def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> MultiplyAdds:
     depth, width = int(architecture["depth"]), int(architecture["width"])
-    return n_features * width + (depth - 1) * width * width + width * n_classes
+    return MultiplyAdds(n_features * width, (depth - 1) * width * width + width * n_classes)
 
 
 MODELS: Mapping[str, ModelInfo] = {
@@ -37,6 +46,6 @@ MODELS: Mapping[str, ModelInfo] = {
             "activation": Choice("relu", ("relu", "gelu", "silu", "tanh")),
         },
         module="mnist_hpo.models.mlp",
-        n_multiply_adds=_mlp_multiply_adds,
+        multiply_adds=_mlp_multiply_adds,
     ),
 }

@@ -6,3 +6,8 @@ class UserError(Exception):
 
     The command line prints the message, without a traceback, and exits with code 2.
     """
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the pages that some libraries add."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
+from collections.abc import Generator
 from pathlib import Path
 
 # Before MLflow reads them. A server that hangs must not hold a search up: fail soon, the projection is caught up later.
@@ -16,9 +17,33 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.exc import SQLAlchemyError
+
+from mnist_hpo.spec.errors import UserError, first_line
 
 _NOISY = ("mlflow", "mlflow.store.db.utils", "mlflow.utils.environment", "alembic")
+
+
+@contextlib.contextmanager
+def told_clearly(tracking_uri: str) -> Generator[None]:
+    """Turn what MLflow raises into a `UserError` that names the store and the cause."""
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
+        raise UserError(f"MLflow at {tracking_uri} cannot be written: {first_line(error)}") from error
+
+
+def check_reachable(tracking_uri: str) -> None:
+    """Make sure that a store answers, before hours of work that are to be written to it.
+
+    Raises:
+        UserError: it does not.
+
+    """
+    with told_clearly(tracking_uri):
+        connect(tracking_uri).search_experiments(max_results=1)
 
 
 def connect(tracking_uri: str) -> MlflowClient:

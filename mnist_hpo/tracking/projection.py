@@ -86,7 +86,9 @@ class Projection:
         trials = list(trials)
         best = best_of(trials)
         counts = {f"n_{state}": n for state, n in count_states(trials).items()}
-        metrics = _metrics(time.time(), 0, **counts, best_valid_loss=best and best.value)
+        # Dated by the storage, so that to write it again changes nothing.
+        ended = max((_last_word(trial) for trial in trials), default=0.0)
+        metrics = _metrics(ended, 0, **counts, best_valid_loss=best and best.value)
         tags = [RunTag("mnist_hpo.state", "interrupted" if interrupted else "complete")]
         if best is not None:
             tags.append(RunTag("mnist_hpo.best_trial", str(best.number)))
@@ -95,7 +97,7 @@ class Projection:
             for trial in trials:
                 if trial.state == "running" and trial.number in self._runs:
                     self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
-        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED")
+        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED", _ms(ended))
 
     def log_model(self, number: int, bundle: Path) -> None:
         """Put the best trial's model into its run."""
@@ -216,6 +218,12 @@ def run_name(number: int, parameters: ParameterSet) -> str:
 
 def _brief(value: ParameterValue) -> str:
     return f"{value:.1e}" if isinstance(value, float) else str(value)
+
+
+def _last_word(trial: TrialRecord) -> float:
+    """When a trial last told something."""
+    told = [result.finished_unix_s for result in trial.epochs.values()]
+    return max(trial.started_unix_s, trial.finished_unix_s or 0.0, *told)
 
 
 def _metrics(unix_s: float, step: int, /, **values: float | None) -> list[Metric]:

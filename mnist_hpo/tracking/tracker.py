@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from mnist_hpo.spec.errors import first_line
 from mnist_hpo.storage.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 _BATCH_S = 0.5
 """Changes are gathered for so long, so that quick epochs share a request."""
 _RETRY_S = 5.0
+_LAST_TRIES = 3
+"""Once the search has ended, nobody waits for a server that is away for longer than this takes."""
 
 
 class Tracker:
@@ -35,6 +38,7 @@ class Tracker:
         self._condition = threading.Condition()
         self._ending = False
         self._deadline = float("inf")
+        self._n_last_tries = 0
         self._last: Callable[[Projection], None] | None = None
         self._complete = False
         self._has_warned = False
@@ -64,7 +68,7 @@ class Tracker:
                 if self._push_changes(projection):
                     return
             except Exception as error:  # (whatever ails MLflow must not end the search)
-                self._say_once(f"MLflow cannot be written: {_first_line(error)}; the search goes on")
+                self._say_once(f"MLflow cannot be written: {first_line(error)}; the search goes on")
                 # What did get through is found again when it is opened anew.
                 projection = None
                 if self._gave_up():
@@ -107,10 +111,10 @@ class Tracker:
         with self._condition:
             left = self._deadline - time.monotonic()
             self._condition.wait_for(lambda: self._ending, timeout=min(_RETRY_S, max(left, 0)))
-        if self._ending:
-            time.sleep(min(1.0, max(self._deadline - time.monotonic(), 0)))
+        if not self._ending:
+            return False
+        self._n_last_tries += 1
+        if self._n_last_tries == _LAST_TRIES:
+            return True
+        time.sleep(min(1.0, max(self._deadline - time.monotonic(), 0)))
         return time.monotonic() >= self._deadline
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

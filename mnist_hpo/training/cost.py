@@ -10,17 +10,18 @@ events, and what matters is only that it is the same everywhere."""
 
 
 def train_flops(program: Program, n_examples: int) -> int:
-    """Model FLOPs of one epoch: 2 forward and 4 backward per multiply-add, over the steps that the core takes."""
+    """Model FLOPs of one epoch of training, over the steps that the core takes.
+
+    A multiply-add costs 2 in the forward pass, 2 for the weight's gradient and 2 for the input's, which the first layer
+    does without.
+    """
+    first, others = program.multiply_adds()
     n_steps = n_examples // program.batch_size
-    return 6 * program.n_multiply_adds() * n_steps * program.batch_size
-
-
-def evaluate_flops(program: Program, n_examples: int) -> int:
-    """Model FLOPs of one forward pass over all examples."""
-    return 2 * program.n_multiply_adds() * n_examples
+    return (4 * first + 6 * others) * n_steps * program.batch_size
 
 
 def epoch_cost(program: Program, *, n_train: int, n_valid: int) -> int:
     """Units of virtual time that an epoch takes."""
     n_steps = n_train // program.batch_size
-    return train_flops(program, n_train) + evaluate_flops(program, n_valid) + _STEP_UNITS * (n_steps + 1)
+    validation = 2 * sum(program.multiply_adds()) * n_valid
+    return train_flops(program, n_train) + validation + _STEP_UNITS * (n_steps + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mnist_hpo.models.registry import MODELS, Architecture
+from mnist_hpo.models.registry import MODELS, Architecture, MultiplyAdds
 from mnist_hpo.spec.parameter import Choice, Number, Parameter, ParameterSet
 from mnist_hpo.spec.study import ParameterValue
 
@@ -38,9 +38,9 @@ class Program:
     with_dropout: bool
     """A training whose rate is exactly 0 draws no masks."""
 
-    def n_multiply_adds(self) -> int:
+    def multiply_adds(self) -> MultiplyAdds:
         """Multiply-adds of one example's forward pass."""
-        return MODELS[self.model].n_multiply_adds(self.n_features, self.n_classes, dict(self.architecture))
+        return MODELS[self.model].multiply_adds(self.n_features, self.n_classes, dict(self.architecture))
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,12 @@ class EpochResult:
     valid_accuracy: float | None
     train_s: float
     """Seconds in the training call alone."""
-    total_s: float
-    """Seconds of the whole epoch: host work, compile, training, validation."""
+    evaluate_s: float
+    """Seconds in the validation call alone."""
     compile_s: float
+    """Seconds in compiling, or in loading a compiled program."""
+    total_s: float
+    """Seconds of the whole epoch: those three, and the host's work around them."""
     finished_unix_s: float
 
     @property

@@ -92,16 +92,16 @@ class Trainer:
         progress.state, losses = train_epoch(progress.state, self._train.images, self._train.labels, *arguments)
         train_loss = _mean(np.asarray(losses))
         train_s = time.perf_counter() - train_start
-        valid_loss, valid_accuracy = self._validate(progress)
-        total_s, compile_s = time.perf_counter() - start, self._programs.compile_s - compiled_before_s
+        valid_loss, valid_accuracy, evaluate_s = self._validate(progress)
         result = EpochResult(
             epoch=epoch,
             train_loss=train_loss,
             valid_loss=valid_loss,
             valid_accuracy=valid_accuracy,
             train_s=train_s,
-            total_s=total_s,
-            compile_s=compile_s,
+            evaluate_s=evaluate_s,
+            compile_s=self._programs.compile_s - compiled_before_s,
+            total_s=time.perf_counter() - start,
             finished_unix_s=time.time(),
         )
         progress.results.append(result)
@@ -135,12 +135,14 @@ class Trainer:
         )
         return rows.astype(np.int32).reshape(n_steps, batch_size), rates, traced, self._seed
 
-    def _validate(self, progress: Progress) -> tuple[float | None, float | None]:
+    def _validate(self, progress: Progress) -> tuple[float | None, float | None, float]:
+        """valid_loss, valid_accuracy, and the seconds that they took beside the compile."""
         if self._valid is None:
-            return None, None
+            return None, None, 0.0
         evaluate = self._programs.evaluate(self._program, len(self._valid))
+        start = time.perf_counter()
         losses, hits = np.asarray(evaluate(progress.state.parameters, self._valid.images, self._valid.labels))
-        return _mean(losses), _mean(hits)
+        return _mean(losses), _mean(hits), time.perf_counter() - start
 
 
 def _words(seed: int) -> NDArray[np.uint32]:

@@ -1,0 +1,64 @@
+"""A list of trainings to be timed: `{depth, width, batch_size, learning_rate, dropout, l2, epochs}` each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.seeds import seed_of
+from mnist_hpo.training.config import TrainingConfig
+from mnist_hpo.training.cost import train_flops
+from mnist_hpo.training.hyperparameters import Program, split
+
+DATASET, SPLIT = "mnist", "standard"
+
+
+class Training(BaseModel):
+    """One entry of a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    depth: int = Field(ge=1, le=16)
+    width: int = Field(ge=1, le=8192)
+    batch_size: int = Field(ge=1, le=DATASETS[DATASET].splits[SPLIT].n_train)
+    learning_rate: float = Field(gt=0)
+    dropout: float = Field(ge=0, lt=0.95)
+    l2: float = Field(ge=0)
+    epochs: int = Field(ge=1)
+
+    def config(self, index: int, seed: int) -> TrainingConfig:
+        """As the platform trains it: an MLP with ReLU and Adam."""
+        parameters = self.model_dump(exclude={"epochs"})
+        return TrainingConfig("mlp", parameters, seed_of(seed, "replay", index), max_epochs=self.epochs)
+
+    def program(self) -> Program:
+        """Its static configuration."""
+        info = DATASETS[DATASET]
+        return split("mlp", self.model_dump(), n_features=info.n_features, n_classes=info.n_classes)[0]
+
+    def flops(self) -> int:
+        """Model FLOPs of training through all its epochs; the validation after each is not counted."""
+        return self.epochs * train_flops(self.program(), DATASETS[DATASET].splits[SPLIT].n_train)
+
+
+def read_trainings(path: Path) -> list[Training]:
+    """Read a list.
+
+    Raises:
+        UserError: the file is missing, is not JSON, or an entry is not as it should be.
+
+    """
+    try:
+        entries = json.loads(path.read_text())
+        return TypeAdapter(list[Training]).validate_python(entries)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{path}: entry {where}: {first['msg']}, not {first['input']!r}") from None
