@@ -112,8 +112,7 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
             registered = register(champion, projection, provenance())
             projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
     except UserError as error:
-        raise UserError(f"{error}
-The champion is trained and tested all the same, and not registered: {report}") from error
+        raise UserError(f"{error}\nThe champion is tested all the same, though not registered: {report}") from error
     return registered
 
 
