@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Container, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.trial import Trial, TrialState
+from optuna.storages import InMemoryStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mnist_hpo.search.pruners import make_pruner
 from mnist_hpo.search.samplers import make_sampler
@@ -26,17 +29,44 @@ class Proposal:
     distributions: dict[str, BaseDistribution]
 
 
+class _Ledger(InMemoryStorage):
+    """The events so far."""
+
+    _youngest: int | None = None
+
+    @contextmanager
+    def closed_above(self, number: int) -> Generator[None]:
+        """Show no trial with a higher number for a while."""
+        self._youngest = number
+        try:
+            yield
+        finally:
+            self._youngest = None
+
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
+        """See `BaseStorage.get_all_trials`."""
+        trials = super().get_all_trials(study_id, deepcopy, states)
+        return [trial for trial in trials if self._youngest is None or trial.number <= self._youngest]
+
+
 class AskTell:
     """Asks the study's sampler and pruner, which see exactly the events so far, in the order in which they are told.
 
-    That is also so in a replay, when the durable record knows already what came later.
+    That is also so in a replay, when the durable record knows already what came later. The pruner judges a trial by
+    its elders alone, the trials of lower numbers: trials that a larger budget adds then leave those before as they
+    are, and a study that is extended has the history of one that was as long from the start.
     """
 
     def __init__(self, study: Study) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._ledger = _Ledger()
         self._spec = study
         self._distributions = distributions(study.space)
-        self._study = optuna.create_study(study_name=study.name, direction="minimize", pruner=make_pruner(study))
+        self._study = optuna.create_study(
+            storage=self._ledger, study_name=study.name, direction="minimize", pruner=make_pruner(study)
+        )
         self._trials: dict[int, Trial] = {}
         self._n_asked = 0
 
@@ -62,7 +92,7 @@ class AskTell:
         """Report an epoch, counted from 1; return whether the pruner ends the trial here."""
         trial = self._trials[number]
         trial.report(valid_loss, epoch)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), self._ledger.closed_above(number):
             warnings.simplefilter("ignore")
             return trial.should_prune()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 
-from mnist_hpo.search.options import build
+from mnist_hpo.search.options import OptionError, build
 from mnist_hpo.spec.study import Study
 
 PRUNERS: Mapping[str, type[BasePruner]] = {
@@ -24,11 +24,20 @@ def make_pruner(study: Study) -> BasePruner:
         OptionError: an option is unknown or has a value that the pruner refuses.
 
     """
-    options = study.pruner.options
-    if study.pruner.name == "hyperband":
-        # Optuna would otherwise guess it from the first trial that completes.
-        options = {"max_resource": study.budget.max_epochs, **options}
-    return build(PRUNERS[study.pruner.name], options, {})
+    return build(PRUNERS[study.pruner.name], {**_resources(study), **study.pruner.options}, {})
+
+
+def _resources(study: Study) -> dict[str, object]:
+    """What Optuna would guess from the trials that are complete when it first looks, and keep: a matter of chance."""
+    ours: dict[str, dict[str, object]] = {
+        "hyperband": {"min_resource": 1, "max_resource": study.budget.max_epochs},
+        "successive_halving": {"min_resource": 1},
+    }
+    resources = ours.get(study.pruner.name, {})
+    for name in resources:
+        if study.pruner.options.get(name) == "auto":
+            raise OptionError(name, f"'auto' depends on chance; give the number of epochs, or leave {name} out")
+    return resources
 
 
 def decision_epochs(study: Study) -> frozenset[int]:
@@ -44,11 +53,6 @@ def decision_epochs(study: Study) -> frozenset[int]:
         case "median":
             warmup, interval = _integer(options, "n_warmup_steps", 0), _integer(options, "interval_steps", 1)
             return frozenset(e for e in every if e >= warmup and (e == 1 or (e - warmup) % interval == 0))
-        # Optuna guesses "auto" when the first trial is complete, and then judges at once whatever is in flight.
-        case "successive_halving" if options.get("min_resource", "auto") == "auto":
-            return every
-        case "hyperband" if options.get("max_resource") == "auto":
-            return every
         case name:
             factor = _integer(options, "reduction_factor", 3 if name == "hyperband" else 4)
             rungs = (_integer(options, "min_resource", 1) * factor**rung for rung in range(last.bit_length() + 1))
