@@ -174,6 +174,18 @@ def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
             "pruner",
             "Pruning interval steps must be at least 1",
         ),
+        (
+            "pruner: none",
+            "pruner: {name: successive_halving, min_resource: auto}",
+            "pruner.min_resource",
+            "'auto' depends on chance; give the number of epochs, or leave min_resource out",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: hyperband, max_resource: auto}",
+            "pruner.max_resource",
+            "'auto' depends on chance; give the number of epochs, or leave max_resource out",
+        ),
         ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
     ],
 )

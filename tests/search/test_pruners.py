@@ -22,17 +22,18 @@ HYPERBAND = st.fixed_dictionaries(
     {"name": st.just("hyperband")},
     optional={
         "min_resource": st.integers(1, 6),
-        "max_resource": st.one_of(st.integers(6, 30), st.just("auto")),
+        "max_resource": st.integers(6, 30),
         "reduction_factor": st.integers(2, 5),
         "bootstrap_count": st.integers(0, 3),
     },
-).filter(lambda options: options.get("max_resource") != "auto" or not options.get("bootstrap_count"))
+)
 HALVING = st.fixed_dictionaries(
     {"name": st.just("successive_halving")},
     optional={
-        "min_resource": st.one_of(st.integers(1, 6), st.just("auto")),
+        "min_resource": st.integers(1, 6),
         "reduction_factor": st.integers(2, 5),
         "min_early_stopping_rate": st.integers(0, 3),
+        "bootstrap_count": st.integers(0, 3),
     },
 )
 
@@ -76,7 +77,7 @@ def test_every_decision_epoch_sees_a_prune() -> None:
         {"name": "successive_halving", "min_resource": 2, "reduction_factor": 2},
     ):
         study = study_of(pruner, 13)
-        seen = set[int]().union(*(epochs_where_trials_are_pruned(study, seed) for seed in range(20)))
+        seen = set[int]().union(*(epochs_where_trials_are_pruned(study, seed) for seed in range(60)))
         assert seen == decision_epochs(study)
 
 
@@ -86,3 +87,31 @@ def test_without_a_pruner_no_epoch_needs_a_stop() -> None:
 
 def test_the_rungs_of_hyperband() -> None:
     assert decision_epochs(study_of("hyperband", 30)) == {1, 3, 9, 27}
+    assert decision_epochs(study_of("successive_halving", 30)) == {1, 4, 16}
+
+
+@settings(max_examples=60)
+@given(st.one_of(MEDIAN, HYPERBAND, HALVING), st.integers(0, 2**32))
+def test_a_trial_is_judged_by_its_elders_alone(pruner: dict[str, object], seed: int) -> None:
+    """So that what a larger budget adds leaves the trials before as they are."""
+
+    def judgements(n_trials: int) -> list[bool]:
+        study, draw = study_of(pruner, 12), random.Random(seed)
+        ask_tell = AskTell(study)
+        judged: list[bool] = []
+        live = [ask_tell.ask().number for _ in range(n_trials)]
+        losses = [[draw.random() for _ in range(12)] for _ in range(8)]
+        for epoch in range(1, 13):
+            # The youngest report first.
+            for number in sorted(live, reverse=True):
+                pruned = ask_tell.report(number, epoch, losses[number][epoch - 1])
+                judged += [pruned] if number < 4 else []
+                if pruned:
+                    live.remove(number)
+                    ask_tell.prune(number)
+                elif epoch == 3 + number:
+                    live.remove(number)
+                    ask_tell.complete(number, min(losses[number]))
+        return judged
+
+    assert judgements(4) == judgements(8)
