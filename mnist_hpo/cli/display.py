@@ -124,10 +124,10 @@ class TerminalDisplay:
             console=output,
         )
         self._task = self._progress.add_task("", total=None)
+        self._begun = False  # Before `Live`, which draws a first picture when it is made.
         self._live = Live(
             console=output, get_renderable=self._render, refresh_per_second=4, transient=True, redirect_stderr=False
         )
-        self._begun = False
 
     def __enter__(self) -> Self:
         self._live.start()

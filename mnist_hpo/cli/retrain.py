@@ -50,6 +50,7 @@ def retrain(
 
     Example: mnist-hpo retrain quickstart --seeds 10
     """
+    record, file = recorded_study(storage, study)
     # Before JAX starts here: the test figures are computed in the environment in which the model was trained.
     from mnist_hpo.executors.environment import worker_environment
 
@@ -57,7 +58,6 @@ def retrain(
     from mnist_hpo.champion.retrain import choose_trial
     from mnist_hpo.tracking.client import check_reachable
 
-    record, file = recorded_study(storage, study)
     chosen = choose_trial(record.trials(), trial)
     check_reachable(tracking_uri)
     folder = FOLDER / "champions" / f"{record.name}-{record.uid[:8]}" / f"trial-{chosen.number:05d}"
