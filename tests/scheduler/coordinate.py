@@ -1,0 +1,30 @@
+"""A coordinator in a process of its own, to be killed: coordinate.py URL FOLDER STUDY_JSON. Prints a line a record."""
+
+import sys
+from pathlib import Path
+
+from pretending import DATA, PretendingExecutor
+
+from mnist_hpo.scheduler import Scheduler
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.lock import study_lock
+from mnist_hpo.storage.records import TrialRecord
+from mnist_hpo.storage.study_storage import StudyStorage
+
+
+class Printer:
+    def trial_changed(self, trial: TrialRecord) -> None:
+        print(trial.number, trial.state, len(trial.epochs), flush=True)
+
+
+def main(url: str, folder: str, study_json: str) -> None:
+    study = Study.model_validate_json(study_json)
+    with study_lock(url, study.name):
+        storage = StudyStorage.create(url, study, study_file="", context={})
+        executor = PretendingExecutor()
+        Scheduler(study, storage, executor, data=DATA, checkpoints=Path(folder), observers=[Printer()]).run()
+        storage.close()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,202 @@
+"""An executor that trains nothing, and is as unreliable as one could be: it delays, reorders, loses and repeats.
+
+A job's results are a pure function of the job. All that the executor is free to do is drawn from `choose`; where it
+always draws 0 it answers at once and in order.
+"""
+
+import dataclasses
+import hashlib
+import heapq
+import json
+import math
+from collections.abc import Callable, Sequence
+
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
+from mnist_hpo.scheduler import training_config
+from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.training.config import TrainingConfig
+from mnist_hpo.training.cost import epoch_cost
+from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.result import EpochResult
+from mnist_hpo.training.stopping import has_ended
+
+Choose = Callable[[int], int]
+"""Draws one of so many: 0 ≤ choose(n) < n."""
+
+LOST = "3 workers died of it: killed by SIGKILL"
+DATA = DataRef("nowhere", "standard", 10)
+
+SPACE = {
+    "learning_rate": {"type": "float", "low": 1e-4, "high": 0.1, "log": True},
+    "width": {"type": "categorical", "choices": [32, 64, 128]},
+    "dropout": {"type": "float", "low": 0.0, "high": 0.5},
+}
+GRID = SPACE | {
+    "learning_rate": {"type": "categorical", "choices": [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.1]},
+    "dropout": {"type": "float", "low": 0.0, "high": 0.5, "step": 0.25},
+}
+
+
+def study_of(sampler: str, pruner: str, **fields: object) -> Study:
+    options = {"tpe": {"n_startup_trials": 3}, "median": {"n_startup_trials": 2, "n_warmup_steps": 2}}
+    options |= {"successive_halving": {"min_resource": 1, "reduction_factor": 2}}
+    base = {
+        "name": "pretended",
+        "budget": {"n_trials": 8, "max_epochs": 9},
+        "slots": 3,
+        "sampler": {"name": sampler, **options.get(sampler, {})},
+        "pruner": {"name": pruner, **options.get(pruner, {})},
+        "space": GRID if sampler == "grid" else SPACE,
+        "enqueue": [{"learning_rate": 0.001, "width": 64, "dropout": 0.25}],
+    }
+    return Study.model_validate(base | fields)
+
+
+def pretended_result(training: TrainingConfig, epoch: int) -> EpochResult | str:
+    """What an epoch comes to: mostly a loss; some trainings diverge, and some take their workers down."""
+    rate, dropout = float(training.parameters["learning_rate"]), float(training.parameters["dropout"])
+    width = int(training.parameters["width"])
+    if rate > 0.03 and epoch >= 1 + training.seed % 4:
+        loss = math.nan
+    elif dropout > 0.3 and width == 128 and epoch >= 2:
+        return LOST
+    else:
+        noise = hashlib.sha256(f"{training.seed} {epoch}".encode()).digest()[0] / 256
+        loss = abs(math.log10(rate) + 2.5) / 3 + dropout / 5 + 1 / width + 1 / (1 + epoch) + noise / 5
+    measures = {"epoch": epoch, "train_loss": loss, "valid_loss": loss, "valid_accuracy": 1 / (1 + loss)}
+    return EpochResult(**{field.name: 0.0 for field in dataclasses.fields(EpochResult)} | measures)
+
+
+def job_events(job: Job) -> list[Event]:
+    """What a job reports where nothing goes wrong."""
+    events: list[Event] = []
+    losses: list[float] = []
+    for epoch in range(1, job.last_epoch + 1):
+        result = pretended_result(job.training, epoch)
+        if isinstance(result, str):
+            return [*events, JobLost(job.key, result)]
+        events.append(EpochDone(job.key, result))
+        assert result.valid_loss is not None
+        losses.append(result.valid_loss)
+        patience = job.training.patience_epochs
+        if result.diverged or has_ended(losses, max_epochs=job.training.max_epochs, patience_epochs=patience):
+            break
+    return [*events, JobDone(job.key)]
+
+
+class PretendingExecutor:
+    """An `Executor` without workers."""
+
+    def __init__(self, choose: Choose = lambda n: 0, *, halt_after: int | None = None) -> None:
+        self._choose, self._halt_after = choose, halt_after
+        self._queue: list[tuple[tuple[int, int], Job]] = []
+        self._lanes: list[list[Event]] = []
+        """What is still to be told of each job under way; a job's loss comes last."""
+        self.jobs: list[tuple[tuple[int, int], Job]] = []
+        """All that were ever submitted, with their urgency."""
+        self.n_jobs_at_each_wait: list[int] = []
+
+    def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
+        self.jobs.append((urgency, job))
+        self._queue.append((urgency, job))
+
+    def cancel(self, key: str) -> None:
+        if not self._choose(2):  # else it was under way already, and goes on to report
+            self._queue = [(urgency, job) for urgency, job in self._queue if job.key != key]
+
+    def wait(self, timeout_s: float) -> Sequence[Event]:
+        self.n_jobs_at_each_wait.append(len(self.jobs))
+        if self._halt_after is not None:
+            self._halt_after -= 1
+            if self._halt_after < 0:
+                return [Halted("the disk is full")]
+        assert self._queue or self._lanes, "the scheduler waits for what will never come"
+        for _ in range(1 + self._choose(3)):
+            if self._queue:
+                self._start(self._queue.pop(self._choose(len(self._queue)))[1])
+        if self._choose(4) == 1:
+            return []
+        told: list[Event] = []
+        while self._lanes and len(told) < 1 + self._choose(8):
+            lane = self._lanes[self._choose(len(self._lanes))]
+            told.append(lane.pop(0))
+            if self._choose(6) == 1 and not isinstance(told[-1], JobLost):
+                self._lanes.append([told[-1]])  # heard twice
+            self._lanes = [lane for lane in self._lanes if lane]
+        return told
+
+    def close(self) -> None:
+        self._queue, self._lanes = [], []
+
+    def _start(self, job: Job) -> None:
+        events = job_events(job)
+        if self._choose(4) == 1:
+            # The worker dies in the middle, and another one begins from the start or from some checkpoint.
+            died, resumed = self._choose(len(events)), self._choose(len(events))
+            events = events[:died] + events[min(died, resumed) :]
+        if self._choose(4) == 1 and not isinstance(events[-1], JobLost):
+            events.insert(self._choose(len(events)), events.pop())  # out of order
+        self._lanes.append(events)
+
+
+def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
+    """The study's history by the definition of virtual time, one event after the other, in no hurry."""
+    ask_tell, dataset = AskTell(study), DATASETS[study.dataset]
+    plan = dataset.splits[study.split]
+    history: dict[int, TrialRecord] = {}
+    configs: dict[int, TrainingConfig] = {}
+    heap: list[tuple[int, int, int]] = []
+
+    def cost(number: int) -> int:
+        config = configs[number]
+        shape = {"n_features": dataset.n_features, "n_classes": dataset.n_classes}
+        program, _ = split(config.model, config.parameters, **shape)
+        return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+
+    def fill_slot(now: int) -> None:
+        if ask_tell.n_asked < study.budget.n_trials:
+            proposal = ask_tell.ask()
+            configs[proposal.number] = training_config(study, proposal.number, proposal.parameters)
+            heapq.heappush(heap, (now + cost(proposal.number), proposal.number, 1))
+            history[proposal.number] = TrialRecord(proposal.number, "running", proposal.parameters)
+
+    def end(number: int, epochs: dict[int, EpochResult], state: TrialState, **fields: object) -> None:
+        history[number] = TrialRecord(number, state, history[number].parameters, epochs, **fields)  # type: ignore[arg-type]
+
+    for _ in range(study.slots):
+        fill_slot(0)
+    while heap:
+        now, number, epoch = heapq.heappop(heap)
+        epochs = dict(history[number].epochs)
+        result = pretended_result(configs[number], epoch)
+        if isinstance(result, str) or result.diverged:
+            ask_tell.fail(number, epoch)
+            reason = result if isinstance(result, str) else f"diverged at epoch {epoch}"
+            end(number, epochs, "failed", reason=reason)
+        else:
+            epochs[epoch] = result
+            losses = [r.valid_loss for r in epochs.values() if r.valid_loss is not None]
+            should_prune = ask_tell.report(number, epoch, losses[-1])
+            budget = study.budget
+            if has_ended(losses, max_epochs=budget.max_epochs, patience_epochs=budget.patience_epochs):
+                ask_tell.complete(number, min(losses))
+                end(number, epochs, "complete", value=min(losses))
+            elif should_prune:
+                ask_tell.prune(number)
+                end(number, epochs, "pruned")
+            else:
+                end(number, epochs, "running")
+                heapq.heappush(heap, (now + cost(number), number, epoch + 1))
+                continue
+        fill_slot(now)
+    return tuple(history[number] for number in sorted(history))
+
+
+def plain(trial: TrialRecord) -> str:
+    """All of a trial that must not depend on time."""
+    epochs = [(epoch, float(loss).hex()) for epoch, loss in trial.valid_loss.items()]
+    value = None if trial.value is None else trial.value.hex()
+    return json.dumps([trial.number, trial.state, sorted(trial.parameters.items()), epochs, value, trial.reason])

@@ -1,0 +1,243 @@
+"""Whatever arrives when, whoever dies where: a study has one history.
+
+A state machine runs a study again and again, each time until it is killed between two writes, stopped, or halted by a
+full disk, now and then with more trials than before, and always over an executor that delays, reorders, repeats and
+loses. At every moment the record must be a beginning of the one history, and in the end all of it.
+"""
+
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
+from pretending import DATA, Choose, PretendingExecutor, plain, study_of, virtual_history
+
+from mnist_hpo.scheduler import Interrupted, Scheduler
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, history_sha256
+from mnist_hpo.storage.study_storage import StudyStorage
+
+SAMPLERS = ["tpe", "random", "grid"]
+PRUNERS = ["none", "median", "hyperband", "successive_halving"]
+
+SCRIPTS = st.lists(st.integers(0, 23), max_size=60)
+"""What a `PretendingExecutor` draws, one after the other; then only zeros."""
+
+
+class Killed(BaseException):
+    """The coordinator is killed: nothing after this point of its code happens."""
+
+
+class MortalStorage(InMemoryStorage):
+    """What has been written stays; the writer may be killed just before or just after any write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes_to_live: int | None = None
+        self.dies_after_the_write = False
+        self.written: list[tuple[object, ...]] = []
+
+    def _write(self, write: Callable[..., Any], what: tuple[object, ...] | None, *arguments: Any) -> Any:
+        if self.writes_to_live is not None:
+            self.writes_to_live -= 1
+            if self.writes_to_live < 0 and not self.dies_after_the_write:
+                raise Killed
+        result = write(*arguments)
+        if what is not None:
+            self.written.append(what)
+        if self.writes_to_live is not None and self.writes_to_live < 0:
+            raise Killed
+        return result
+
+    def create_new_trial(self, study_id: int, template_trial: Any = None) -> int:
+        number = template_trial.number
+        return self._write(super().create_new_trial, ("start", number), study_id, template_trial)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self._write(super().set_trial_user_attr, None, trial_id, key, value)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        what = ("epoch", trial_id, step, intermediate_value.hex())
+        self._write(super().set_trial_intermediate_value, what, trial_id, step, intermediate_value)
+
+    def set_trial_state_values(self, trial_id: int, state: Any, values: Any = None) -> bool:
+        what = ("end", trial_id, state.name, values)
+        return self._write(super().set_trial_state_values, what, trial_id, state, values)
+
+
+def choose_from(script: list[int]) -> Choose:
+    rest = iter(script)
+    return lambda n: next(rest, 0) % n
+
+
+@cache
+def the_history(study_json: str) -> tuple[TrialRecord, ...]:
+    return virtual_history(Study.model_validate_json(study_json))
+
+
+@cache
+def the_writes(study_json: str) -> list[tuple[object, ...]]:
+    life = Life(Study.model_validate_json(study_json))
+    life.run()
+    return life.storage.written
+
+
+class Life:
+    """A study's storage, and the coordinators that come and go."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self.storage = MortalStorage()
+        self.study_id = self.storage.create_new_study([StudyDirection.MINIMIZE], study.name)
+
+    def open(self) -> StudyStorage:
+        return StudyStorage("memory", self.storage, self.study.name, self.study_id)
+
+    def run(
+        self,
+        script: list[int] | None = None,
+        *,
+        writes_to_live: int | None = None,
+        dies_after_the_write: bool = False,
+        stop_after: int | None = None,
+        halt_after: int | None = None,
+    ) -> str:
+        """One coordinator's life; how it ended."""
+        polls = iter(range(stop_after)) if stop_after is not None else None
+        executor = PretendingExecutor(choose_from(script or []), halt_after=halt_after)
+        self.storage.writes_to_live, self.storage.dies_after_the_write = writes_to_live, dies_after_the_write
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                Scheduler(
+                    self.study,
+                    self.open(),
+                    executor,
+                    data=DATA,
+                    checkpoints=Path(folder),
+                    should_stop=lambda: polls is not None and next(polls, None) is None,
+                ).run()
+            except Killed:
+                return "killed"
+            except Interrupted:
+                return "interrupted"
+            except UserError as error:
+                if "the disk is full" not in str(error):
+                    raise
+                return "halted"
+            finally:
+                self.storage.writes_to_live = None
+        return "ended"
+
+    def trials(self) -> list[TrialRecord]:
+        return self.open().trials()
+
+
+class AnyOrder(RuleBasedStateMachine):
+    sampler, pruner = "random", "none"
+
+    @initialize(
+        n_trials=st.integers(1, 8),
+        slots=st.sampled_from([1, 2, 3, 5]),
+        seed=st.integers(0, 3),
+        patience_epochs=st.sampled_from([None, 2]),
+    )
+    def begin(self, n_trials: int, slots: int, seed: int, patience_epochs: int | None) -> None:
+        self.budget = {"n_trials": n_trials, "max_epochs": 9, "patience_epochs": patience_epochs}
+        self.fields = {"slots": slots, "seed": seed}
+        self.extended = False
+        self.life = Life(self.study())
+
+    def study(self) -> Study:
+        return study_of(self.sampler, self.pruner, budget=self.budget, **self.fields)
+
+    @rule(script=SCRIPTS, writes=st.integers(0, 150), after=st.booleans())
+    def is_killed(self, script: list[int], writes: int, after: bool) -> None:
+        self.life.run(script, writes_to_live=writes, dies_after_the_write=after)
+
+    @rule(script=SCRIPTS, polls=st.integers(0, 40))
+    def is_stopped(self, script: list[int], polls: int) -> None:
+        self.life.run(script, stop_after=polls)
+
+    @rule(script=SCRIPTS, waits=st.integers(0, 20))
+    def is_halted(self, script: list[int], waits: int) -> None:
+        self.life.run(script, halt_after=waits)
+
+    @rule(n_more=st.integers(1, 4))
+    def is_extended(self, n_more: int) -> None:
+        if self.budget["n_trials"] + n_more <= 12:
+            self.budget["n_trials"] += n_more
+            self.life.study = self.study()
+            self.extended = True
+
+    @rule(script=SCRIPTS)
+    def is_left_alone(self, script: list[int]) -> None:
+        assert self.life.run(script) == "ended"
+        history = the_history(self.study().model_dump_json())
+        assert [plain(trial) for trial in self.life.trials()] == [plain(trial) for trial in history]
+        assert history_sha256(self.life.trials()) == history_sha256(history)
+
+    @invariant()
+    def the_record_is_a_beginning_of_the_one_history(self) -> None:
+        if not hasattr(self, "life"):
+            return
+        history = the_history(self.study().model_dump_json())
+        recorded = self.life.trials()
+        for trial, whole in zip(recorded, history[: len(recorded)], strict=True):
+            assert trial.parameters == whole.parameters
+            if trial.state != "running":
+                assert plain(trial) == plain(whole)
+            assert list(trial.valid_loss.items()) == list(whole.valid_loss.items())[: len(trial.epochs)]
+
+    def teardown(self) -> None:
+        if not hasattr(self, "life"):
+            return
+        self.is_left_alone([])
+        in_order, written = the_writes(self.study().model_dump_json()), self.life.storage.written
+        if self.extended:
+            in_order, written = sorted(in_order, key=repr), sorted(written, key=repr)
+        assert written == in_order, "each fact is written once, in the order of virtual time"
+
+
+def hunt(sampler: str, pruner: str, max_examples: int) -> None:
+    machine = type("Machine", (AnyOrder,), {"sampler": sampler, "pruner": pruner})
+    phases = set(Phase) - {Phase.explain}  # it traces every line, and takes minutes
+    run_state_machine_as_test(
+        machine, settings=settings(max_examples=max_examples, stateful_step_count=8, phases=phases)
+    )
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_has_one_history(sampler: str, pruner: str) -> None:
+    hunt(sampler, pruner, max_examples=12 if sampler == "tpe" else 20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_study_has_one_history_in_a_long_hunt(sampler: str, pruner: str) -> None:
+    hunt(sampler, pruner, max_examples=300)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_the_pretended_studies_have_all_that_can_happen(sampler: str, pruner: str) -> None:
+    """Else the hunt above would prove little."""
+    seen = set[str]()
+    for seed in range(12):
+        budget = {"n_trials": 12, "max_epochs": 9, "patience_epochs": 2 if seed % 2 else None}
+        for trial in virtual_history(study_of(sampler, pruner, budget=budget, seed=seed)):
+            seen.add(trial.state)
+            seen.add((trial.reason or "").split(" ")[0])
+            seen.add("early" if trial.state == "complete" and len(trial.epochs) < 9 else "")
+    assert seen >= {"complete", "failed", "diverged", "3", "early"}
+    assert ("pruned" in seen) == (pruner != "none")

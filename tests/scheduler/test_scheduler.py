@@ -1,0 +1,231 @@
+"""One study after the other over pretended trainings: what is computed, recorded, kept and refused."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pretending import DATA, LOST, PretendingExecutor, plain, study_of, virtual_history
+
+from mnist_hpo.executors.job import EpochDone, Event
+from mnist_hpo.scheduler import Interrupted, Scheduler, checkpoint_path
+from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.connect import open_storage
+from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256
+from mnist_hpo.storage.study_storage import StudyStorage
+
+Run = Callable[..., PretendingExecutor]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"journal:///{tmp_path}/optuna.log"
+
+
+@pytest.fixture
+def run(url: str, tmp_path: Path) -> Run:
+    """Runs a study to its end, or as far as it comes; returns the executor."""
+
+    def run(study: Study, executor: PretendingExecutor | None = None, **options: object) -> PretendingExecutor:
+        executor = executor or PretendingExecutor()
+        storage = StudyStorage.create(url, study, study_file="", context={})
+        folder = tmp_path / "checkpoints"
+        Scheduler(study, storage, executor, data=DATA, checkpoints=folder, **options).run()  # type: ignore[arg-type]
+        return executor
+
+    return run
+
+
+def recorded(url: str, study: Study) -> list[TrialRecord]:
+    return StudyStorage.load(url, study.name).trials()
+
+
+def budget(n_trials: int) -> dict[str, int]:
+    return {"n_trials": n_trials, "max_epochs": 9}
+
+
+def after(n_polls: int) -> Callable[[], bool]:
+    """Says yes once it has been asked so often."""
+    polls = iter(range(n_polls))
+    return lambda: next(polls, None) is None
+
+
+@pytest.mark.parametrize("pruner", ["none", "median", "hyperband", "successive_halving"])
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_every_storage_records_the_same_history(run: Run, url: str, tmp_path: Path, scheme: str, pruner: str) -> None:
+    study = study_of("tpe", pruner, budget=budget(10))
+    url = url.replace("journal", scheme)
+    storage = StudyStorage.create(url, study, study_file="", context={})
+    Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+    history = virtual_history(study)
+    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in history]
+    assert history_sha256(recorded(url, study)) == history_sha256(history)
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_start(
+    run: Run, url: str, sampler: str, pruner: str
+) -> None:
+    for n_trials in (1, 5, 6, 16):
+        run(study_of(sampler, pruner, slots=5, budget=budget(n_trials)))
+    long = study_of(sampler, pruner, slots=5, budget=budget(16))
+    assert [plain(trial) for trial in recorded(url, long)] == [plain(trial) for trial in virtual_history(long)]
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_a_coordinator_killed_at_random_moments_goes_on_from_there(tmp_path: Path, scheme: str) -> None:
+    study = study_of("tpe", "hyperband", budget=budget(12))
+    url = f"{scheme}:///{tmp_path}/optuna.db"
+    script = Path(__file__).with_name("coordinate.py")
+    command = [sys.executable, str(script), url, str(tmp_path), study.model_dump_json()]
+    draw = random.Random(scheme)
+    for _ in range(3):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as coordinator:
+            assert coordinator.stdout is not None
+            for _ in range(draw.randint(1, 12)):
+                coordinator.stdout.readline()
+            coordinator.kill()
+        part = recorded(url, study)
+        assert 0 < len(part) <= 12
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(study)]
+
+
+def test_every_slot_has_work_from_the_start(run: Run) -> None:
+    executor = run(study_of("random", "none", slots=5, budget=budget(8)))
+    assert executor.n_jobs_at_each_wait[0] == 5
+
+
+def test_without_a_pruner_a_trial_is_one_job(run: Run) -> None:
+    executor = run(study_of("random", "none"))
+    assert sorted(int(job.key) for _, job in executor.jobs) == list(range(8))
+    assert {job.last_epoch for _, job in executor.jobs} == {9}
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
+def test_a_job_goes_to_the_next_epoch_where_a_decision_can_fall(run: Run, pruner: str) -> None:
+    study = study_of("random", pruner)
+    stops = sorted(decision_epochs(study) | {9})
+    executor = run(study)
+    for number in range(8):
+        ends = [job.last_epoch for _, job in executor.jobs if job.key == str(number)]
+        assert ends == stops[: len(ends)]
+
+
+def test_jobs_that_are_needed_sooner_in_virtual_time_are_more_urgent(run: Run) -> None:
+    executor = run(study_of("random", "none", slots=5))
+    first = executor.jobs[:5]
+    widths = [(int(job.training.parameters["width"]), int(job.key)) for _, job in first]
+    by_cost = [key for _, key in sorted(widths)]
+    assert [int(job.key) for _, job in sorted(first, key=lambda pair: pair[0])] == by_cost
+
+
+def test_a_finished_study_that_is_run_again_computes_and_writes_nothing(run: Run, url: str) -> None:
+    study = study_of("tpe", "hyperband")
+    run(study)
+    before = recorded(url, study)
+    told: list[TrialRecord] = []
+
+    class Observer:
+        trial_changed = staticmethod(told.append)
+
+    assert run(study, observers=[Observer()]).jobs == []
+    assert recorded(url, study) == before, "with all times"
+    assert told == []
+
+
+def test_an_interrupted_study_computes_only_what_is_missing(run: Run, url: str) -> None:
+    study = study_of("random", "successive_halving")
+    with pytest.raises(Interrupted):
+        run(study, should_stop=after(9))
+    before = {trial.number: trial for trial in recorded(url, study)}
+    assert len(before) > 0
+    for _, job in run(study).jobs:
+        trial = before.get(int(job.key))
+        if trial is not None:
+            assert trial.state == "running"
+            assert job.last_epoch > len(trial.epochs)
+    assert {trial.state for trial in recorded(url, study)} <= {"complete", "pruned", "failed"}
+
+
+def test_failed_trials_say_why(run: Run, url: str) -> None:
+    study = study_of("random", "none", budget=budget(30))
+    run(study)
+    reasons = {trial.reason for trial in recorded(url, study) if trial.state == "failed"}
+    assert LOST in reasons
+    assert reasons - {LOST} <= {f"diverged at epoch {epoch}" for epoch in range(1, 5)}
+    for trial in recorded(url, study):
+        assert (trial.value is None) == (trial.state != "complete")
+        if trial.reason and "diverged" in trial.reason:
+            assert trial.reason == f"diverged at epoch {len(trial.epochs) + 1}"
+
+
+def test_a_halt_says_what_to_do(run: Run) -> None:
+    with pytest.raises(UserError, match=r"the disk is full; nothing is lost: make room, then run the same command"):
+        run(study_of("random", "none"), PretendingExecutor(halt_after=2))
+
+
+def test_only_the_best_trial_keeps_its_checkpoint(run: Run, url: str, tmp_path: Path) -> None:
+    class Saving(PretendingExecutor):
+        def wait(self, timeout_s: float) -> list[Event]:
+            told = list(super().wait(timeout_s))
+            for event in told:
+                if isinstance(event, EpochDone):
+                    path = checkpoint_path(tmp_path / "checkpoints", int(event.key))
+                    path.parent.mkdir(exist_ok=True)
+                    path.write_bytes(b"state")
+            return told
+
+    study = study_of("random", "median")
+    run(study, Saving())
+    best = best_of(recorded(url, study))
+    assert best is not None
+    assert list((tmp_path / "checkpoints").iterdir()) == [checkpoint_path(tmp_path / "checkpoints", best.number)]
+
+
+def test_observers_are_told_every_fact_in_order_after_it_is_recorded(run: Run, url: str) -> None:
+    study = study_of("random", "hyperband")
+    told: list[TrialRecord] = []
+
+    class Observer:
+        def trial_changed(self, trial: TrialRecord) -> None:
+            told.append(trial)
+            there = {known.number: known for known in recorded(url, study)}[trial.number]
+            assert plain(there) == plain(trial)
+
+    run(study, observers=[Observer()])
+    history = virtual_history(study)
+    assert {trial.number: plain(trial) for trial in told} == {trial.number: plain(trial) for trial in history}
+    assert len(told) == sum(2 + len(trial.epochs) for trial in history)
+
+
+def test_a_record_that_does_not_replay_is_refused_with_what_differs(url: str, tmp_path: Path, run: Run) -> None:
+    study = study_of("random", "none")
+    other = study_of("random", "none", seed=1)
+    storage = StudyStorage.create(url, study, study_file="", context={})
+    Scheduler(other, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+    with pytest.raises(UserError) as caught:
+        run(study)
+    assert str(caught.value).startswith("the record of 'pretended' does not replay at trial 1: dropout: recorded ")
+    assert "start anew under another name" in str(caught.value)
+
+
+def test_a_result_that_comes_out_otherwise_is_refused(run: Run, url: str) -> None:
+    """Another kind of CPU computes the trials that were in flight: their first epochs differ in the last bits."""
+    study = study_of("random", "none", enqueue=[{"learning_rate": 0.001, "width": 64, "dropout": 0.25}] * 3)
+    with pytest.raises(Interrupted):
+        run(study, should_stop=after(2))
+    optuna = open_storage(url)
+    (optuna_study,) = optuna.get_all_studies()
+    trials = optuna.get_all_trials(optuna_study._study_id, deepcopy=True)
+    changed = next(trial for trial in trials if trial.intermediate_values and not trial.state.is_finished())
+    result = changed.user_attrs["epoch:1"] | {"valid_loss": 0.125}
+    optuna.set_trial_user_attr(changed._trial_id, "epoch:1", result)
+    optuna.set_trial_intermediate_value(changed._trial_id, 1, 0.125)
+    with pytest.raises(UserError, match=rf"trial {changed.number}, epoch 1: computed again, valid_loss is .*0\.125"):
+        run(study)
