@@ -126,9 +126,10 @@ def test_jobs_that_are_needed_sooner_in_virtual_time_are_more_urgent(run: Run) -
 
 
 def test_a_finished_study_that_is_run_again_computes_and_writes_nothing(run: Run, url: str) -> None:
-    study = study_of("tpe", "hyperband")
+    study = study_of("random", "hyperband", budget=budget(25))
     run(study)
     before = recorded(url, study)
+    assert {trial.state for trial in before} == {"complete", "pruned", "failed"}
     told: list[TrialRecord] = []
 
     class Observer:

@@ -1,0 +1,67 @@
+"""A storage that cannot be opened is named, with the cause, and no password is shown."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.storage.connect import open_storage
+from mnist_hpo.storage.lock import study_lock
+
+
+def refusal(url: str) -> str:
+    with pytest.raises(UserError) as caught:
+        open_storage(url)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("url", ["optuna.db", "", "nonsense", "journal:optuna.log", "journal://host/x", "mongo://x/y"])
+def test_what_is_no_storage_url(url: str) -> None:
+    assert refusal(url).startswith(f"storage {url}: ")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_a_folder_in_place_of_a_file(tmp_path: Path, scheme: str) -> None:
+    assert refusal(f"{scheme}:///{tmp_path}").startswith(f"storage {scheme}:///{tmp_path}: ")
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_a_file_in_place_of_a_folder(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "file").touch()
+    url = f"{scheme}:///{tmp_path}/file/optuna"
+    assert refusal(url).startswith(f"storage {url}: the folder {tmp_path}/file cannot be made: ")
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "optuna.db").write_text("name: small\n" * 100)
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    assert refusal(url) == f"storage {url}: file is not a database"
+    assert (tmp_path / "optuna.db").read_text() == "name: small\n" * 100
+
+
+def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / "optuna.log").write_text("name: small\n" * 100)
+    url = f"journal:///{tmp_path}/optuna.log"
+    assert refusal(url).startswith(f"storage {url}: ")
+
+
+def test_a_storage_in_memory_is_refused() -> None:
+    assert (
+        refusal("sqlite://") == "storage sqlite://: keeps nothing once the run has ended; name a file: sqlite:///FILE"
+    )
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_the_folder_is_made(tmp_path: Path, scheme: str) -> None:
+    open_storage(f"{scheme}:///{tmp_path}/a/b/optuna").remove_session()
+    assert (tmp_path / "a/b/optuna").exists()
+
+
+@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
+def test_a_lock_where_none_can_be_is_told_as_clearly(tmp_path: Path, scheme: str) -> None:
+    (tmp_path / "file").touch()
+    url = f"{scheme}:///{tmp_path}/file/optuna"
+    with pytest.raises(UserError, match=f"storage {url}: "), study_lock(url, "small"):
+        pass

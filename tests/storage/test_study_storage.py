@@ -1,0 +1,253 @@
+"""What is written is there, to the last bit, for whoever opens the storage next; and a study stays what it was."""
+
+import dataclasses
+import math
+import random
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import pytest
+
+from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.reader import StudyFile
+from mnist_hpo.storage.records import TrialRecord, best_of, count_states, history_sha256
+from mnist_hpo.storage.study_storage import StudyStorage, study_names
+from mnist_hpo.training.result import EpochResult
+
+StudyOf = Callable[..., StudyFile]
+
+CONTEXT = {"dataset_digest": "c656", "version.jax": "0.10"}
+ODD = [0.1, 1 / 3, math.pi * 1e-300, 5e-324, 1.7976931348623157e308, -0.0, 2.0**-1074, 123456789.123456789]
+
+
+def result_of(epoch: int, loss: float) -> EpochResult:
+    measures = {"epoch": epoch, "train_loss": loss, "valid_loss": loss, "valid_accuracy": loss}
+    return EpochResult(**{field.name: 1 / 3 for field in dataclasses.fields(EpochResult)} | measures)
+
+
+def create(url: str, file: StudyFile, **context: str) -> StudyStorage:
+    return StudyStorage.create(url, file.study, study_file=file.text, context=CONTEXT | context)
+
+
+def propose(file: StudyFile, n: int) -> list[Proposal]:
+    ask_tell = AskTell(file.study)
+    return [ask_tell.ask() for _ in range(n)]
+
+
+def write_all_states(storage: StudyStorage, file: StudyFile) -> list[TrialRecord]:
+    """A complete, a pruned, a failed and a running trial."""
+    for proposal in propose(file, 4):
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+    for epoch, loss in enumerate(ODD, start=1):
+        storage.add_epoch(0, result_of(epoch, loss))
+    storage.add_epoch(1, result_of(1, 0.7))
+    last = storage.add_epoch(3, result_of(1, 0.3))
+    return [
+        storage.finish_trial(0, "complete", 5e-324),
+        storage.finish_trial(1, "pruned", None),
+        storage.finish_trial(2, "failed", None, "diverged at epoch 1"),
+        last,
+    ]
+
+
+def without_end(trial: TrialRecord) -> TrialRecord:
+    return dataclasses.replace(trial, finished_unix_s=None)
+
+
+def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    storage = create(url, file)
+    written = write_all_states(storage, file)
+    storage.close()
+    read = StudyStorage.load(url, "small").trials()
+    # The moment of the end is the storage's own, and a moment earlier.
+    assert [without_end(trial) for trial in read] == [without_end(trial) for trial in written]
+    for now, then in zip(read, written, strict=True):
+        assert (now.finished_unix_s is None) == (then.finished_unix_s is None) == (now.state == "running")
+        assert abs((now.finished_unix_s or 0) - (then.finished_unix_s or 0)) < 60
+    losses = list(read[0].valid_loss.values())
+    assert [loss.hex() for loss in losses] == [loss.hex() for loss in ODD], "to the last bit, and the sign of zero"
+    assert count_states(read) == {"complete": 1, "pruned": 1, "failed": 1, "running": 1}
+    assert best_of(read) == read[0]
+
+
+def test_parameters_keep_their_kinds_and_bits(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    storage = create(url, file)
+    proposals = propose(file, 20)
+    for proposal in proposals:
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+    for proposal, trial in zip(proposals, StudyStorage.load(url, "small").trials(), strict=True):
+        assert repr(dict(sorted(trial.parameters.items()))) == repr(dict(sorted(proposal.parameters.items())))
+
+
+def test_any_loss_is_bit_equal(url: str, study_of: StudyOf) -> None:
+    file, draw = study_of(), random.Random(url)
+    losses: list[float] = [loss for (loss,) in struct.iter_unpack("d", draw.randbytes(8 * 120)) if math.isfinite(loss)]
+    storage = create(url, file)
+    (proposal,) = propose(file, 1)
+    storage.start_trial(0, proposal.parameters, proposal.distributions)
+    for epoch, loss in enumerate(losses, start=1):
+        storage.add_epoch(0, result_of(epoch, loss))
+    storage.finish_trial(0, "complete", min(losses))
+    storage.close()
+    (read,) = StudyStorage.load(url, "small").trials()
+    assert [loss.hex() for loss in read.valid_loss.values()] == [loss.hex() for loss in losses]
+    assert all(result.same_numbers(result_of(epoch, losses[epoch - 1])) for epoch, result in read.epochs.items())
+    assert read.value is not None
+    assert read.value.hex() == min(losses).hex()
+
+
+def test_optuna_itself_reads_the_record(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    write_all_states(create(url, file), file)
+    storage = url if url.startswith("sqlite") else None
+    if storage is None:
+        backend = optuna.storages.journal.JournalFileBackend(url.removeprefix("journal:///"))
+        storage = optuna.storages.JournalStorage(backend)
+    study = optuna.load_study(study_name="small", storage=storage)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
+    assert study.best_trial.number == 0
+    assert study.trials[2].user_attrs["reason"] == "diverged at epoch 1"
+
+
+def test_a_study_that_is_opened_again_goes_on(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    first = create(url, file)
+    write_all_states(first, file)
+    uid = first.uid
+    first.close()
+    again = create(url, file)
+    assert again.uid == uid
+    assert len(again.trials()) == 4
+    again.add_epoch(3, result_of(2, 0.25))
+    again.finish_trial(3, "complete", 0.25)
+    assert best_of(StudyStorage.load(url, "small").trials()) == again.trials()[0]
+    assert list(StudyStorage.load(url, "small").trials()[3].valid_loss.values()) == [0.3, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [("n_trials: 4", "n_trials: 400"), ("description: a search", "description: the search")]
+)
+def test_more_trials_and_other_words_are_accepted(url: str, study_of: StudyOf, old: str, new: str) -> None:
+    create(url, study_of()).close()
+    after = study_of(old, new)
+    storage = create(url, after)
+    assert storage.study_file == after.text
+
+
+def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    write_all_states(create(url, file), file)
+    changed = study_of("slots: 2", "slots: 3", "high: 0.5", "high: 0.75", "n_trials: 4", "n_trials: 8")
+    with pytest.raises(UserError) as caught:
+        create(url, changed)
+    message = str(caught.value)
+    assert message.startswith("the study 'small' was started with another study file:\n")
+    lines = message.splitlines()
+    assert [line for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")] == [
+        "-slots: 2",
+        "+slots: 3",
+        "-    high: 0.5",
+        "+    high: 0.75",
+    ]
+    assert lines[-1] == (
+        "Only budget.n_trials may change in a study that has begun. Take the change back, or give it another name."
+    )
+    assert len(create(url, file).trials()) == 4, "nothing is lost"
+    assert StudyStorage.load(url, "small").study_file == file.text
+
+
+def test_the_order_of_the_keys_is_no_change(url: str, study_of: StudyOf) -> None:
+    create(url, study_of()).close()
+    create(url, study_of("seed: 1\ndataset: mnist\n", "dataset: mnist\nseed: 1\n")).close()
+
+
+def test_another_dataset_is_refused(url: str, study_of: StudyOf) -> None:
+    create(url, study_of()).close()
+    with pytest.raises(UserError, match="digest c656, and the one prepared here has beef"):
+        create(url, study_of(), dataset_digest="beef")
+
+
+def test_other_versions_are_kept_as_they_were(url: str, study_of: StudyOf) -> None:
+    create(url, study_of()).close()
+    assert create(url, study_of(), **{"version.jax": "0.11"}).context == CONTEXT
+
+
+def test_a_study_of_somebody_else_is_left_alone(url: str, study_of: StudyOf) -> None:
+    create(url, study_of("name: small", "name: other")).close()
+    storage = StudyStorage.load(url, "other")._storage
+    study = optuna.create_study(study_name="small", storage=storage)
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    with pytest.raises(UserError, match=r"holds a study 'small' that is not mnist-hpo's; rename yours"):
+        create(url, study_of())
+
+
+def test_a_study_that_is_not_there_is_told_which_are(url: str, study_of: StudyOf) -> None:
+    for name in ("quick", "paper"):
+        create(url, study_of("name: small", f"name: {name}")).close()
+    assert study_names(url) == ["paper", "quick"]
+    with pytest.raises(UserError) as caught:
+        StudyStorage.load(url, "qick")
+    assert str(caught.value) == f"no study 'qick' in {url}; did you mean 'quick'?; there are paper, quick"
+
+
+def test_a_storage_that_is_not_there_is_not_made_by_looking(url: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there is no storage yet; start a study with: mnist-hpo run"):
+        StudyStorage.load(url, "small")
+    assert not (tmp_path / "state").exists()
+
+
+def history() -> list[TrialRecord]:
+    epochs = {epoch: result_of(epoch, loss) for epoch, loss in enumerate(ODD[:3], start=1)}
+    return [
+        TrialRecord(0, "complete", {"width": 32, "dropout": 0.25}, epochs, 0.1, None, 1.0, 2.0),
+        TrialRecord(1, "failed", {"width": 64, "dropout": 0.5}, {}, None, "diverged at epoch 1", 3.0, 4.0),
+        TrialRecord(2, "running", {"width": 64, "dropout": 0.0}, epochs, None, None, 5.0, None),
+    ]
+
+
+def test_the_history_hash_is_the_same_for_ever() -> None:
+    # Written down: whoever compares two histories compares these.
+    assert history_sha256(history()) == "ad151eb66397b8cff914ad6484bb8ce23d01ee699ae1009c3b397c454586282e"
+
+
+def test_the_history_hash_does_not_depend_on_times_or_order() -> None:
+    trials, expected = history(), history_sha256(history())
+    later = [dataclasses.replace(trial, started_unix_s=9.0, finished_unix_s=10.0) for trial in trials]
+    slow = {epoch: dataclasses.replace(r, total_s=9.0, compile_s=1.0) for epoch, r in trials[0].epochs.items()}
+    turned = [dataclasses.replace(trials[0], parameters={"dropout": 0.25, "width": 32}), *trials[1:]]
+    assert history_sha256(later) == expected
+    assert history_sha256([dataclasses.replace(trials[0], epochs=slow), *trials[1:]]) == expected
+    assert history_sha256(reversed(trials)) == expected
+    assert history_sha256(turned) == expected
+    assert history_sha256(trials[:2]) == expected, "what is still running is no history yet"
+
+
+def test_the_history_hash_depends_on_every_bit_that_was_computed() -> None:
+    trials = history()
+    first = trials[0]
+    bit = {**first.epochs, 2: result_of(2, math.nextafter(1 / 3, 1))}
+    others = [
+        [dataclasses.replace(first, epochs=bit), *trials[1:]],
+        [dataclasses.replace(first, epochs={1: first.epochs[1]}), *trials[1:]],
+        [dataclasses.replace(first, value=math.nextafter(0.1, 1)), *trials[1:]],
+        [dataclasses.replace(first, state="pruned", value=None), *trials[1:]],
+        [dataclasses.replace(first, parameters={"width": 64, "dropout": 0.25}), *trials[1:]],
+        trials[:1],
+    ]
+    assert len({history_sha256(other) for other in [trials, *others]}) == 7
+
+
+def test_the_best_trial_is_the_first_of_the_lowest() -> None:
+    def complete(number: int, value: float) -> TrialRecord:
+        return TrialRecord(number, "complete", {}, value=value)
+
+    trials = [complete(0, 0.3), complete(1, 0.2), complete(2, 0.2), TrialRecord(3, "pruned", {})]
+    best = best_of(trials)
+    assert best is not None
+    assert best.number == 1
+    assert best_of(trials[3:]) is None
