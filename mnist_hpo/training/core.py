@@ -11,20 +11,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 from flax import nnx
 from jax import lax
 
 from mnist_hpo.models.dropout import Dropout, hashed_dropout, no_dropout
 from mnist_hpo.models.registry import MODELS
 from mnist_hpo.training.hyperparameters import Program
+from mnist_hpo.training.optimizers import Scalar, make_optimizer
 
 Parameters = Any
 """A pytree of f32 arrays: the model's weights."""
-
-Scalar = jax.Array | np.float32 | float
-"""f32[], traced or not."""
 
 EVALUATION_BATCH = 1000
 """Examples a matrix product in evaluation: enough for full speed, and its activations stay in cache."""
@@ -52,7 +48,7 @@ class Dynamics(NamedTuple):
 def init(program: Program) -> TrainState:
     """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
     parameters = nnx.to_pure_dict(nnx.state(_build(program), nnx.Param))
-    return TrainState(parameters, _optimizer(program.optimizer, 0.0).init(parameters), jnp.uint32(0))
+    return TrainState(parameters, make_optimizer(program.optimizer, 0.0).init(parameters), jnp.uint32(0))
 
 
 def train_epoch(
@@ -82,7 +78,7 @@ def train_epoch(
 
     """
     graph = _graph(program)
-    optimizer = _optimizer(program.optimizer, dynamics.momentum)
+    optimizer = make_optimizer(program.optimizer, dynamics.momentum)
 
     def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
@@ -144,9 +140,11 @@ def _apply(graph: Any, parameters: Parameters, images: jax.Array, dropout: Dropo
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar) -> jax.Array:
     """f32[B]; label smoothing as in Szegedy et al., "Rethinking the Inception Architecture" (2016)."""
-    log_probabilities = jax.nn.log_softmax(logits)
-    right = jnp.take_along_axis(log_probabilities, labels.astype(jnp.int32)[:, None], axis=1)[:, 0]
-    return -(1.0 - label_smoothing) * right - label_smoothing * jnp.mean(log_probabilities, axis=1)
+    classes = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
+    # Compared, not gathered: the gradient of a gather is a scatter, which XLA's CPU backend runs element by element.
+    is_right = (labels.astype(jnp.int32)[:, None] == classes).astype(jnp.float32)
+    targets = is_right * (1.0 - label_smoothing) + label_smoothing / logits.shape[1]
+    return -jnp.sum(jax.nn.log_softmax(logits) * targets, axis=1)
 
 
 def _penalty_gradients(parameters: Parameters, dynamics: Dynamics) -> Parameters:
@@ -154,18 +152,3 @@ def _penalty_gradients(parameters: Parameters, dynamics: Dynamics) -> Parameters
     return jax.tree.map(
         lambda w: (dynamics.l1 * jnp.sign(w) + 2.0 * dynamics.l2 * w) if w.ndim > 1 else jnp.zeros_like(w), parameters
     )
-
-
-def _optimizer(name: str, momentum: Scalar) -> optax.GradientTransformation:
-    """What makes an update of a gradient, before the learning rate. Momentum may be traced."""
-    match name:
-        case "adam" | "adamw":
-            return optax.scale_by_adam()
-        case "rmsprop":
-            return optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=momentum))  # pyright: ignore
-        case "sgd":
-            return optax.trace(decay=momentum)  # pyright: ignore
-        case "sgd_nesterov":
-            return optax.trace(decay=momentum, nesterov=True)  # pyright: ignore
-        case _:
-            raise ValueError(f"no such optimizer: {name}")
