@@ -1,0 +1,138 @@
+"""Bad input through the command line: one clear message, exit code 2, nothing written and nothing lost."""
+
+import gzip
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from command import Folder, assert_refused
+from numpy.typing import NDArray
+
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.permutation import permutation
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.data.splits import SPLIT_KEY
+
+MISTAKES = {
+    "broken YAML": (["{n_trials: 8, max_epochs: 3}", "{n_trials: 8, max_epochs: 3"], ["line 5, column 6", "not valid"]),
+    "a duplicate key": (["slots: 3", "seed: 4"], ["line 5, column 1", "'seed'", "a second time"]),
+    "an unknown key": (["sampler:", "smapler:"], ["line 6", "smapler", "did you mean 'sampler'?"]),
+    "an unknown key further in": (["max_epochs", "max_epoch"], ["budget.max_epoch", "did you mean 'max_epochs'?"]),
+    "low > high": (["low: 1.0e-7", "low: 1"], ["line 11", "space.l2", "low (1)", "high (0.001)"]),
+    "log with low 0": (["low: 1.0e-7", "low: 0"], ["line 11", "space.l2", "log", "low is 0"]),
+    "an unknown sampler": (["name: tpe", "name: tp"], ["line 6", "sampler 'tp'", "did you mean 'tpe'?"]),
+    "an unknown option of a sampler": (["n_startup_trials: 3", "n_startup: 3"], ["sampler.n_startup", "n_startup_tr"]),
+    "an unknown pruner": (["name: median", "name: medium"], ["pruner 'medium'", "did you mean 'median'?"]),
+    "an unknown model": (["slots: 3", "model: mpl"], ["model 'mpl'", "did you mean 'mlp'?"]),
+    "an unknown dataset": (["slots: 3", "dataset: minst"], ["dataset 'minst'", "did you mean 'mnist'?"]),
+    "an unknown split": (["slots: 3", "split: papers"], ["'papers'", "did you mean 'paper'?"]),
+    "an unknown hyperparameter": (["  width: {", "  widht: {"], ["'widht'", "did you mean 'width'?"]),
+    "a batch beyond the training set": (["batch_size: 512", "batch_size: 50001"], ["50001", "50000 training examples"]),
+    "a first trial outside the space": (["{learning_rate: 0.05, width: 32}", "{width: 64}"], ["enqueue.0.width", "64"]),
+    "a name that is none": (["name: small", "name: ../small"], ["'../small'"]),
+    "no trials at all": (["n_trials: 8", "n_trials: 0"], ["budget.n_trials", "0"]),
+}
+
+
+@pytest.mark.parametrize(("changes", "told"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_the_study_file(folder: Folder, changes: list[str], told: list[str]) -> None:
+    folder.write_study(*changes)
+    assert_refused(folder.call("run", "small.yaml"), "small.yaml", *told)
+    assert folder.files() == []
+
+
+def test_a_study_file_that_is_not_there(folder: Folder) -> None:
+    assert_refused(folder.call("run", "studies/smal.yaml"), "studies/smal.yaml", "no such study file")
+    assert folder.files() == []
+
+
+UNOPENABLE = {
+    "sqlite:////proc/nowhere/optuna.db": ["/proc/nowhere", "No such file or directory"],
+    "sqlite:////dev/null/optuna.db": ["/dev/null", "Not a directory"],
+    "sqlite:///": ["sqlite:///FILE"],
+    "journal:////proc/nowhere/journal.log": ["/proc/nowhere", "No such file or directory"],
+    "optuna.db": ["optuna.db", "URL"],
+    "foo://bar": ["foo://bar", "foo"],
+    "postgresql+asyncpg://somebody:secret@localhost/studies": ["postgresql+asyncpg", "No module named 'asyncpg'"],
+}
+
+
+@pytest.mark.parametrize(("url", "told"), UNOPENABLE.items(), ids=UNOPENABLE.keys())
+def test_a_storage_that_cannot_be_opened(folder: Folder, url: str, told: list[str]) -> None:
+    refused = folder.call("run", "small.yaml", "--storage", url)
+    assert_refused(refused, *told)
+    assert "secret" not in refused.err
+    assert folder.files() == []
+
+
+def test_a_storage_that_is_no_database(folder: Folder) -> None:
+    folder.storage.parent.mkdir()
+    folder.storage.write_text("Dear diary, today I learned about databases. " * 9)
+    for verb in ("run", "status"):
+        assert_refused(folder.call(verb, "small.yaml"), "mlruns/optuna.db", "not a database")
+    assert folder.storage.read_text().startswith("Dear diary")
+
+
+def test_a_study_of_that_name_that_is_not_ours(folder: Folder) -> None:
+    folder.storage.parent.mkdir()
+    theirs = optuna.create_study(storage=f"sqlite:///{folder.storage}", study_name="small")
+    theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
+    assert_refused(folder.call("run", "small.yaml"), "'small'", "not mnist-hpo's", "rename")
+    assert len(theirs.trials) == 1
+
+
+def test_a_study_that_has_changed_since(finished: Folder, folder: Folder) -> None:
+    finished.copy_record(folder)
+    before = rows(folder.storage)
+    folder.write_study("max_epochs: 3", "max_epochs: 4", "slots: 3", "slots: 2")
+    refused = folder.call("run", "small.yaml")
+    assert_refused(refused, "'small'", "another study file", "budget.n_trials")
+    changed = {line for line in refused.err.splitlines() if line[0] in "-+" and line[:3] not in ("---", "+++")}
+    assert changed == {"-  max_epochs: 3", "+  max_epochs: 4", "-slots: 3", "+slots: 2"}
+    assert rows(folder.storage) == before
+
+
+def test_a_corrupt_idx_file(folder: Folder, idx_files: dict[str, bytes], tmp_path: Path) -> None:
+    source = tmp_path / "idx"
+    source.mkdir()
+    damaged = bytearray(idx_files["train-labels-idx1-ubyte"])
+    damaged[-1] ^= 1
+    for name, content in (idx_files | {"train-labels-idx1-ubyte": bytes(damaged)}).items():
+        (source / f"{name}.gz").write_bytes(gzip.compress(content, 1))
+    refused = folder.call(
+        "run", "small.yaml", "--data-source", str(source), MNIST_HPO_DATA_DIR=str(tmp_path / "prepared")
+    )
+    assert refused.code == 2
+    assert "Traceback" not in refused.err
+    message = refused.err[refused.err.index("error: ") :]
+    assert "train-labels-idx1-ubyte" in message
+    assert "train-images" not in message.splitlines()[0]
+    assert "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5" in message, "the digest it should have"
+    assert folder.files() == []
+    assert not (tmp_path / "prepared" / "mnist").exists()
+
+
+@pytest.fixture
+def idx_files(mnist: PreparedDataset) -> dict[str, bytes]:
+    """MNIST's four files as they came, by undoing what was done to them."""
+    search = load_search(mnist.directory, "standard")
+    test_images, test_labels = load_test(mnist.directory, "standard")
+    original_order = np.argsort(permutation(60_000, SPLIT_KEY))
+    return {
+        "train-images-idx3-ubyte": idx(search.development_images[original_order].reshape(-1, 28, 28)),
+        "train-labels-idx1-ubyte": idx(search.development_labels[original_order]),
+        "t10k-images-idx3-ubyte": idx(np.asarray(test_images).reshape(-1, 28, 28)),
+        "t10k-labels-idx1-ubyte": idx(np.asarray(test_labels)),
+    }
+
+
+def idx(array: NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape) + array.tobytes()
+
+
+def rows(database: Path) -> list[str]:
+    with sqlite3.connect(database) as connection:
+        return list(connection.iterdump())

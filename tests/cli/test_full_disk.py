@@ -1,0 +1,55 @@
+"""A disk that fills up while a study runs: a real one, of a few kilobytes."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Folder
+
+
+@pytest.fixture
+def tiny_disk() -> Generator[Callable[[Path, str], None]]:
+    """Mounts a disk of this size on a new folder."""
+    mounted: list[Path] = []
+
+    def mount(path: Path, size: str) -> None:
+        path.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"this system mounts no tmpfs: {done.stderr.strip()}")
+        mounted.append(path)
+
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        pytest.skip("only root can mount a tiny disk")
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", path], check=True)
+
+
+def make_room(path: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,size=100m", path], check=True)
+
+
+def test_while_a_checkpoint_is_written(
+    folder: Folder, tiny_disk: Callable[[Path, str], None], trials: list[dict[str, Any]]
+) -> None:
+    folder.write_study("n_trials: 8", "n_trials: 2")
+    checkpoints = folder.path / "mlruns" / "checkpoints"
+    tiny_disk(checkpoints, "64k")
+    stopped = folder.call("run", "small.yaml")
+    assert stopped.code == 2
+    assert "Traceback" not in stopped.err
+    message = stopped.err[stopped.err.index("error: ") :]
+    assert "mlruns/checkpoints" in message
+    assert "No space left on device" in message
+    assert "nothing is lost" in message
+    assert [file.name for file in checkpoints.rglob("*.tmp")] == []
+
+    make_room(checkpoints)
+    folder.run()
+    assert folder.trials()[0] == trials[0]

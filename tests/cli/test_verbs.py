@@ -1,0 +1,171 @@
+"""What the verbs print for people and for machines."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+from command import PROGRAM, Folder, assert_refused
+
+VERBS = ["data", "run", "status", "trials", "best", "retrain", "sync", "ui"]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example(folder: Folder, verb: str) -> None:
+    help_text = folder.call(verb, "--help").out
+    assert f"Example: mnist-hpo {verb}" in help_text
+
+
+def test_the_program_alone_lists_its_verbs(folder: Folder) -> None:
+    overview = folder.call()
+    assert "Example: mnist-hpo run" in overview.out
+    for verb in VERBS:
+        assert f" {verb} " in overview.out
+    assert overview.err == ""
+
+
+def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
+    assert status["study"] == "small"
+    assert status["state"] == "complete"
+    assert set(status["n_trials"]) == {"complete", "pruned", "failed", "running"}
+    for state, n in status["n_trials"].items():
+        assert n == sum(trial["state"] == state for trial in trials)
+    assert sum(status["n_trials"].values()) == 8
+    assert len(bytes.fromhex(status["history_sha256"])) == 32
+    best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
+    assert status["best"] == {key: best[key] for key in ("number", "value", "params")}
+
+
+def test_run_ends_with_the_status(finished: Folder, status: dict[str, Any]) -> None:
+    printed = json.loads((finished.path / "run.json").read_text())
+    assert printed.pop("seconds") > 0
+    assert printed == status
+
+
+def test_trials_are_a_json_list_with_every_kind_of_end(trials: list[dict[str, Any]]) -> None:
+    assert [trial["number"] for trial in trials] == list(range(8))
+    for trial in trials:
+        assert set(trial) >= {"number", "state", "params", "value", "valid_loss", "reason"}
+        assert set(trial["params"]) == {"learning_rate", "l2", "width"}
+        epochs = [int(epoch) for epoch in trial["valid_loss"]]
+        assert epochs == list(range(1, len(epochs) + 1))
+        match trial["state"]:
+            case "complete":
+                assert len(epochs) == 3
+                assert trial["value"] == min(trial["valid_loss"].values())
+                assert trial["reason"] is None
+            case "pruned":
+                assert 1 <= len(epochs) < 3
+                assert (trial["value"], trial["reason"]) == (None, None)
+            case "failed":
+                assert trial["params"]["learning_rate"] == 1e6
+                assert trial["value"] is None
+                assert trial["reason"] == f"diverged at epoch {len(epochs) + 1}"
+    assert {trial["state"] for trial in trials} == {"complete", "pruned", "failed"}
+
+
+def test_the_enqueued_trials_come_first(trials: list[dict[str, Any]]) -> None:
+    first, second, *_ = trials
+    assert (first["params"]["learning_rate"], first["params"]["width"]) == (0.05, 32)
+    assert (second["params"]["learning_rate"], second["params"]["width"]) == (1e6, 16)
+
+
+def test_best_is_the_best_trial_in_full(finished: Folder, status: dict[str, Any]) -> None:
+    best = finished.call("best", "small", "--json").json()
+    assert (best["number"], best["value"]) == (status["best"]["number"], status["best"]["value"])
+    # Searched, fixed and by default: all that the training was told.
+    assert best["params"] | status["best"]["params"] == best["params"]
+    assert best["params"] | {"optimizer": "sgd", "batch_size": 512, "depth": 1, "momentum": 0.9} == best["params"]
+    assert best["valid_loss"][str(best["best_epoch"])] == best["value"]
+    assert 0.5 < best["valid_accuracy"][str(best["best_epoch"])] <= 1
+
+
+def test_tables_for_people_say_the_same(finished: Folder, status: dict[str, Any]) -> None:
+    best = status["best"]
+    table = finished.call("status", "small").out
+    assert status["history_sha256"] in table
+    assert f"#{best['number']}, valid_loss {best['value']:.5f}" in table
+    assert f"{best['value']:.5f}" in finished.call("best", "small").out
+    rows = finished.call("trials", "small").out.splitlines()
+    assert len(rows) == 1 + 8
+    assert "failed (diverged at epoch 1)" in rows[2]
+
+
+def test_a_study_is_named_by_its_file_too(finished: Folder, status: dict[str, Any]) -> None:
+    assert finished.call("status", "small.yaml", "--json").json() == status
+
+
+def test_the_storage_can_be_named_in_the_environment(finished: Folder, folder: Folder, status: dict[str, Any]) -> None:
+    url = f"sqlite:///{finished.storage}"
+    by_environment = folder.call("status", "small", "--json", MNIST_HPO_STORAGE=url).json()
+    by_option = folder.call("status", "small", "--json", "--storage", url).json()
+    assert by_environment == by_option
+    assert by_option["history_sha256"] == status["history_sha256"]
+
+
+@pytest.mark.parametrize("verb", ["status", "retrain", "sync"])
+def test_an_unknown_study_is_told_with_the_nearest(finished: Folder, verb: str) -> None:
+    assert_refused(finished.call(verb, "smal"), "'smal'", "did you mean 'small'?")
+
+
+@pytest.mark.parametrize("verb", ["status", "retrain"])
+def test_nothing_run_yet(folder: Folder, verb: str) -> None:
+    assert_refused(folder.call(verb, "small"), "no storage yet", "mnist-hpo run")
+    assert folder.files() == []
+
+
+def test_retrain_names_the_trials_that_there_are(finished: Folder) -> None:
+    before = finished.files()
+    assert_refused(finished.call("retrain", "small", "--trial", "8"), "no trial 8", "8 trials, counted from 0")
+    assert_refused(finished.call("retrain", "small", "--trial", "1"), "trial 1", "diverged at epoch 1")
+    assert finished.files() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run"], "STUDY"),
+        (["run", "small.yaml", "--wrokers", "2"], "--wrokers"),
+        (["run", "small.yaml", "--workers", "0"], "--workers"),
+        (["retrain", "small", "--seeds", "many"], "--seeds"),
+        (["frobnicate"], "frobnicate"),
+    ],
+    ids=" ".join,
+)
+def test_a_misused_command_line(folder: Folder, arguments: list[str], told: str) -> None:
+    assert_refused(folder.call(*arguments), told, "--help")
+    assert folder.files() == []
+
+
+@pytest.mark.parametrize(
+    ("verb", "reader"),
+    [
+        ("trials small --json", "head -1"),
+        ("trials small --json", "true"),
+        ("status small", "true"),
+        ("data", "head -1"),
+    ],
+)
+def test_a_reader_that_has_read_enough(finished: Folder, verb: str, reader: str) -> None:
+    command = f"{PROGRAM} {verb} | {reader}"
+    done = subprocess.run(
+        command, shell=True, cwd=finished.path, env=finished.environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert len(done.stdout.splitlines()) == (reader == "head -1")
+
+
+def test_data_says_what_there_is(folder: Folder) -> None:
+    data = folder.call("data", "--json").json()
+    assert data["dataset"] == "mnist"
+    sizes = {name: (split["n_train"], split["n_valid"], split["n_test"]) for name, split in data["splits"].items()}
+    assert sizes == {"standard": (50_000, 10_000, 10_000), "paper": (42_000, 14_000, 14_000)}
+    table = folder.call("data").out
+    assert data["digest"] in table
+    assert "50,000" in table
+
+
+def test_ui_without_a_store_says_how_to_get_one(folder: Folder) -> None:
+    refused = folder.call("ui", "--tracking-uri", f"sqlite:///{folder.path}/mlruns/mlflow.db")
+    assert_refused(refused, "nothing is tracked", "mnist-hpo run")

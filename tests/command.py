@@ -1,0 +1,253 @@
+"""The real `mnist-hpo` as real processes in folders of their own: how the tests of the outer rooms meet the product."""
+
+import functools
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAM = Path(sys.executable).with_name("mnist-hpo")
+LONG_S = 240.0
+"""No test is decided by time; this only keeps a hanging process from hanging the tests."""
+
+SMALL = """\
+name: small
+description: a search of seconds that has trials of every kind
+seed: 3
+budget: {n_trials: 8, max_epochs: 3}
+slots: 3
+sampler: {name: tpe, n_startup_trials: 3}
+pruner: {name: median, n_startup_trials: 2, n_warmup_steps: 0}
+space:
+  # The last of them makes any training diverge.
+  learning_rate: {type: categorical, choices: [0.001, 0.05, 0.2, 1.0e+6]}
+  l2: {type: float, low: 1.0e-7, high: 1.0e-3, log: true}
+  width: {type: categorical, choices: [16, 32]}
+fixed: {optimizer: sgd, batch_size: 512, depth: 1}
+enqueue:
+  - {learning_rate: 0.05, width: 32}
+  - {learning_rate: 1.0e+6, width: 16}
+"""
+
+Result = TypeVar("Result")
+
+# As in a user's shell: nothing of what this test session has set for its own JAX.
+_ENVIRONMENT = {
+    name: value
+    for name, value in os.environ.items()
+    if not name.startswith(("JAX_", "XLA_", "MLFLOW_", "MNIST_HPO_", "PYTHONUNBUFFERED"))
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a call of `mnist-hpo` came to."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
+
+
+class TooLateError(Exception):
+    """A run was over before the test could do anything to it."""
+
+
+class Call:
+    """An `mnist-hpo` that runs."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self.process = process
+        self._err: list[str] = []
+
+    def wait_for(self, pattern: str) -> None:
+        """Read what it says on standard error up to a line that matches."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._err.append(line)
+            if re.search(pattern, line):
+                return
+        raise AssertionError(f"never said {pattern!r}, only:\n{''.join(self._err)}")
+
+    def freeze_after(self, pattern: str) -> None:
+        """Stop the clock for the coordinator right after it has said this, so that nobody need be quick."""
+        self.wait_for(pattern)
+        self.process.send_signal(signal.SIGSTOP)
+        if self.process.poll() is not None:
+            raise TooLateError
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self) -> Outcome:
+        out, err = self.process.communicate(timeout=LONG_S)
+        return Outcome(self.process.returncode, out, "".join(self._err) + err)
+
+    def workers(self) -> list[psutil.Process]:
+        return [child for child in psutil.Process(self.process.pid).children() if "mnist_hpo" in str(child.cmdline())]
+
+
+class Folder:
+    """A working folder with study files, where `mnist-hpo` is called."""
+
+    def __init__(self, path: Path, tracking_uri: str | None = None) -> None:
+        self.path = path
+        self._environment = {"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}
+
+    def write_study(self, *changes: str, name: str = "small.yaml") -> None:
+        """Write the study above, with each text given replaced by the next."""
+        text = SMALL
+        for old, new in zip(changes[::2], changes[1::2], strict=True):
+            assert text.count(old) == 1, old
+            text = text.replace(old, new)
+        (self.path / name).write_text(text)
+
+    def start(self, *arguments: str, **environment: str) -> Call:
+        process = subprocess.Popen(
+            [str(PROGRAM), *arguments],
+            cwd=self.path,
+            env=self.environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return Call(process)
+
+    def call(self, *arguments: str, **environment: str) -> Outcome:
+        return self.start(*arguments, **environment).end()
+
+    def run(self, *options: str, **environment: str) -> Outcome:
+        """Run the study to its end, with JSON as its output."""
+        outcome = self.call("run", "small.yaml", "--json", *options, **environment)
+        assert outcome.code == 0, outcome.err
+        return outcome
+
+    def environment(self, **more: str) -> dict[str, str]:
+        return _ENVIRONMENT | self._environment | more
+
+    def status(self) -> dict[str, Any]:
+        return self.call("status", "small", "--json").json()
+
+    def trials(self) -> list[dict[str, Any]]:
+        return self.call("trials", "small", "--json").json()
+
+    def files(self) -> list[str]:
+        """Everything that the product has written here."""
+        return sorted(str(path.relative_to(self.path)) for path in (self.path / "mlruns").rglob("*"))
+
+    @property
+    def tracking_uri(self) -> str:
+        """The default store's, for MLflow's own client."""
+        return f"sqlite:///{self.path}/mlruns/mlflow.db"
+
+    @property
+    def storage(self) -> Path:
+        return self.path / "mlruns" / "optuna.db"
+
+    def copy_record(self, other: "Folder") -> None:
+        """Give another folder this one's study file and storage."""
+        (other.path / "mlruns").mkdir()
+        for file in ("small.yaml", "mlruns/optuna.db"):
+            shutil.copy(self.path / file, other.path / file)
+
+
+def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folder:
+    """A new working folder that holds the study's file."""
+    folder = Folder(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base)), tracking_uri)
+    folder.write_study()
+    return folder
+
+
+@functools.cache
+def finished_small(base: Path) -> Folder:
+    """The study, run once for all rooms, with everything by default; to be looked at, not to be changed."""
+    folder = make_folder(base, "finished")
+    (folder.path / "run.json").write_text(folder.run().out)
+    return folder
+
+
+@dataclass(frozen=True)
+class Killed:
+    """A study whose coordinator was killed with `kill -9`, and that was continued by the same command."""
+
+    folder: Folder
+    pid: int
+    n_workers: int
+    second: Outcome
+    """Another coordinator's, started before the first one was killed."""
+    left_behind: dict[str, Any]
+    """The status between the two."""
+    resumed: Outcome
+
+
+@functools.cache
+def killed_small(base: Path) -> Killed:
+    """The study with its coordinator killed midway, once for all rooms."""
+
+    def attempt() -> Killed:
+        folder = make_folder(base, "killed")
+        run = folder.start("run", "small.yaml")
+        run.freeze_after(r"^trial \d")
+        second = folder.call("run", "small.yaml")
+        workers = run.workers()
+        run.process.kill()
+        run.end()
+        wait_until_gone(workers)
+        left_behind = folder.status()
+        if left_behind["state"] == "complete":
+            raise TooLateError
+        return Killed(folder, run.process.pid, len(workers), second, left_behind, folder.run())
+
+    return in_time(attempt)
+
+
+def in_time(attempt: Callable[[], Result]) -> Result:
+    """Try what must catch a run in the middle, and again where the machine was too slow to catch it."""
+    for _ in range(4):
+        try:
+            return attempt()
+        except TooLateError:
+            continue
+    return attempt()
+
+
+def wait_until_gone(processes: list[psutil.Process]) -> None:
+    """Return when all of them have ended; a dead one that nobody has buried yet counts as ended."""
+    deadline = time.monotonic() + LONG_S
+    while alive := [process for process in processes if _is_alive(process)]:
+        assert time.monotonic() < deadline, f"still running: {alive}"
+        time.sleep(0.05)
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def assert_refused(outcome: Outcome, *fragments: str) -> None:
+    """One clear message, exit code 2, and nothing else."""
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert outcome.err.count("error: ") == 1
+    assert "Traceback" not in outcome.err
+    for fragment in fragments:
+        assert fragment in outcome.err
