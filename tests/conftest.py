@@ -61,13 +61,13 @@ def mnist() -> PreparedDataset:
 
 @pytest.fixture(scope="session")
 def few_digits(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared dataset of real digits for worker processes: 4,000 to learn from, 1,003 to validate on."""
+    """A prepared dataset of real digits for worker processes: 5,000 to learn from, 1,003 to validate on."""
     directory = tmp_path_factory.mktemp("few-digits")
     (directory / "standard").mkdir()
     arrays = load_search(mnist.directory, "standard")
-    np.save(directory / "standard" / SEARCH_IMAGES, arrays.development_images[:5003])
-    np.save(directory / "standard" / SEARCH_LABELS, arrays.development_labels[:5003])
-    split = dataclasses.replace(mnist.splits["standard"], n_train=4000, n_valid=1003, n_test=0)
+    np.save(directory / "standard" / SEARCH_IMAGES, arrays.development_images[:6003])
+    np.save(directory / "standard" / SEARCH_LABELS, arrays.development_labels[:6003])
+    split = dataclasses.replace(mnist.splits["standard"], n_train=5000, n_valid=1003, n_test=0)
     save_metadata(dataclasses.replace(mnist, directory=directory, splits={"standard": split}))
     return directory
 

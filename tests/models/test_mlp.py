@@ -1,0 +1,50 @@
+"""The multilayer perceptron."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mnist_hpo.models.dropout import no_dropout
+from mnist_hpo.models.mlp import build
+from mnist_hpo.models.registry import MODELS
+from mnist_hpo.spec.study import ParameterValue
+
+
+def mlp(**architecture: ParameterValue) -> nnx.Module:
+    defaults = {name: parameter.default for name, parameter in MODELS["mlp"].architecture.items()}
+    return build(6, 3, defaults | architecture, rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
+def test_it_computes_what_its_formula_says(activation: str) -> None:
+    model = mlp(depth=2, width=4, activation=activation)
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
+    function = getattr(jnp, activation) if activation == "tanh" else getattr(jax.nn, activation)
+    weights = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    expected = x
+    for layer in range(2):
+        linear = weights["hidden"][layer]
+        expected = np.asarray(function(expected @ linear["kernel"] + linear["bias"][None]))
+    expected = expected @ weights["logits"]["kernel"] + weights["logits"]["bias"][None]
+    np.testing.assert_allclose(model(x, no_dropout), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_told_every_hidden_layer_and_not_the_logits() -> None:
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    def dropout(layer: int, x: jax.Array) -> jax.Array:
+        seen.append((layer, x.shape))
+        return x
+
+    logits = mlp(depth=3, width=4)(jnp.ones((2, 6)), dropout)
+    assert seen == [(0, (2, 4)), (1, (2, 4)), (2, (2, 4))]
+    assert logits.shape == (2, 3)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_its_multiply_adds_are_those_of_its_kernels(depth: int) -> None:
+    model = mlp(depth=depth, width=7)
+    kernels = [w for w in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param))) if w.ndim == 2]
+    assert sum(MODELS["mlp"].multiply_adds(6, 3, {"depth": depth, "width": 7})) == sum(k.size for k in kernels)
