@@ -53,3 +53,23 @@ def test_while_a_checkpoint_is_written(
     make_room(checkpoints)
     folder.run()
     assert folder.trials()[0] == trials[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["60k", "300k", "1100k"])
+def test_while_anything_is_written(
+    tmp_path: Path, tiny_disk: Callable[[Path, str], None], status: dict[str, Any], size: str
+) -> None:
+    """Storage, tracking, checkpoints and locks on one disk: whichever meets the end of it."""
+    folder = Folder(tmp_path)
+    folder.write_study()
+    tiny_disk(tmp_path / "mlruns", size)
+    stopped = folder.call("run", "small.yaml")
+    assert stopped.code == 2
+    assert "Traceback" not in stopped.err
+    message = stopped.err[stopped.err.index("error: ") :]
+    assert "No space left on device" in message or "disk is full" in message
+
+    make_room(tmp_path / "mlruns")
+    assert folder.run().json()["history_sha256"] == status["history_sha256"]
+    assert folder.call("sync", "small").code == 0
