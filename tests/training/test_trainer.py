@@ -1,0 +1,152 @@
+"""A training, epoch by epoch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+
+from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.initial import initial_state
+from mnist_hpo.training.programs import Programs
+from mnist_hpo.training.result import EpochResult
+from mnist_hpo.training.trainer import Progress, Trainer
+
+MakeTrainer = Callable[..., Trainer]
+
+_compiles: list[float] = []
+
+
+@pytest.fixture(scope="module")
+def compiles() -> list[float]:
+    """Grows by one whenever XLA's backend is asked to compile anything at all."""
+
+    def listen(event: str, duration_s: float, **_: object) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            _compiles.append(duration_s)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    return _compiles
+
+
+def run(trainer: Trainer, n_epochs: int = 1000) -> Progress:
+    progress = trainer.start()
+    while len(progress.results) < n_epochs and not trainer.has_ended(progress):
+        trainer.advance(progress)
+    return progress
+
+
+def leaves(tree: Any) -> list[np.ndarray[Any, Any]]:
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+
+
+def equal(first: Any, second: Any) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(leaves(first), leaves(second), strict=True))
+
+
+def same(first: list[EpochResult], second: list[EpochResult]) -> bool:
+    return len(first) == len(second) and all(a.same_numbers(b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_small_mlp_learns_digits(make_trainer: MakeTrainer) -> None:
+    results = run(make_trainer(width=64, dropout=0.1, schedule="cosine", learning_rate=0.003), 8).results
+    assert results[-1].valid_accuracy is not None
+    assert results[-1].valid_accuracy > 0.92
+    assert results[-1].train_loss < 0.2 < results[0].train_loss
+    assert results[0].epoch == 1
+    assert results[7].epoch == 8
+
+
+def test_one_compile_serves_many_values_of_every_dynamic_hyperparameter(
+    make_trainer: MakeTrainer, compiles: list[float]
+) -> None:
+    programs, before = Programs(), len(compiles)
+    for index in range(6):
+        dynamic = {
+            "learning_rate": 10.0 ** (index - 6),
+            "dropout": 0.1 + 0.1 * index,
+            "l1": 1e-6 * index,
+            "l2": 1e-5 * index,
+            "label_smoothing": 0.05 * index,
+            "momentum": 0.1 * index,
+            "schedule": ("constant", "cosine", "one_cycle")[index % 3],
+        }
+        run(make_trainer(programs=programs, seed=index, max_epochs=2 + index, width=24, **dynamic), 2)
+    assert len(compiles) - before == 2, "one of the epoch and one of the evaluation"
+    run(make_trainer(programs=programs, width=24, dropout=0.2, optimizer="sgd"), 1)
+    assert len(compiles) - before == 3, "another optimizer is another epoch, and the same evaluation"
+
+
+def test_the_same_training_gives_the_same_bits(make_trainer: MakeTrainer) -> None:
+    first, second = run(make_trainer(dropout=0.2), 3), run(make_trainer(dropout=0.2), 3)
+    assert same(first.results, second.results)
+    assert equal(first.state, second.state)
+    assert not same(first.results, run(make_trainer(dropout=0.2, seed=4), 3).results)
+
+
+def test_the_seed_counts_beyond_32_bits(make_trainer: MakeTrainer) -> None:
+    first, second = run(make_trainer(seed=5), 1), run(make_trainer(seed=5 + 2**40), 1)
+    assert not same(first.results, second.results)
+
+
+def test_a_longer_budget_changes_no_epoch_of_a_constant_schedule(make_trainer: MakeTrainer) -> None:
+    assert same(run(make_trainer(max_epochs=3)).results, run(make_trainer(max_epochs=9), 3).results)
+
+
+def test_a_retraining_that_stops_earlier_follows_the_schedule_of_the_trial(make_trainer: MakeTrainer) -> None:
+    trial = run(make_trainer(schedule="cosine", max_epochs=9), 3)
+    again = run(make_trainer(schedule="cosine", max_epochs=3, schedule_epochs=9))
+    assert same(trial.results, again.results)
+    assert not same(trial.results, run(make_trainer(schedule="cosine", max_epochs=3)).results)
+
+
+def test_patience_ends_a_training_and_the_best_epochs_weights_are_kept(make_trainer: MakeTrainer) -> None:
+    trainer = make_trainer(learning_rate=0.03, max_epochs=40, patience_epochs=2, width=64)
+    progress, states = trainer.start(), []
+    while not trainer.has_ended(progress):
+        trainer.advance(progress)
+        states.append([leaf.copy() for leaf in leaves(progress.state.parameters)])
+    losses = progress.valid_losses
+    best = losses.index(min(losses))
+    assert len(losses) == best + 3 < 40
+    assert equal(progress.best_parameters, states[best])
+    assert not equal(progress.best_parameters, states[-1])
+
+
+def test_without_validation_every_epoch_is_the_best_and_patience_does_not_count(make_trainer: MakeTrainer) -> None:
+    progress = run(make_trainer(validates=False, max_epochs=4, patience_epochs=1))
+    assert [result.valid_loss for result in progress.results] == [None] * 4
+    assert equal(progress.best_parameters, progress.state.parameters)
+    assert not progress.results[-1].diverged
+
+
+@pytest.mark.parametrize(("optimizer", "depth"), [("sgd", 3), ("adam", 8)])
+def test_a_learning_rate_of_a_million_diverges(make_trainer: MakeTrainer, optimizer: str, depth: int) -> None:
+    """Adam's steps are no longer than the rate: it takes a deep model to leave the range of floats."""
+    trainer = make_trainer(learning_rate=1e6, optimizer=optimizer, depth=depth, width=32)
+    progress = run(trainer)
+    assert progress.results[-1].diverged
+    assert trainer.has_ended(progress)
+    assert len(progress.results) < 10
+
+
+def test_the_accuracy_and_the_loss_are_means_over_all_examples(make_trainer: MakeTrainer) -> None:
+    (result,) = run(make_trainer(), 1).results
+    assert result.valid_accuracy is not None
+    n_right = result.valid_accuracy * 1003
+    assert n_right == pytest.approx(round(n_right), abs=1e-9)
+    assert 0.1 < result.valid_accuracy < 1
+
+
+def test_a_training_starts_from_hes_weights() -> None:
+    program, _ = split("mlp", {"depth": 2, "width": 256}, n_features=784, n_classes=10)
+    state = initial_state(program, seed=11)
+    linears = [*state.parameters["hidden"].values(), state.parameters["logits"]]
+    for linear, fan_in in zip(linears, (784, 256, 256), strict=True):
+        assert linear["kernel"].std() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        assert abs(linear["kernel"].mean()) < 0.01
+        assert not linear["bias"].any()
+    assert not any(leaf.any() for leaf in leaves((state.optimizer_state, state.step)))
+    assert equal(state, initial_state(program, seed=11))
+    assert not equal(state.parameters, initial_state(program, seed=12).parameters)
