@@ -1,0 +1,80 @@
+"""One study on every kind of storage: the history is the same on SQLite, a journal file and PostgreSQL."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.spec.reader import read_study
+from tests.command import PROGRAM, ROOT
+
+STUDY = ROOT / "studies" / "determinism.yaml"
+DAEMON = "daemon"
+"""A user that Debian always has: PostgreSQL does not run as root."""
+
+
+def run_study(folder: Path, storage: str) -> dict:
+    """Run six trials of the study on a storage, and read back what it holds."""
+    study = folder / "determinism.yaml"
+    study.write_text(STUDY.read_text().replace("n_trials: 24", "n_trials: 6").replace("max_epochs: 9", "max_epochs: 3"))
+    options = ["--storage", storage]
+    subprocess.run([PROGRAM, "run", study, *options], cwd=folder, check=True, capture_output=True, text=True)
+    shown = subprocess.run(
+        [PROGRAM, "status", "determinism", "--json", *options], cwd=folder, check=True, capture_output=True, text=True
+    )
+    return json.loads(shown.stdout)
+
+
+@pytest.fixture(scope="module")
+def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    return run_study(tmp_path_factory.mktemp("sqlite"), "sqlite:///study.db")
+
+
+@pytest.fixture
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL server of its own on a socket in a folder; ends with the test."""
+    programs = {name: shutil.which(name) for name in ("initdb", "pg_ctl", "runuser")}
+    if not all(programs.values()) or os.geteuid() != 0:
+        pytest.skip("needs PostgreSQL's initdb and pg_ctl on PATH, and root to start them as another user")
+    folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/pg.XXXXXX"], text=True).strip())
+    shutil.chown(folder, DAEMON)
+
+    def as_daemon(program: str, *arguments: str | Path) -> None:
+        command = [programs["runuser"], "-u", DAEMON, "--", programs[program], "-D", folder / "data", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    as_daemon("initdb", "-U", "tester", "--auth=trust")
+    as_daemon("pg_ctl", "-w", "-l", folder / "log", "-o", f"-k {folder} -c listen_addresses= -F", "start")
+    try:
+        yield f"postgresql+psycopg://tester@/postgres?host={folder}"
+    finally:
+        as_daemon("pg_ctl", "-w", "-m", "fast", "stop")
+        shutil.rmtree(folder)
+
+
+def test_a_journal_file_holds_the_same_history(on_sqlite: dict, tmp_path: Path) -> None:
+    on_journal = run_study(tmp_path, "journal:///study.journal")
+    assert on_journal["history_sha256"] == on_sqlite["history_sha256"]
+    assert on_journal["best"] == on_sqlite["best"]
+
+
+def test_postgresql_holds_the_same_history_and_keeps_a_second_coordinator_out(
+    on_sqlite: dict, postgres: str, tmp_path: Path
+) -> None:
+    on_postgres = run_study(tmp_path, postgres)
+    assert on_postgres["history_sha256"] == on_sqlite["history_sha256"]
+    assert on_postgres["n_trials"] == on_sqlite["n_trials"]
+
+    from mnist_hpo.storage.lock import study_lock
+
+    with study_lock(postgres, "determinism"):
+        second = subprocess.run(
+            [PROGRAM, "run", "determinism.yaml", "--storage", postgres], cwd=tmp_path, capture_output=True, text=True
+        )
+    assert second.returncode == 2
+    assert f"process {os.getpid()} on " in second.stderr
+    assert read_study(tmp_path / "determinism.yaml").study.name in second.stderr
