@@ -7,7 +7,6 @@ import difflib
 import io
 import json
 import math
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -176,9 +175,8 @@ class StudyStorage:
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], None if value is None else [value])
-        self._records[number] = replace(
-            self._records[number], state=state, value=value, reason=reason, finished_unix_s=time.time()
-        )
+            # The storage has dated it: whoever reads it later must see the same time.
+            self._records[number] = _record(self._storage.get_trial(trial_id))
         return self._records[number]
 
     def close(self) -> None:
