@@ -87,7 +87,7 @@ def local_database(tracking_uri: str) -> Path | None:
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
 
 
-def open_experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
+def open_experiment(client: MlflowClient, tracking_uri: str, name: str, description: str) -> str:
     """The id of an experiment, made where it is not there yet, brought back where it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -96,7 +96,9 @@ def open_experiment(client: MlflowClient, tracking_uri: str, name: str) -> str:
         return str(found.experiment_id)
     database = local_database(tracking_uri)
     artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
-    return client.create_experiment(name, artifact_location=artifacts)
+    # The kind has the UI show runs, charts and models rather than its pages for language models.
+    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": description}
+    return client.create_experiment(name, artifact_location=artifacts, tags=tags)
 
 
 def runs_with_tags(client: MlflowClient, experiment_id: str, **tags: str) -> list[Run]:

@@ -60,7 +60,7 @@ class Projection:
     def open(self) -> None:
         """Find what is there already, and make the parent run where it is not."""
         self.client = connect(self.tracking_uri)
-        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name)
+        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name, self.study.description)
         parents = runs_with_tags(
             self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
         )
