@@ -111,6 +111,7 @@ def test_optuna_itself_reads_the_record(url: str, study_of: StudyOf) -> None:
     study = optuna.load_study(study_name="small", storage=storage)
     assert [trial.state.name for trial in study.trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING"]
     assert study.best_trial.number == 0
+    assert list(study.trials[0].intermediate_values.values()) == ODD
     assert study.trials[2].user_attrs["reason"] == "diverged at epoch 1"
 
 
