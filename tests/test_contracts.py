@@ -1,0 +1,70 @@
+"""The house's rules, checked by the tools that keep them; and that the rules would notice."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TOOLS = Path(sys.executable).parent
+
+
+def run(*command: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    tool, *arguments = command
+    return subprocess.run([TOOLS / tool, *arguments], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("lint-imports", "--no-cache"),
+        ("ruff", "check", "mnist_hpo", "tests", "scripts"),
+        ("ruff", "format", "--check", "mnist_hpo", "tests", "scripts"),
+        ("basedpyright",),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_the_tools_are_content(command: tuple[str, ...]) -> None:
+    ended = run(*command)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The package, to be broken."""
+    shutil.copytree(ROOT / "mnist_hpo", tmp_path / "mnist_hpo", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "contract"),
+    [
+        ("scheduler.py", "from mnist_hpo.data.held_out import load_test", "Only the champion sees the test rows"),
+        ("executors/worker.py", "import mnist_hpo.data.held_out", "Only the champion sees the test rows"),
+        ("data/arrays.py", "from mnist_hpo.data import held_out", "Only the champion sees the test rows"),
+        ("runner.py", "def f():\n    from mnist_hpo.data.held_out import load_test", "Only the champion sees"),
+        ("training/config.py", "def f():\n    import optuna.trial", "A worker loads nothing of search"),
+        ("executors/checkpoint.py", "from mlflow.entities import Run", "A worker loads nothing of search"),
+        ("training/config.py", "import jax", "The coordinator loads no JAX"),
+        ("spec/study.py", "from mnist_hpo.training import cost", "Imports run downward only"),
+        ("search/space.py", "import mnist_hpo.storage.records", "Imports run downward only"),
+        ("a_new_room.py", "", "Imports run downward only"),
+    ],
+)
+def test_a_forbidden_import_is_noticed(copy: Path, file: str, line: str, contract: str) -> None:
+    with (copy / "mnist_hpo" / file).open("a") as source:
+        source.write(f"\n{line}\n")
+    ended = run("lint-imports", "--no-cache", cwd=copy)
+    assert ended.returncode == 1, ended.stdout + ended.stderr
+    assert any(contract in text and "BROKEN" in text for text in ended.stdout.splitlines())
+
+
+def test_the_files_of_the_test_rows_are_named_in_the_data_room_alone() -> None:
+    """There is no way to them past `held_out`."""
+    names = ("test_images", "test_labels", "TEST_IMAGES", "TEST_LABELS", "t10k")
+    for source in (ROOT / "mnist_hpo").rglob("*.py"):
+        if source.relative_to(ROOT / "mnist_hpo").parts[0] != "data":
+            assert not [name for name in names if name in source.read_text()], source
