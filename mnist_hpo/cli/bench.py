@@ -44,6 +44,31 @@ def replay(
         console().print(_replay_table(figures))
 
 
+@app.command("overhead")
+def overhead(
+    trials: Annotated[list[int] | None, typer.Option(min=10, help="Trials of a study; repeat for several.")] = None,
+    sampler: Annotated[str, typer.Option(help="The sampler: random or tpe.")] = "random",
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what the coordinator costs a trial (ask, report, tell, record, MLflow), with trainings that take no time.
+
+    Example: mnist-hpo bench overhead --trials 100 --trials 1000
+    """
+    from mnist_hpo.bench.overhead import measure_overhead
+
+    figures = [measure_overhead(sampler, n_trials).figures() for n_trials in trials or [100, 1000]]
+    if as_json:
+        print_json(figures)
+        return
+    table = Table(title=f"coordinator's milliseconds a trial of three epochs, sampler {sampler}", title_justify="left")
+    for column in ("trials", "search", "of the last tenth", "MLflow afterwards"):
+        table.add_column(column, justify="right")
+    for row in figures:
+        values = ("search_ms_per_trial", "last_tenth_ms_per_trial", "tracking_ms_per_trial")
+        table.add_row(f"{row['n_trials']:,}", *(f"{row[name]:.1f}" for name in values))
+    console().print(table)
+
+
 def _replay_table(figures: dict[str, Any]) -> Table:
     table = Table(title=f"replay on {figures['n_workers']} workers", show_header=False, title_justify="left")
     table.add_row("wall", f"{figures['wall_s']:.1f} s")
