@@ -1,11 +1,13 @@
 """The real `mnist-hpo` as real processes in folders of their own: how the tests of the outer rooms meet the product."""
 
+import contextlib
 import functools
 import json
 import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -160,11 +162,14 @@ class Folder:
     def storage(self) -> Path:
         return self.path / "mlruns" / "optuna.db"
 
-    def copy_record(self, other: "Folder") -> None:
-        """Give another folder this one's study file and storage."""
+    def copy_record(self, other: "Folder", *databases: str) -> None:
+        """Give another folder this one's study file and storage, or the databases named."""
         (other.path / "mlruns").mkdir()
-        for file in ("small.yaml", "mlruns/optuna.db"):
-            shutil.copy(self.path / file, other.path / file)
+        shutil.copy(self.path / "small.yaml", other.path)
+        for name in databases or ["optuna.db"]:
+            source, target = (sqlite3.connect(folder.path / "mlruns" / name) for folder in (self, other))
+            with contextlib.closing(source), contextlib.closing(target):
+                source.backup(target)
 
 
 def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folder:

@@ -186,7 +186,9 @@ class TerminalDisplay:
 def _running_table(running: Sequence[TrialRecord], max_epochs: int) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("trial", "epoch", "valid_loss", "parameters"):
-        table.add_column(column, justify="left", no_wrap=True, overflow="ellipsis")
+        # The parameters give way where the terminal is narrow.
+        width = None if column == "parameters" else len(column)
+        table.add_column(column, min_width=width, no_wrap=True, overflow="ellipsis")
     for trial in running:
         losses = list(trial.valid_loss.values())
         last = f"{losses[-1]:.4f}" if losses else "…"
