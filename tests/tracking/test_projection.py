@@ -1,0 +1,146 @@
+"""After a run MLflow shows the study as the storage has it."""
+
+import json
+import re
+import shutil
+import sqlite3
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import ROOT, SMALL, Folder, Killed
+from mlflow import MlflowClient
+from tracked import artifacts, assert_holds, history, parent_of, runs_of, snapshot, trial_runs
+
+from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.prepared import PreparedDataset
+
+
+def test_one_parent_and_one_nested_run_a_trial(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    assert_holds(finished.tracking_uri, trials)
+    assert len(runs_of(finished.tracking_uri)) == 1 + 8
+    assert parent_of(runs_of(finished.tracking_uri)).info.status == "FINISHED"
+
+
+def test_every_epoch_is_there_with_its_measures(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    runs = trial_runs(runs_of(finished.tracking_uri))
+    with sqlite3.connect(finished.storage) as connection:
+        results = connection.execute(
+            "SELECT number, value_json FROM trials JOIN trial_user_attributes USING (trial_id) WHERE key LIKE 'epoch:%'"
+        ).fetchall()
+    stored = {(number, json.loads(text)["epoch"]): json.loads(text) for number, text in results}
+    assert len(stored) == sum(len(trial["valid_loss"]) for trial in trials)
+    for metric in ("train_loss", "valid_loss", "valid_accuracy"):
+        tracked = {
+            (number, epoch): value
+            for number, run in runs.items()
+            for epoch, value in history(finished.tracking_uri, run, metric).items()
+        }
+        assert tracked == {key: result[metric] for key, result in stored.items()}
+    assert all(value > 0 for value in history(finished.tracking_uri, runs[0], "epoch_s").values())
+
+
+def test_how_trials_ended(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    runs = trial_runs(runs_of(finished.tracking_uri))
+    words = {"complete": ("FINISHED", "COMPLETE"), "pruned": ("KILLED", "PRUNED"), "failed": ("FAILED", "FAILED")}
+    for trial in trials:
+        run = runs[trial["number"]]
+        assert (run.info.status, run.data.tags["trial.state"]) == words[trial["state"]]
+        assert run.data.tags.get("trial.reason") == trial["reason"]
+
+
+def test_parameters_are_complete(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    for number, run in trial_runs(runs_of(finished.tracking_uri)).items():
+        searched = {name: str(value) for name, value in trials[number]["params"].items()}
+        fixed = {"optimizer": "sgd", "batch_size": "512", "depth": "1"}
+        assert run.data.params | searched | fixed | {"dropout": "0.0"} == run.data.params
+
+
+def test_the_parent_says_where_it_all_comes_from(finished: Folder, mnist: PreparedDataset) -> None:
+    parent = parent_of(runs_of(finished.tracking_uri))
+    client = MlflowClient(finished.tracking_uri)
+    assert Path(client.download_artifacts(parent.info.run_id, "study.yaml")).read_text() == SMALL
+    tags = parent.data.tags
+    assert tags["mnist_hpo.dataset_digest"] == mnist.digest
+    assert re.fullmatch(r"[0-9a-f]{40}(\+changes)?", tags["mnist_hpo.git_commit"])
+    known = subprocess.run(["git", "cat-file", "-t", tags["mnist_hpo.git_commit"][:40]], cwd=ROOT, capture_output=True)
+    assert known.stdout == b"commit\n"
+    for package in ("jax", "flax", "optax", "optuna", "numpy", "python"):
+        assert re.match(r"\d+\.\d+", tags[f"mnist_hpo.version.{package}"])
+
+
+def test_the_best_model_is_there_and_gives_the_recorded_loss(
+    finished: Folder, trials: list[dict[str, Any]], mnist: PreparedDataset, tmp_path: Path
+) -> None:
+    best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
+    assert_model_gives(best["value"], finished.tracking_uri, best["number"], mnist, tmp_path)
+    others = [run for number, run in trial_runs(runs_of(finished.tracking_uri)).items() if number != best["number"]]
+    assert not any("model" in artifacts(finished.tracking_uri, run) for run in others)
+
+
+def assert_model_gives(
+    valid_loss: float, tracking_uri: str, number: int, mnist: PreparedDataset, tmp_path: Path
+) -> None:
+    run = trial_runs(runs_of(tracking_uri))[number]
+    model = MlflowClient(tracking_uri).download_artifacts(run.info.run_id, "model", str(tmp_path))
+    search = load_search(mnist.directory, "standard")
+    log_probabilities = load_bundle(Path(model)).log_probabilities(np.asarray(search.valid_images)).astype(np.float64)
+    losses = -log_probabilities[np.arange(len(search.valid_labels)), search.valid_labels]
+    assert len(losses) == 10_000
+    assert losses.mean() == pytest.approx(valid_loss, abs=1e-6)
+
+
+def test_sync_rebuilds_what_was_lost_and_then_changes_nothing(
+    finished: Folder, folder: Folder, trials: list[dict[str, Any]], mnist: PreparedDataset, tmp_path: Path
+) -> None:
+    finished.copy_record(folder)
+    (checkpoints,) = (finished.path / "mlruns" / "checkpoints").iterdir()
+    shutil.copytree(checkpoints, folder.path / "mlruns" / "checkpoints" / checkpoints.name)
+
+    assert folder.call("sync", "small").code == 0
+    rebuilt = snapshot(folder.tracking_uri)
+    assert rebuilt == snapshot(finished.tracking_uri)
+    best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
+    assert_model_gives(best["value"], folder.tracking_uri, best["number"], mnist, tmp_path)
+
+    runs = {run.info.run_id for run in runs_of(folder.tracking_uri)}
+    assert folder.call("sync", "small").code == 0
+    assert snapshot(folder.tracking_uri) == rebuilt
+    assert {run.info.run_id for run in runs_of(folder.tracking_uri)} == runs
+    assert folder.trials() == trials
+
+
+def test_after_kill_and_resume_there_is_one_run_a_trial(killed: Killed, trials: list[dict[str, Any]]) -> None:
+    assert_holds(killed.folder.tracking_uri, trials)
+    assert parent_of(runs_of(killed.folder.tracking_uri)).info.status == "FINISHED"
+
+
+def test_a_trial_left_behind_is_not_left_running(finished: Folder, folder: Folder) -> None:
+    """`sync` of a study that was killed while all of its trials had begun."""
+    finished.copy_record(folder, "optuna.db", "mlflow.db")
+    change(folder, "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 7")
+    assert folder.call("sync", "small").code == 0
+    runs = runs_of(folder.tracking_uri)
+    assert len(trial_runs(runs)) == 8
+    assert "RUNNING" not in {run.info.status for run in runs}
+    assert parent_of(runs).data.tags["mnist_hpo.state"] == "interrupted"
+
+
+def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(finished: Folder, folder: Folder) -> None:
+    finished.copy_record(folder, "optuna.db", "mlflow.db")
+    change(folder, "UPDATE study_user_attributes SET value_json = '\"another\"' WHERE key = 'mnist_hpo:uid'")
+    assert folder.call("sync", "small").code == 0
+    runs = runs_of(folder.tracking_uri)
+    parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    n_nested = [
+        sum(run.data.tags.get("mlflow.parentRunId") == parent.info.run_id for run in runs) for parent in parents
+    ]
+    assert n_nested == [8, 8]
+
+
+def change(folder: Folder, statement: str) -> None:
+    with sqlite3.connect(folder.storage) as connection:
+        assert connection.execute(statement).rowcount == 1

@@ -1,0 +1,171 @@
+"""MLflow away, ill or slow: the search goes on, says so once, and MLflow is caught up later."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import pytest
+import requests
+from command import LONG_S, Folder, assert_refused
+from mlflow import MlflowClient
+from tracked import artifacts, assert_holds, parent_of, runs_of, trial_runs
+
+CANNOT = "MLflow cannot be written"
+
+# A fault that no real tracking server shows on demand: every answer is "500 Internal Server Error".
+ILL_SERVER = """
+import http.server, sys
+class Ill(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_error(500)
+    do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
+    def log_message(self, *arguments): pass
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ill)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def ill_server() -> Generator[str]:
+    with subprocess.Popen([sys.executable, "-c", ILL_SERVER], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.kill()
+
+
+@pytest.fixture
+def hanging_server() -> Generator[str]:
+    """The system takes its connections, and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        "closed_port",
+        pytest.param("ill_server", marks=pytest.mark.slow),
+        pytest.param("hanging_server", marks=pytest.mark.slow),
+    ],
+)
+def test_the_search_goes_on_without_mlflow(
+    folder: Folder, trials: list[dict[str, Any]], server: str, request: pytest.FixtureRequest
+) -> None:
+    outcome = folder.run(MLFLOW_TRACKING_URI=request.getfixturevalue(server))
+    assert outcome.err.count(CANNOT) == 1
+    assert "Traceback" not in outcome.err
+    assert outcome.err.rstrip().endswith("mnist-hpo sync small")
+    assert folder.trials() == trials
+
+    assert folder.call("sync", "small").code == 0
+    assert_holds(folder.tracking_uri, trials)
+    best = trial_runs(runs_of(folder.tracking_uri))[outcome.json()["best"]["number"]]
+    assert "model" in artifacts(folder.tracking_uri, best)
+
+
+def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folder, closed_port: str) -> None:
+    finished.copy_record(folder)
+    before = folder.trials(), folder.files()
+    for verb in ("sync", "retrain"):
+        refused = folder.call(verb, "small", "--tracking-uri", closed_port)
+        assert_refused(refused, closed_port, "cannot be written")
+    for uri, told in (("sqlite:////proc/nowhere/mlflow.db", "/proc/nowhere"), ("foo://bar", "foo://bar")):
+        assert_refused(folder.call("sync", "small", "--tracking-uri", uri), told, "cannot be written")
+    assert (folder.trials(), [file for file in folder.files() if ".locks" not in file]) == before
+
+
+class TrackingServer:
+    """MLflow's own server, on its own SQLite store."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        self.folder, self.url = folder, f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        command = ["-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        command += ["--artifacts-destination", str(self.folder / "served"), "--host", "127.0.0.1"]
+        self.process = subprocess.Popen(
+            [sys.executable, *command, "--port", str(self.port), "--workers", "1"],
+            cwd=self.folder,
+            stdout=(self.folder / "server.log").open("a"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + LONG_S
+        while not self.answers():
+            assert self.process.poll() is None, (self.folder / "server.log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    def answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.slow
+def test_a_real_server_that_dies_and_comes_back(
+    folder: Folder, tracking_server: TrackingServer, trials: list[dict[str, Any]]
+) -> None:
+    run = folder.start("run", "small.yaml", MLFLOW_TRACKING_URI=tracking_server.url)
+    run.freeze_after("^study small")
+    tracking_server.stop()
+    run.thaw()
+    outcome = run.end()
+    assert outcome.code == 0, outcome.err
+    assert outcome.err.count(CANNOT) == 1
+    assert folder.trials() == trials
+
+    tracking_server.start()
+    assert folder.call("sync", "small", "--tracking-uri", tracking_server.url).code == 0
+    assert_holds(tracking_server.url, trials)
+    assert parent_of(runs_of(tracking_server.url)).info.status == "FINISHED"
+    best = folder.status()["best"]["number"]
+    model = MlflowClient(tracking_server.url).list_artifacts(
+        trial_runs(runs_of(tracking_server.url))[best].info.run_id, "model"
+    )
+    assert {Path(file.path).name for file in model} == {"model.json", "weights.safetensors"}
+
+
+@pytest.mark.slow
+def test_a_real_server_all_the_way(
+    folder: Folder, tracking_server: TrackingServer, trials: list[dict[str, Any]]
+) -> None:
+    """Nothing is left on this side but the storage, the checkpoints and the champion."""
+    assert CANNOT not in folder.run(MLFLOW_TRACKING_URI=tracking_server.url).err
+    assert_holds(tracking_server.url, trials)
+    figures = folder.call("retrain", "small", "--seeds", "1", "--json", MLFLOW_TRACKING_URI=tracking_server.url).json()
+    version = MlflowClient(tracking_server.url).get_model_version_by_alias("small", "champion")
+    assert version.version == figures["model_version"]
+    assert not (folder.path / "mlruns" / "mlflow.db").exists()
+    assert not (folder.path / "mlruns" / "artifacts").exists()
