@@ -5,12 +5,10 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-# Before anything loads JAX. One thread, as in a worker; a silent broadcast over ranks is a mistake.
-os.environ.update(
-    JAX_PLATFORMS="cpu",
-    JAX_NUMPY_RANK_PROMOTION="raise",
-    XLA_FLAGS="--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",
-)
+from mnist_hpo.executors.environment import worker_environment
+
+# Before anything loads JAX. Beside what a worker has: a silent broadcast over ranks is a mistake.
+os.environ.update(worker_environment(), JAX_NUMPY_RANK_PROMOTION="raise")
 
 import numpy as np
 import pytest

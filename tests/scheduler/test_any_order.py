@@ -217,7 +217,7 @@ def hunt(sampler: str, pruner: str, max_examples: int) -> None:
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_a_study_has_one_history(sampler: str, pruner: str) -> None:
-    hunt(sampler, pruner, max_examples=12 if sampler == "tpe" else 20)
+    hunt(sampler, pruner, max_examples=10 if sampler == "tpe" else 16)
 
 
 @pytest.mark.slow
