@@ -22,7 +22,7 @@ from safetensors.numpy import load_file, save_file
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.training import core
 from mnist_hpo.training.hyperparameters import Program
-from mnist_hpo.training.weights import structure_of, unnamed
+from mnist_hpo.training.weights import shapes_of, structure_of, unnamed
 
 _FORMAT = 1
 _WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
@@ -86,7 +86,12 @@ def load_bundle(directory: Path) -> Bundle:
             raise UserError(f"{directory}: a model of format {description['format']}; this version reads {_FORMAT}")
         fields: dict[str, Any] = description["program"]
         fields["architecture"] = tuple(sorted(fields["architecture"].items()))
-        program = Program(**fields)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        bundle = Bundle(Program(**fields), weights, description["provenance"])
+        shapes = shapes_of(bundle.program)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise UserError(f"{directory}: not a model of mnist-hpo: {error}") from None
-    return Bundle(program, weights, description["provenance"])
+    for name in sorted(shapes.keys() | weights.keys()):
+        has = weights[name].shape if name in weights else None
+        if has != shapes.get(name):
+            raise UserError(f"{directory}: the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
+    return bundle

@@ -36,5 +36,11 @@ def structure_of(program: Program) -> core.Parameters:
     return jax.eval_shape(partial(core.init, program)).parameters
 
 
+def shapes_of(program: Program) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a program's weights, by name."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(structure_of(program))
+    return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
+
+
 def _name(path: tuple[Any, ...]) -> str:
     return ".".join(str(getattr(key, "key", key)) for key in path)
