@@ -1,0 +1,41 @@
+"""A study that was run once, and its best trial re-trained once."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from command import Folder, finished_small, make_folder
+
+from mnist_hpo.data.prepared import PreparedDataset
+
+
+@pytest.fixture(scope="session")
+def finished(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return finished_small(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="session")
+def copy_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Folder], Folder]:
+    """A folder with another one's storage and MLflow store, to be changed."""
+
+    def copy(folder: Folder) -> Folder:
+        other = make_folder(tmp_path_factory.getbasetemp(), "copy")
+        folder.copy_record(other, "optuna.db", "mlflow.db")
+        return other
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def retrained(finished: Folder, copy_of: Callable[[Folder], Folder]) -> Folder:
+    folder = copy_of(finished)
+    outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    (folder.path / "champion.json").write_text(outcome.out)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def figures(retrained: Folder) -> dict[str, Any]:
+    return json.loads((retrained.path / "champion.json").read_text())

@@ -1,0 +1,217 @@
+"""The champion: re-trained exactly, tested once, in MLflow with all its figures, and of use in another process."""
+
+import csv
+import json
+import math
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.image
+import numpy as np
+import pytest
+from command import Folder
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from numpy.typing import NDArray
+
+from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.executors.checkpoint import load_best_parameters
+from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.training.config import TrainingConfig
+
+MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss")
+
+
+@pytest.fixture(scope="module")
+def champion(retrained: Folder) -> Run:
+    """Its run, read with MLflow's own client."""
+    client = MlflowClient(retrained.tracking_uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'champion'")
+    return run
+
+
+@pytest.fixture(scope="module")
+def test_digits(mnist: PreparedDataset) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    images, labels = load_test(mnist.directory, "standard")
+    return np.asarray(images), np.asarray(labels)
+
+
+def test_the_figures(finished: Folder, figures: dict[str, Any]) -> None:
+    best = finished.status()["best"]
+    assert figures["reproduced"] == "exact"
+    assert (figures["trial"], figures["valid_loss"]) == (best["number"], best["value"])
+    assert figures["n_seeds"] == len(figures["test_accuracy"]) == 2
+    first, second = figures["test_accuracy"]
+    assert figures["test_accuracy_mean"] == pytest.approx((first + second) / 2)
+    assert figures["test_accuracy_std"] == pytest.approx(abs(first - second) / math.sqrt(2))
+    for measure in MEASURES:
+        assert 0 < figures[f"test_{measure}_mean"] < 1
+        assert 0 <= figures[f"test_{measure}_std"] < 0.05
+    # Three epochs of the smallest network learn this much at least.
+    assert figures["test_accuracy_mean"] > 0.9
+    assert figures["test_macro_f1_mean"] > 0.9
+
+
+def test_the_tested_models_are_those_on_disk(
+    retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    images, labels = test_digits
+    assert len(labels) == 10_000
+    model = retrained.path / figures["model"]
+    for directory, accuracy in zip((model, Path(f"{model}-seed-1")), figures["test_accuracy"], strict=True):
+        assert np.mean(load_bundle(directory).log_probabilities(images).argmax(axis=1) == labels) == accuracy
+    probabilities = np.exp(load_bundle(model).log_probabilities(images).astype(np.float64))
+    confusion = np.zeros((10, 10), int)
+    np.add.at(confusion, (labels, probabilities.argmax(axis=1)), 1)
+    assert figures["confusion_matrix"] == confusion.tolist()
+
+
+def test_the_champion_learned_from_train_and_valid_together(
+    retrained: Folder, figures: dict[str, Any], mnist: PreparedDataset, tmp_path: Path
+) -> None:
+    model = load_bundle(retrained.path / figures["model"])
+    epochs = figures["best_epoch"]
+    assert model.provenance["epochs"] == epochs
+    executor = LocalExecutor(1)
+    try:
+        for portion, is_it in (("development", True), ("search", False)):
+            config = TrainingConfig("mlp", figures["params"], seed=model.provenance["seed"], max_epochs=epochs)
+            data = DataRef(str(mnist.directory), "standard", 10, portion)
+            path = tmp_path / f"{portion}.safetensors"
+            run_jobs(executor, [Job(portion, config, data, epochs, str(path))])
+            weights = load_best_parameters(path)
+            assert all((weights[name] == model.weights[name]).all() for name in weights) is is_it
+    finally:
+        executor.close()
+
+
+def test_the_run_in_mlflow_has_all_figures(champion: Run, figures: dict[str, Any]) -> None:
+    assert champion.info.status == "FINISHED"
+    for measure in MEASURES:
+        assert champion.data.metrics[f"test_{measure}"] == figures[f"test_{measure}_mean"]
+        assert champion.data.metrics[f"test_{measure}_std"] == figures[f"test_{measure}_std"]
+    for digit in range(10):
+        for measure in ("precision", "recall", "f1"):
+            assert 0 < champion.data.metrics[f"test_{measure}_class_{digit}"] <= 1
+    assert champion.data.tags["reproduced"] == "exact"
+    assert champion.data.tags["trial.number"] == str(figures["trial"])
+    assert champion.data.params["width"] == str(figures["params"]["width"])
+
+
+def test_the_confusion_matrix_is_a_table_and_a_picture(
+    retrained: Folder, champion: Run, figures: dict[str, Any], tmp_path: Path
+) -> None:
+    client = MlflowClient(retrained.tracking_uri)
+    table = client.download_artifacts(champion.info.run_id, "confusion_matrix.csv", str(tmp_path))
+    with Path(table).open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["true", *map(str, range(10))]
+    assert [row[0] for row in rows] == [str(digit) for digit in range(10)]
+    assert [[int(n) for n in row[1:]] for row in rows] == figures["confusion_matrix"]
+    assert sum(map(sum, figures["confusion_matrix"])) == 10_000
+    picture = client.download_artifacts(champion.info.run_id, "confusion_matrix.png", str(tmp_path))
+    height, width, _ = matplotlib.image.imread(picture).shape
+    assert min(height, width) >= 400
+    by_class = client.download_artifacts(champion.info.run_id, "per_class.csv", str(tmp_path))
+    assert len(Path(by_class).read_text().splitlines()) == 1 + 10
+
+
+PREDICT = """
+import json, pathlib, sys
+import mlflow
+import numpy as np
+files = pathlib.Path(mlflow.artifacts.download_artifacts("models:/small@champion", dst_path="model")).rglob("*")
+images, labels = np.load(sys.argv[1]), np.load(sys.argv[2])
+probabilities = mlflow.pyfunc.load_model("models:/small@champion").predict(images)
+print(json.dumps({
+    "accuracy": float(np.mean(probabilities.argmax(axis=1) == labels)),
+    "files": [file.name for file in files],
+    "shape": probabilities.shape,
+    "sums": [float(probabilities.sum(axis=1).min()), float(probabilities.sum(axis=1).max())],
+}))
+"""
+
+
+def test_the_registered_model_predicts_in_a_fresh_process(
+    retrained: Folder,
+    figures: dict[str, Any],
+    test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    tmp_path: Path,
+) -> None:
+    for name, array in zip(("images", "labels"), test_digits, strict=True):
+        np.save(tmp_path / f"{name}.npy", array)
+    done = subprocess.run(
+        [sys.executable, "-c", PREDICT, "images.npy", "labels.npy"],
+        cwd=tmp_path,
+        env=retrained.environment(MLFLOW_TRACKING_URI=retrained.tracking_uri),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["accuracy"] == figures["test_accuracy"][0]
+    assert found["shape"] == [10_000, 10]
+    assert found["sums"] == pytest.approx([1, 1], abs=1e-5)
+    assert {"model.json", "weights.safetensors", "mlflow_model.py"} <= set(found["files"])
+    assert not [name for name in found["files"] if name.endswith((".pkl", ".pickle", ".joblib", ".pt"))]
+
+
+@pytest.fixture(scope="module")
+def tampered(retrained: Folder, copy_of: Callable[[Folder], Folder], figures: dict[str, Any]) -> Folder:
+    """The same study, but for one recorded loss that no training has given: epoch 1's of the best trial."""
+    folder = copy_of(retrained)
+    with sqlite3.connect(folder.storage) as connection:
+        (trial_id,) = connection.execute("SELECT trial_id FROM trials WHERE number = ?", [figures["trial"]]).fetchone()
+        where = "WHERE trial_id = ? AND key = 'epoch:1'"
+        (text,) = connection.execute(f"SELECT value_json FROM trial_user_attributes {where}", [trial_id]).fetchone()
+        epoch = json.loads(text)
+        epoch["valid_loss"] += 0.0625
+        connection.execute(f"UPDATE trial_user_attributes SET value_json = ? {where}", [json.dumps(epoch), trial_id])
+        connection.execute(
+            "UPDATE trial_intermediate_values SET intermediate_value = ? WHERE trial_id = ? AND step = 1",
+            [epoch["valid_loss"], trial_id],
+        )
+    outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
+    assert outcome.code == 1, outcome.err
+    (folder.path / "champion.json").write_text(outcome.out)
+    return folder
+
+
+def test_a_record_that_cannot_be_reproduced_is_told(tampered: Folder) -> None:
+    found = json.loads((tampered.path / "champion.json").read_text())
+    assert found["reproduced"] == "differs from epoch 1 on, valid_loss by at most 0.0625"
+
+
+def test_once_more_gives_the_same_figures(tampered: Folder, figures: dict[str, Any]) -> None:
+    """The record of a first epoch does not bear on how the champion is trained."""
+    again = json.loads((tampered.path / "champion.json").read_text())
+    for name in figures:
+        if name.startswith("test_") or name in ("params", "best_epoch", "confusion_matrix"):
+            assert again[name] == figures[name]
+
+
+def test_once_more_is_the_next_version_of_the_model(tampered: Folder, figures: dict[str, Any]) -> None:
+    client = MlflowClient(tampered.tracking_uri)
+    assert figures["model_version"] == "1"
+    assert str(client.get_model_version_by_alias("small", "champion").version) == "2"
+
+
+@pytest.mark.slow
+def test_another_trial_for_people(retrained: Folder, copy_of: Callable[[Folder], Folder]) -> None:
+    folder = copy_of(retrained)
+    pruned = next(trial["number"] for trial in folder.trials() if trial["state"] == "pruned")
+    outcome = folder.call("retrain", "small", "--trial", str(pruned), "--seeds", "1")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.startswith("reproduced: exact\n")
+    assert f"small, trial #{pruned}: test" in outcome.out
+    assert "models:/small@champion" in outcome.out
