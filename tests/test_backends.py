@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command import PROGRAM, ROOT
 
 from mnist_hpo.spec.reader import read_study
-from tests.command import PROGRAM, ROOT
 
 STUDY = ROOT / "studies" / "determinism.yaml"
 DAEMON = "daemon"

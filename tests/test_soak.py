@@ -4,8 +4,7 @@ import subprocess
 import sys
 
 import pytest
-
-from tests.command import ROOT
+from command import ROOT
 
 
 @pytest.mark.slow

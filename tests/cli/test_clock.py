@@ -1,0 +1,25 @@
+"""A clock that jumps by days, in the coordinator and in the workers, changes no result and no order."""
+
+from pathlib import Path
+from typing import Any
+
+from command import Folder
+
+JUMPING_CLOCK = """\
+import random
+import time
+
+honest = time.time
+time.time = lambda: honest() + random.uniform(-1e6, 1e6)
+"""
+
+
+def test_the_clock_jumps_all_the_time(
+    folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]], tmp_path_factory: Any
+) -> None:
+    # Python runs a module of this name at the start of every process that finds it.
+    site: Path = tmp_path_factory.mktemp("site")
+    (site / "sitecustomize.py").write_text(JUMPING_CLOCK)
+    ended = folder.run(PYTHONPATH=str(site)).json()
+    assert ended["history_sha256"] == status["history_sha256"]
+    assert folder.trials() == trials
