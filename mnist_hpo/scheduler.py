@@ -129,6 +129,8 @@ class Scheduler:
             UserError: the record does not replay, the storage fails, or the machine lacks something.
 
         """
+        for half_written in self._checkpoints.glob("*.tmp"):  # by workers that were killed
+            half_written.unlink(missing_ok=True)
         for _ in range(self._study.slots):
             self._start_next(0)
         while self._events:

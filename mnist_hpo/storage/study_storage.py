@@ -81,6 +81,7 @@ class StudyStorage:
             else:
                 _refuse_change(study, found[_IDENTITY_KEY])
                 _refuse_other_data(study.name, found.get(_CONTEXT_KEY, {}), context)
+                _refuse_shrinking(study, storage.get_n_trials(study_id))
             if found.get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(study_id, _FILE_KEY, study_file)
         return cls(url, storage, study.name, study_id)
@@ -220,6 +221,15 @@ def _refuse_change(study: Study, recorded: dict[str, Any]) -> None:
         + "\n".join(lines)
         + "\nOnly budget.n_trials may change in a study that has begun. Take the change back, or give it another name."
     )
+
+
+def _refuse_shrinking(study: Study, n_recorded: int) -> None:
+    """Trials beyond the budget would never end."""
+    if study.budget.n_trials < n_recorded:
+        raise UserError(
+            f"budget.n_trials is {study.budget.n_trials}, and {n_recorded} trials of the study {study.name!r} are "
+            f"recorded already; make it {n_recorded} or more, or give the study another name"
+        )
 
 
 def _refuse_other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> None:
