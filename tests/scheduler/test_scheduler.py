@@ -183,6 +183,9 @@ def test_only_the_best_trial_keeps_its_checkpoint(run: Run, url: str, tmp_path: 
             return told
 
     study = study_of("random", "median")
+    half_written = checkpoint_path(tmp_path / "checkpoints", 2).with_suffix(".safetensors.4711.tmp")
+    half_written.parent.mkdir()
+    half_written.touch()
     run(study, Saving())
     best = best_of(recorded(url, study))
     assert best is not None

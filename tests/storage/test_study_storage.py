@@ -140,6 +140,18 @@ def test_more_trials_and_other_words_are_accepted(url: str, study_of: StudyOf, o
     assert storage.study_file == after.text
 
 
+def test_fewer_trials_than_are_recorded_are_refused(url: str, study_of: StudyOf) -> None:
+    file = study_of()
+    write_all_states(create(url, file), file)
+    with pytest.raises(UserError) as caught:
+        create(url, study_of("n_trials: 4", "n_trials: 3"))
+    assert str(caught.value) == (
+        "budget.n_trials is 3, and 4 trials of the study 'small' are recorded already; "
+        "make it 4 or more, or give the study another name"
+    )
+    assert len(create(url, file).trials()) == 4
+
+
 def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> None:
     file = study_of()
     write_all_states(create(url, file), file)
