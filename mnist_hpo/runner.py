@@ -122,7 +122,7 @@ def make_projection(storage: StudyStorage, study: Study, home: Home) -> Projecti
 def _best_bundle(
     study: Study, storage: StudyStorage, executor: Executor, data: DataRef, home: Home
 ) -> tuple[int, Path] | None:
-    """Write the best trial's model beside its checkpoint; train it again where the checkpoint is gone."""
+    """Write the best trial's model beside its checkpoint; train it again where that is gone or damaged."""
     from mnist_hpo.bundle.bundle import write_bundle
     from mnist_hpo.executors.checkpoint import load_best_parameters
     from mnist_hpo.training.hyperparameters import split
@@ -133,8 +133,8 @@ def _best_bundle(
     checkpoints = home.checkpoints(storage)
     path = checkpoint_path(checkpoints, best.number)
     config = training_config(study, best.number, best.parameters)
-    if not path.exists():
-        run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
+    # A worker checks the checkpoint, and does nothing where it is whole.
+    run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
     dataset = DATASETS[study.dataset]
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
     directory = home.best_bundle(storage, best.number)
