@@ -19,12 +19,15 @@ from mlflow.entities import Run
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.champion.retrain import choose_trial
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.executors.checkpoint import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.training.config import TrainingConfig
 
 MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss")
@@ -164,6 +167,15 @@ def test_the_registered_model_predicts_in_a_fresh_process(
     assert found["sums"] == pytest.approx([1, 1], abs=1e-5)
     assert {"model.json", "weights.safetensors", "mlflow_model.py"} <= set(found["files"])
     assert not [name for name in found["files"] if name.endswith((".pkl", ".pickle", ".joblib", ".pt"))]
+
+
+def test_a_trial_without_an_epoch_cannot_be_champion() -> None:
+    trials = [TrialRecord(0, "failed", {}, reason="diverged at epoch 1"), TrialRecord(1, "running", {})]
+    for number, told in ((0, "trial 0 .*diverged at epoch 1"), (1, "trial 1 .*it is running"), (2, "no trial 2")):
+        with pytest.raises(UserError, match=told):
+            choose_trial(trials, number)
+    with pytest.raises(UserError, match="no trial of this study is complete"):
+        choose_trial(trials, None)
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[s
             assert outcome.code == code
             assert "Traceback" not in outcome.err
             assert "To go on: " in outcome.err
-            assert outcome.err.rstrip().endswith("run small.yaml")
+            assert outcome.err.rstrip().endswith("mnist-hpo run small.yaml --workers 1")
             assert outcome.out == ""
         return folder
 

@@ -84,8 +84,8 @@ def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folde
     for verb in ("sync", "retrain"):
         refused = folder.call(verb, "small", "--tracking-uri", closed_port)
         assert_refused(refused, closed_port, "cannot be written")
-    for uri, told in (("sqlite:////proc/nowhere/mlflow.db", "/proc/nowhere"), ("foo://bar", "foo://bar")):
-        assert_refused(folder.call("sync", "small", "--tracking-uri", uri), told, "cannot be written")
+    nowhere = folder.call("sync", "small", "--tracking-uri", "sqlite:////proc/nowhere/mlflow.db")
+    assert_refused(nowhere, "/proc/nowhere", "cannot be written")
     assert (folder.trials(), [file for file in folder.files() if ".locks" not in file]) == before
 
 
