@@ -5,12 +5,13 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from command import ROOT, SMALL, Folder, Killed
+from command import ROOT, SMALL, Folder, Killed, TooLateError, in_time, make_folder
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, history, parent_of, runs_of, snapshot, trial_runs
 
@@ -116,6 +117,37 @@ def test_sync_rebuilds_what_was_lost_and_then_changes_nothing(
 def test_after_kill_and_resume_there_is_one_run_a_trial(killed: Killed, trials: list[dict[str, Any]]) -> None:
     assert_holds(killed.folder.tracking_uri, trials)
     assert parent_of(runs_of(killed.folder.tracking_uri)).info.status == "FINISHED"
+
+
+def test_after_a_kill_in_the_middle_of_writing_there_is_one_run_a_trial(
+    finished: Folder, tmp_path: Path, trials: list[dict[str, Any]]
+) -> None:
+    def attempt() -> Folder:
+        folder = make_folder(tmp_path, "killed")
+        finished.copy_record(folder)
+        run = folder.start("run", "small.yaml")
+        while n_trial_runs(folder) < 3:
+            if run.process.poll() is not None:
+                raise TooLateError
+        run.process.kill()
+        run.end()
+        if parent_of(runs_of(folder.tracking_uri)).info.status != "RUNNING":
+            raise TooLateError
+        return folder
+
+    folder = in_time(attempt)
+    folder.run()
+    assert_holds(folder.tracking_uri, trials)
+    assert len(runs_of(folder.tracking_uri)) == 1 + 8
+
+
+def n_trial_runs(folder: Folder) -> int:
+    """Read past MLflow: its client would take longer than all the writing."""
+    database = folder.path / "mlruns" / "mlflow.db"
+    if not database.exists():
+        return 0
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute("SELECT count(*) FROM runs WHERE name LIKE '#%'").fetchone()[0]
 
 
 def test_a_trial_left_behind_is_not_left_running(finished: Folder, folder: Folder) -> None:
