@@ -93,6 +93,13 @@ class Call:
         if self.process.poll() is not None:
             raise TooLateError
 
+    def press_ctrl_c(self) -> None:
+        """As a terminal does: the workers are told too."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def terminate(self) -> None:
+        self.process.terminate()
+
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
@@ -128,6 +135,7 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
         return Call(process)
 

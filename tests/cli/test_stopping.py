@@ -1,22 +1,21 @@
 """Stopped and killed in every way, a study goes on with the same command and comes to the same history."""
 
-import signal
 import socket
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Folder, Killed, TooLateError, assert_refused, in_time, make_folder, wait_until_gone
+from command import Call, Folder, Killed, TooLateError, assert_refused, in_time, make_folder, wait_until_gone
 
 
 def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[str, Any]) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "stopped", shared_tracking)
-        for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        for stop, code in ((Call.press_ctrl_c, 130), (Call.terminate, 143)):
             run = folder.start("run", "small.yaml", "--workers", "1")
             run.freeze_after(r"^trial \d")
-            run.process.send_signal(number)
+            stop(run)
             run.thaw()
             outcome = run.end()
             if outcome.code == 0:
@@ -49,10 +48,10 @@ def test_a_second_ctrl_c_ends_at_once(
         run = folder.start("run", "small.yaml")
         run.freeze_after(r"^trial \d")
         workers = run.workers()
-        run.process.send_signal(signal.SIGINT)
+        run.press_ctrl_c()
         run.thaw()
         run.wait_for("again to end at once")
-        run.process.send_signal(signal.SIGINT)
+        run.press_ctrl_c()
         outcome = run.end()
         assert outcome.code == 130
         if "To go on" in outcome.err:
