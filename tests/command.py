@@ -225,7 +225,7 @@ def killed_small(base: Path) -> Killed:
         left_behind = folder.status()
         if left_behind["state"] == "complete":
             raise TooLateError
-        return Killed(folder, run.process.pid, len(workers), second, left_behind, folder.run())
+        return Killed(folder, run.process.pid, len(workers), second, left_behind, folder.run("--workers", "1"))
 
     return in_time(attempt)
 

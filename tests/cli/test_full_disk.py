@@ -41,7 +41,7 @@ def test_while_a_checkpoint_is_written(
     folder.write_study("n_trials: 8", "n_trials: 2")
     checkpoints = folder.path / "mlruns" / "checkpoints"
     tiny_disk(checkpoints, "64k")
-    stopped = folder.call("run", "small.yaml")
+    stopped = folder.call("run", "small.yaml", "--workers", "1")
     assert stopped.code == 2
     assert "Traceback" not in stopped.err
     message = stopped.err[stopped.err.index("error: ") :]
@@ -51,7 +51,7 @@ def test_while_a_checkpoint_is_written(
     assert [file.name for file in checkpoints.rglob("*.tmp")] == []
 
     make_room(checkpoints)
-    folder.run()
+    folder.run("--workers", "1")
     assert folder.trials()[0] == trials[0]
 
 

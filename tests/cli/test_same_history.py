@@ -8,38 +8,44 @@ import termios
 from contextlib import suppress
 from typing import Any
 
+import pytest
 from command import LONG_S, PROGRAM, Folder
 
 
-def test_twice_from_nothing_in_two_folders_by_two_workers_and_by_one(
+def test_in_another_folder_on_a_terminal_with_one_worker(
     folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]]
 ) -> None:
-    ended = folder.run("--workers", "1").json()
-    assert ended["history_sha256"] == status["history_sha256"]
-    assert folder.trials() == trials
-
-
-def test_begun_on_a_terminal_and_extended_in_a_pipe(folder: Folder, status: dict[str, Any]) -> None:
-    folder.write_study("n_trials: 8", "n_trials: 2")
-    code, shown = run_on_a_terminal(folder)
+    """The same study ran before in a pipe, with a worker on each core."""
+    code, shown = run_on_a_terminal(folder, "run", "small.yaml", "--workers", "1")
     assert code == 0
     assert "Traceback" not in shown
     assert "\x1b[" in shown, "a live picture moves the cursor"
     assert re.search(r"\d+ complete, \d+ pruned, \d+ failed", shown)
-    assert "epochs/min on 2 workers" in shown
+    assert "epochs/min on 1 worker" in shown
     assert "history_sha256" in shown
+    assert folder.status()["history_sha256"] == status["history_sha256"]
+    assert folder.trials() == trials
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_first", [1, 5])
+def test_extended(folder: Folder, status: dict[str, Any], n_first: int) -> None:
+    folder.write_study("n_trials: 8", f"n_trials: {n_first}")
+    first = folder.run().json()
+    assert sum(first["n_trials"].values()) == n_first
+    assert first["history_sha256"] != status["history_sha256"]
 
     folder.write_study()
     extended = folder.run()
-    assert "2 of them recorded already" in extended.err
+    assert f"{n_first} of them recorded already" in extended.err
     assert extended.json()["history_sha256"] == status["history_sha256"]
 
 
-def run_on_a_terminal(folder: Folder) -> tuple[int, str]:
+def run_on_a_terminal(folder: Folder, *arguments: str) -> tuple[int, str]:
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 80))
     process = subprocess.Popen(
-        [PROGRAM, "run", "small.yaml", "--workers", "2"],
+        [PROGRAM, *arguments],
         cwd=folder.path,
         env=folder.environment(TERM="xterm-256color"),
         stdin=theirs,

@@ -81,6 +81,7 @@ def test_a_second_coordinator_is_told_of_the_first(killed: Killed) -> None:
     assert_refused(killed.second, f"process {killed.pid} on {host}, started 20")
 
 
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(
     tmp_path: Path, shared_tracking: str, status: dict[str, Any], trials: list[dict[str, Any]]
 ) -> None:

@@ -119,6 +119,7 @@ def test_after_kill_and_resume_there_is_one_run_a_trial(killed: Killed, trials: 
     assert parent_of(runs_of(killed.folder.tracking_uri)).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_after_a_kill_in_the_middle_of_writing_there_is_one_run_a_trial(
     finished: Folder, tmp_path: Path, trials: list[dict[str, Any]]
 ) -> None:

@@ -66,7 +66,7 @@ def hanging_server() -> Generator[str]:
 def test_the_search_goes_on_without_mlflow(
     folder: Folder, trials: list[dict[str, Any]], server: str, request: pytest.FixtureRequest
 ) -> None:
-    outcome = folder.run(MLFLOW_TRACKING_URI=request.getfixturevalue(server))
+    outcome = folder.run("--workers", "1", MLFLOW_TRACKING_URI=request.getfixturevalue(server))
     assert outcome.err.count(CANNOT) == 1
     assert "Traceback" not in outcome.err
     assert outcome.err.rstrip().endswith("mnist-hpo sync small")
@@ -81,11 +81,8 @@ def test_the_search_goes_on_without_mlflow(
 def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folder, closed_port: str) -> None:
     finished.copy_record(folder)
     before = folder.trials(), folder.files()
-    for verb in ("sync", "retrain"):
-        refused = folder.call(verb, "small", "--tracking-uri", closed_port)
-        assert_refused(refused, closed_port, "cannot be written")
-    nowhere = folder.call("sync", "small", "--tracking-uri", "sqlite:////proc/nowhere/mlflow.db")
-    assert_refused(nowhere, "/proc/nowhere", "cannot be written")
+    for verb, uri in (("sync", closed_port), ("retrain", "sqlite:////proc/nowhere/mlflow.db")):
+        assert_refused(folder.call(verb, "small", "--tracking-uri", uri), uri, "cannot be written")
     assert (folder.trials(), [file for file in folder.files() if ".locks" not in file]) == before
 
 
