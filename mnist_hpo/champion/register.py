@@ -26,7 +26,7 @@ from mnist_hpo.tracking.projection import Projection, run_name
 
 ALIAS = "champion"
 _PACKAGE = Path(mnist_hpo.__file__).parent
-_RUNTIME = ("jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
+_RUNTIME = ("jax", "jaxlib", "llvmlite", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 
 

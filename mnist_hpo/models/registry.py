@@ -28,7 +28,7 @@ class ModelInfo:
     architecture: Mapping[str, Parameter]
     """The hyperparameters that shape the program: another value is another compile."""
     module: str
-    """The module that builds it, with a function `build(n_features, n_classes, architecture, rngs)`."""
+    """The module that builds it, with a function `build(n_features, n_classes, architecture, precision, rngs)`."""
     multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], MultiplyAdds]
     """Of one example's forward pass, from (n_features, n_classes, architecture)."""
 

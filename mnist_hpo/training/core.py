@@ -1,7 +1,7 @@
-"""The hot core: one training epoch and one evaluation, each one XLA call, as pure functions of arrays.
+"""The hot core: one training epoch and the prediction of many examples, each one XLA call, as pure functions of arrays.
 
 Shapes: E examples, F features, C classes, S steps an epoch, B examples a step.
-Images are u8[E, F] and become floats (÷ 255) inside the step; labels are u8[E].
+Images are u8[E, F] and become floats (× 1/255) inside the step; labels are u8[E].
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jax import lax
 
-from mnist_hpo.models.dropout import Dropout, hashed_dropout, no_dropout
+from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
+from mnist_hpo.models.dropout import hashed_dropout, no_dropout
 from mnist_hpo.models.registry import MODELS
 from mnist_hpo.training.hyperparameters import Program
-from mnist_hpo.training.optimizers import Scalar, make_optimizer
+from mnist_hpo.training.optimizers import Scalar, init_optimizer, update
 
 Parameters = Any
 """A pytree of f32 arrays: the model's weights."""
@@ -48,7 +49,7 @@ class Dynamics(NamedTuple):
 def init(program: Program) -> TrainState:
     """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
     parameters = nnx.to_pure_dict(nnx.state(_build(program), nnx.Param))
-    return TrainState(parameters, make_optimizer(program.optimizer, 0.0).init(parameters), jnp.uint32(0))
+    return TrainState(parameters, init_optimizer(program.optimizer, parameters), jnp.uint32(0))
 
 
 def train_epoch(
@@ -78,64 +79,54 @@ def train_epoch(
 
     """
     graph = _graph(program)
-    optimizer = make_optimizer(program.optimizer, dynamics.momentum)
 
     def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
-        logits = _apply(graph, parameters, images[rows], dropout)
+        logits = nnx.merge(graph, parameters)(gather_pixels(images, rows), dropout)
         return jnp.mean(_cross_entropy(logits, labels[rows], dynamics.label_smoothing))
 
     def take_step(state: TrainState, inputs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
         rows, learning_rate = inputs
         loss, gradients = jax.value_and_grad(batch_loss)(state.parameters, rows, state.step)
-        penalty = _penalty_gradients(state.parameters, dynamics)
-        # AdamW (Loshchilov & Hutter, 2019): the penalty bypasses the moments.
-        decoupled = program.optimizer == "adamw"
-        if not decoupled:
-            gradients = jax.tree.map(jnp.add, gradients, penalty)
-        updates, optimizer_state = optimizer.update(gradients, state.optimizer_state)
-        if decoupled:
-            updates = jax.tree.map(jnp.add, updates, penalty)
-        parameters = jax.tree.map(lambda p, u: p - learning_rate * u, state.parameters, updates)
+        parameters, optimizer_state = update(
+            program.optimizer,
+            state.parameters,
+            state.optimizer_state,
+            gradients,
+            learning_rate=learning_rate,
+            l1=dynamics.l1,
+            l2=dynamics.l2,
+            momentum=dynamics.momentum,
+        )
         return TrainState(parameters, optimizer_state, state.step + jnp.uint32(1)), loss
 
     return lax.scan(take_step, state, (order, learning_rates))
 
 
-def evaluate(program: Program, parameters: Parameters, images: jax.Array, labels: jax.Array) -> jax.Array:
-    """Return the cross-entropy and whether the guess was right, f32[2, E], example by example.
+def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.Array:
+    """Return log-probabilities f32[E, C] of images u8[E, F].
 
     The last, smaller batch is filled up with examples that are cut off the result again.
     """
-    log_probabilities = predict(program, parameters, images)
-    targets = labels.astype(jnp.int32)
-    losses = -jnp.take_along_axis(log_probabilities, targets[:, None], axis=1)[:, 0]
-    return jnp.stack([losses, (jnp.argmax(log_probabilities, axis=1) == targets).astype(jnp.float32)])
-
-
-def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.Array:
-    """Return log-probabilities f32[E, C] of images u8[E, F]."""
     graph = _graph(program)
     n_examples, n_features = images.shape
     n_batches = -(-n_examples // EVALUATION_BATCH)
     padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
     batches = padded.reshape(n_batches, EVALUATION_BATCH, n_features)
-    logits = lax.map(lambda batch: _apply(graph, parameters, batch, no_dropout), batches)
+    model = nnx.merge(graph, parameters)
+    logits = lax.map(lambda batch: model(batch.astype(jnp.float32) * SCALE, no_dropout), batches)
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
 
 
 def _build(program: Program) -> nnx.Module:
     build = importlib.import_module(MODELS[program.model].module).build
-    return build(program.n_features, program.n_classes, dict(program.architecture), rngs=nnx.Rngs(0))
+    architecture = dict(program.architecture)
+    return build(program.n_features, program.n_classes, architecture, program.precision, rngs=nnx.Rngs(0))
 
 
 def _graph(program: Program) -> Any:
     """The model without its weights; nothing is computed for it."""
     return nnx.graphdef(nnx.eval_shape(lambda: _build(program)))
-
-
-def _apply(graph: Any, parameters: Parameters, images: jax.Array, dropout: Dropout) -> jax.Array:
-    return nnx.merge(graph, parameters)(images.astype(jnp.float32) / 255.0, dropout)
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar) -> jax.Array:
@@ -145,10 +136,3 @@ def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar
     is_right = (labels.astype(jnp.int32)[:, None] == classes).astype(jnp.float32)
     targets = is_right * (1.0 - label_smoothing) + label_smoothing / logits.shape[1]
     return -jnp.sum(jax.nn.log_softmax(logits) * targets, axis=1)
-
-
-def _penalty_gradients(parameters: Parameters, dynamics: Dynamics) -> Parameters:
-    """The gradient of l1 · Σ|w| + l2 · Σw² over the kernels; biases are left free."""
-    return jax.tree.map(
-        lambda w: (dynamics.l1 * jnp.sign(w) + 2.0 * dynamics.l2 * w) if w.ndim > 1 else jnp.zeros_like(w), parameters
-    )

@@ -20,6 +20,7 @@ OPTIMIZATION: Mapping[str, Parameter] = {
     "label_smoothing": Number(float, default=0.0, low=0, high=_LARGEST_RATE),
     "optimizer": Choice("adam", ("adam", "adamw", "sgd", "sgd_nesterov", "rmsprop")),
     "momentum": Number(float, default=0.9, low=0, high=0.9999),
+    "precision": Choice("bf16", ("bf16", "fp32")),
     "schedule": Choice("constant", ("constant", "cosine", "one_cycle")),
 }
 """What any model's training can be told, beside the model's own architecture."""
@@ -35,6 +36,8 @@ class Program:
     architecture: Architecture
     batch_size: int
     optimizer: str
+    precision: str
+    """Of the matrix products' factors; all else is float32."""
     with_dropout: bool
     """A training whose rate is exactly 0 draws no masks."""
 
@@ -77,6 +80,7 @@ def split(model: str, parameters: ParameterSet, *, n_features: int, n_classes: i
         architecture=tuple(sorted((name, values[name]) for name in MODELS[model].architecture)),
         batch_size=int(values["batch_size"]),
         optimizer=str(values["optimizer"]),
+        precision=str(values["precision"]),
         with_dropout=float(values["dropout"]) > 0,
     )
     dynamic = Hyperparameters(

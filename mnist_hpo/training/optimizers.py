@@ -1,30 +1,80 @@
-"""Optimisers by name: what makes an update of a gradient, before the learning rate."""
+"""Optimisers by name: one update of the weights."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from mnist_hpo.kernels import fused_adam
+
 Scalar = jax.Array | np.float32 | float
 """f32[], traced or not."""
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
+
+def init_optimizer(name: str, parameters: Any) -> Any:
+    """The optimiser's state before the first update.
+
+    Args:
+        name: adam, adamw, rmsprop, sgd or sgd_nesterov.
+        parameters: a tree of f32 arrays.
+
+    """
+    if name in ("adam", "adamw"):
+        return fused_adam.init(parameters)
+    return _from_optax(name, 0.0).init(parameters)
 
 
-def make_optimizer(name: str, momentum: Scalar) -> optax.GradientTransformation:
-    """The optimiser of a name; momentum may be traced.
+def update(
+    name: str,
+    parameters: Any,
+    state: Any,
+    gradients: Any,
+    *,
+    learning_rate: Scalar,
+    l1: Scalar,
+    l2: Scalar,
+    momentum: Scalar,
+) -> tuple[Any, Any]:
+    """Change the weights once.
+
+    Args:
+        name: the optimiser's.
+        parameters: a tree of f32 arrays.
+        state: what `init_optimizer` or the last update returned.
+        gradients: of the loss without its penalty, a tree like the parameters.
+        learning_rate: may be traced, as all numbers here.
+        l1: the factor of Σ|w| in the loss, over the kernels; biases are left free.
+        l2: the factor of Σw².
+        momentum: read by rmsprop, sgd and sgd_nesterov.
+
+    Returns:
+        The new parameters and the new state.
 
     Raises:
         ValueError: there is no such optimiser.
 
     """
+    if name in ("adam", "adamw"):
+        return fused_adam.update(
+            parameters,
+            state,
+            gradients,
+            learning_rate=learning_rate,
+            l1=l1,
+            l2=l2,
+            decoupled=name == "adamw",
+        )
+    gradients = jax.tree.map(jnp.add, gradients, _penalty_gradients(parameters, l1, l2))
+    updates, state = _from_optax(name, momentum).update(gradients, state)
+    return jax.tree.map(lambda p, u: p - learning_rate * u, parameters, updates), state
+
+
+def _from_optax(name: str, momentum: Scalar) -> optax.GradientTransformation:
     match name:
-        case "adam" | "adamw":
-            return optax.GradientTransformation(_adam_init, _adam_update)  # pyright: ignore[reportArgumentType] (names)
         case "rmsprop":
             return optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=momentum))  # pyright: ignore
         case "sgd":
@@ -35,30 +85,5 @@ def make_optimizer(name: str, momentum: Scalar) -> optax.GradientTransformation:
             raise ValueError(f"no such optimizer: {name}")
 
 
-class AdamState(NamedTuple):
-    """Adam's moments, each a tree like the weights, and the number of updates made."""
-
-    mean: Any
-    square: Any
-    n_updates: jax.Array
-    """f32[]"""
-
-
-def _adam_init(parameters: Any) -> AdamState:
-    zeros = jax.tree.map(jnp.zeros_like, parameters)
-    return AdamState(zeros, zeros, jnp.float32(0))
-
-
-def _adam_update(gradients: Any, state: AdamState, _parameters: Any = None) -> tuple[Any, AdamState]:
-    """Adam (Kingma & Ba, 2015), with both bias corrections folded into two scalars, as the end of their section 2 says.
-
-    optax's own divides every element of both moments by its correction: two divisions more for each weight, in a step
-    that spends a quarter of its time here.
-    """
-    count = state.n_updates + 1.0
-    correction = jnp.sqrt(1.0 - _BETA_2**count)
-    step_size, epsilon = correction / (1.0 - _BETA_1**count), _EPSILON * correction
-    mean = jax.tree.map(lambda m, g: _BETA_1 * m + (1.0 - _BETA_1) * g, state.mean, gradients)
-    square = jax.tree.map(lambda v, g: _BETA_2 * v + (1.0 - _BETA_2) * (g * g), state.square, gradients)
-    updates = jax.tree.map(lambda m, v: step_size * m / (jnp.sqrt(v) + epsilon), mean, square)
-    return updates, AdamState(mean, square, count)
+def _penalty_gradients(parameters: Any, l1: Scalar, l2: Scalar) -> Any:
+    return jax.tree.map(lambda w: (l1 * jnp.sign(w) + 2.0 * l2 * w) if w.ndim > 1 else jnp.zeros_like(w), parameters)

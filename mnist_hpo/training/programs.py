@@ -39,14 +39,14 @@ class Programs:
         function = partial(core.train_epoch, program)
         return self._get(("train", program, n_examples), function, shapes, donate_argnums=(0,))
 
-    def evaluate(self, program: Program, n_examples: int) -> Compiled:
-        """`core.evaluate` for this program's architecture over so many examples."""
+    def predict(self, program: Program, n_examples: int) -> Compiled:
+        """`core.predict` for this program's architecture over so many examples."""
         shapes = (
             jax.eval_shape(partial(core.init, program)).parameters,
-            *_data_shapes(program, n_examples),
+            _data_shapes(program, n_examples)[0],
         )
-        key = ("evaluate", program.model, program.architecture, n_examples)
-        return self._get(key, partial(core.evaluate, program), shapes)
+        key = ("predict", program.model, program.architecture, program.precision, n_examples)
+        return self._get(key, partial(core.predict, program), shapes)
 
     def _get(self, key: tuple[object, ...], function: Compiled, shapes: tuple[Any, ...], **options: Any) -> Compiled:
         if key not in self._compiled:

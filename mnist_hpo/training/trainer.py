@@ -139,9 +139,12 @@ class Trainer:
         """valid_loss, valid_accuracy, and the seconds that they took beside the compile."""
         if self._valid is None:
             return None, None, 0.0
-        evaluate = self._programs.evaluate(self._program, len(self._valid))
+        predict = self._programs.predict(self._program, len(self._valid))
         start = time.perf_counter()
-        losses, hits = np.asarray(evaluate(progress.state.parameters, self._valid.images, self._valid.labels))
+        log_probabilities = np.asarray(predict(progress.state.parameters, self._valid.images))
+        labels = np.asarray(self._valid.labels)
+        losses = -log_probabilities[np.arange(len(labels)), labels]
+        hits = np.argmax(log_probabilities, axis=1) == labels
         return _mean(losses), _mean(hits), time.perf_counter() - start
 
 
@@ -154,7 +157,7 @@ def _copy(parameters: Any) -> Any:
     return jax.tree.map(partial(np.array, copy=True), parameters)
 
 
-def _mean(values: NDArray[np.float32]) -> float:
+def _mean(values: NDArray[np.float32] | NDArray[np.bool_]) -> float:
     """Over examples, in float64; not finite where one of them is not."""
     mean = float(np.mean(values, dtype=np.float64))
     return mean if math.isfinite(mean) else math.nan

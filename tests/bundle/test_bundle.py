@@ -19,7 +19,7 @@ from mnist_hpo.training.hyperparameters import Program, split
 from mnist_hpo.training.initial import initial_state
 from mnist_hpo.training.weights import named
 
-PARAMETERS = {"depth": 2, "width": 24, "activation": "tanh", "dropout": 0.3, "batch_size": 50}
+PARAMETERS = {"depth": 2, "width": 24, "activation": "tanh", "dropout": 0.3, "batch_size": 50, "precision": "fp32"}
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from mnist_hpo.models.registry import MODELS
 from mnist_hpo.spec.study import ParameterValue
 
 
-def mlp(**architecture: ParameterValue) -> nnx.Module:
+def mlp(precision: str = "fp32", **architecture: ParameterValue) -> nnx.Module:
     defaults = {name: parameter.default for name, parameter in MODELS["mlp"].architecture.items()}
-    return build(6, 3, defaults | architecture, rngs=nnx.Rngs(0))
+    return build(6, 3, defaults | architecture, precision, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])

@@ -1,17 +1,19 @@
 """A training, epoch by epoch."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
 
+from mnist_hpo.training import core
 from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.initial import initial_state
 from mnist_hpo.training.programs import Programs
 from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.trainer import Progress, Trainer
+from mnist_hpo.training.trainer import Examples, Progress, Trainer
 
 MakeTrainer = Callable[..., Trainer]
 
@@ -137,6 +139,19 @@ def test_the_accuracy_and_the_loss_are_means_over_all_examples(make_trainer: Mak
     n_right = result.valid_accuracy * 1003
     assert n_right == pytest.approx(round(n_right), abs=1e-9)
     assert 0.1 < result.valid_accuracy < 1
+
+
+def test_the_validation_is_that_of_the_predictions(
+    make_trainer: MakeTrainer, digits: tuple[Examples, Examples]
+) -> None:
+    progress = run(make_trainer(width=32), 1)
+    program, _ = split("mlp", {"depth": 1, "width": 32}, n_features=784, n_classes=10)
+    _, valid = digits
+    labels = np.asarray(valid.labels)
+    predict = jax.jit(partial(core.predict, program))
+    log_probabilities = np.asarray(predict(progress.state.parameters, valid.images), np.float64)
+    assert progress.results[0].valid_loss == pytest.approx(-np.mean(log_probabilities[np.arange(1003), labels]))
+    assert progress.results[0].valid_accuracy == np.mean(np.argmax(log_probabilities, axis=1) == labels)
 
 
 def test_a_training_starts_from_hes_weights() -> None:

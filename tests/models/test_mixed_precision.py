@@ -1,0 +1,50 @@
+"""Products of factors rounded to bfloat16, and their gradients."""
+
+import re
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnist_hpo.models.mixed_precision import bf16_matmul
+
+
+def matrix(seed: int, *shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def rounded(x: Any) -> NDArray[np.float64]:
+    return np.asarray(x).astype(ml_dtypes.bfloat16).astype(np.float64)
+
+
+@pytest.mark.parametrize(("n_rows", "n_in", "n_out"), [(1, 3, 2), (32, 784, 64), (33, 17, 10), (128, 256, 256)])
+def test_factors_are_rounded_and_sums_are_not(n_rows: int, n_in: int, n_out: int) -> None:
+    x, kernel, slope = matrix(0, n_rows, n_in), matrix(1, n_in, n_out), matrix(2, n_rows, n_out)
+
+    def both(x: Any, kernel: Any, slope: Any) -> Any:
+        product, pull_back = jax.vjp(bf16_matmul, x, kernel)
+        return product, *pull_back(slope)
+
+    product, x_gradient, kernel_gradient = jax.jit(both)(x, kernel, slope)
+    assert product.dtype == x_gradient.dtype == kernel_gradient.dtype == np.float32
+    tolerance = {"rtol": 1e-4, "atol": 1e-4}
+    np.testing.assert_allclose(product, rounded(x) @ rounded(kernel), **tolerance)
+    np.testing.assert_allclose(x_gradient, rounded(slope) @ rounded(kernel).T, **tolerance)
+    np.testing.assert_allclose(kernel_gradient, rounded(x).T @ rounded(slope), **tolerance)
+
+
+def test_no_product_falls_back_to_float32() -> None:
+    """XLA has no bfloat16 routine for some products and widens their factors: nothing would be won."""
+    x, kernel, slope = matrix(0, 128, 784), matrix(1, 784, 256), matrix(2, 128, 256)
+
+    def gradients(x: Any, kernel: Any, slope: Any) -> Any:
+        return jax.vjp(bf16_matmul, x, kernel)[1](slope)
+
+    program = jax.jit(gradients).lower(x, kernel, slope).compile().as_text()
+    kinds = dict(re.findall(r"(%\S+) = (\w+)\[", program))
+    factors = re.findall(r" dot\((%[^,\s]+), (%[^)\s]+)\)", program)
+    assert len(factors) == 2
+    assert {kinds[name] for pair in factors for name in pair} == {"bf16"}
