@@ -28,6 +28,7 @@ class Replay:
     """From the start of the process to the last result."""
     flops: int
     n_workers: int
+    precision: str
     results: list[list[EpochResult]]
     """By training, by epoch."""
     peak_gflops: float
@@ -47,6 +48,7 @@ class Replay:
         return {
             "wall_s": self.wall_s,
             "n_workers": self.n_workers,
+            "precision": self.precision,
             "worker_s": seconds,
             "tflop": self.flops / 1e12,
             "gflops": gflops,
@@ -63,6 +65,7 @@ def replay(
     *,
     n_workers: int | None,
     cold: bool,
+    precision: str,
     seed: int = 0,
     process_start_s: float,
     on_epoch: Callable[[str, EpochResult], None] = lambda _key, _result: None,
@@ -73,6 +76,7 @@ def replay(
         trainings: the list.
         n_workers: worker processes, by default one on each core.
         cold: start from an empty compilation cache.
+        precision: fp32 or bf16, as in a study file.
         seed: of the trainings.
         process_start_s: when the process that asks began, on the clock of `time.time`.
         on_epoch: told of each epoch.
@@ -89,7 +93,13 @@ def replay(
             dataset = prepare(DATASET)
             data = DataRef(str(dataset.directory), SPLIT, DATASETS[DATASET].n_classes)
             jobs = [
-                Job(str(index), training.config(index, seed), data, training.epochs, f"{folder}/{index}.safetensors")
+                Job(
+                    str(index),
+                    training.config(index, seed, precision),
+                    data,
+                    training.epochs,
+                    f"{folder}/{index}.safetensors",
+                )
                 for index, training in enumerate(trainings)
             ]
             # The longest first: nobody is left with a long one at the end.
@@ -103,6 +113,7 @@ def replay(
         wall_s=wall_s,
         flops=sum(training.flops() for training in trainings),
         n_workers=n_started,
+        precision=precision,
         results=[by_key[job.key] for job in jobs],
         peak_gflops=sgemm_peak_gflops(usable_cores()[:n_started]),
     )

@@ -29,9 +29,9 @@ class Training(BaseModel):
     l2: float = Field(ge=0)
     epochs: int = Field(ge=1)
 
-    def config(self, index: int, seed: int) -> TrainingConfig:
+    def config(self, index: int, seed: int, precision: str) -> TrainingConfig:
         """As the platform trains it: an MLP with ReLU and Adam."""
-        parameters = self.model_dump(exclude={"epochs"})
+        parameters = self.model_dump(exclude={"epochs"}) | {"precision": precision}
         return TrainingConfig("mlp", parameters, seed_of(seed, "replay", index), max_epochs=self.epochs)
 
     def program(self) -> Program:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from mnist_hpo.cli.common import JsonOption, console, print_json
 
 app = typer.Typer(help="Measure speed, as ratios inside one run.", no_args_is_help=True)
 
+PrecisionOption = Annotated[
+    Literal["bf16", "fp32"], typer.Option(help="Of the matrix products, as a study file's fixed: {precision: …}.")
+]
 ListArgument = Annotated[Path, typer.Argument(metavar="LIST.json", help="A list of trainings.")]
 
 
@@ -20,6 +23,7 @@ def replay(
     trainings: ListArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one on each core by default.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Start from an empty compilation cache.")] = False,
+    precision: PrecisionOption = "bf16",
     seed: Annotated[int, typer.Option(min=0, help="The trainings' seed.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,13 +39,68 @@ def replay(
     from mnist_hpo.bench.trainings import read_trainings
 
     found = run_replay(
-        read_trainings(trainings), n_workers=workers, cold=cold, seed=seed, process_start_s=process_start_unix_s()
+        read_trainings(trainings),
+        n_workers=workers,
+        cold=cold,
+        precision=precision,
+        seed=seed,
+        process_start_s=process_start_unix_s(),
     )
     figures = found.figures()
     if as_json:
         print_json(figures)
     else:
         console().print(_replay_table(figures))
+
+
+@app.command("peers")
+def peers(
+    trainings: ListArgument,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each contender trains the whole list.")] = 3,
+    as_json: JsonOption = False,
+) -> None:
+    """Race mnist-hpo against PyTorch, and Ray Tune where it is installed, on the same trainings in one run.
+
+    The contenders take turns; the figures are medians of whole processes. The peers come with the extra `bench`.
+
+    Example: mnist-hpo bench peers trainings.json
+    """
+    from mnist_hpo.bench.peers import race
+
+    def report(name: str, number: int, wall_s: float) -> None:
+        console(to_stderr=True).print(f"round {number + 1} of {rounds}: {name}: {wall_s:.1f} s", soft_wrap=True)
+
+    figures = race(trainings, n_rounds=rounds, on_run=report)
+    if as_json:
+        print_json(figures)
+    else:
+        console().print(_peers_table(figures))
+
+
+@app.command("roofline")
+def roofline(
+    picture: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path("roofline.png"),
+    as_json: JsonOption = False,
+) -> None:
+    """Measure epochs of several widths and batch sizes against bare matrix products of the same shapes, on one core.
+
+    Example: mnist-hpo bench roofline --picture roofline.png
+    """
+    from mnist_hpo.bench.roofline import draw_roofline, measure_roofline
+
+    points = measure_roofline()
+    draw_roofline(points, picture)
+    rows = [vars(point) for point in points]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(title="GFLOP/s on one core", title_justify="left")
+    for column in ("width", "batch size", "bare sgemm", "epoch fp32", "epoch bf16"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*(f"{value:.0f}" for value in row.values()))
+    console().print(table)
+    console(to_stderr=True).print(f"picture: {picture}", soft_wrap=True)
 
 
 @app.command("overhead")
@@ -70,7 +129,11 @@ def overhead(
 
 
 def _replay_table(figures: dict[str, Any]) -> Table:
-    table = Table(title=f"replay on {figures['n_workers']} workers", show_header=False, title_justify="left")
+    table = Table(
+        title=f"replay on {figures['n_workers']} workers, {figures['precision']}",
+        show_header=False,
+        title_justify="left",
+    )
     table.add_row("wall", f"{figures['wall_s']:.1f} s")
     table.add_row("model arithmetic", f"{figures['tflop']:.2f} TFLOP")
     table.add_row("speed", f"{figures['gflops']:.0f} GFLOP/s, {figures['fraction_of_peak']:.2f} of the sgemm peak")
@@ -78,4 +141,25 @@ def _replay_table(figures: dict[str, Any]) -> Table:
     for name, seconds in figures["worker_s"].items():
         table.add_row(f"  {name}", f"{seconds:.1f} worker seconds")
     table.add_row("mean valid accuracy", f"{100 * figures['mean_valid_accuracy']:.2f} %")
+    return table
+
+
+def _peers_table(figures: dict[str, Any]) -> Table:
+    title = (
+        f"{figures['tflop']:.2f} TFLOP of trainings, medians of {figures['n_rounds']} rounds; "
+        f"sgemm peak {figures['sgemm_peak_gflops']:.0f} GFLOP/s"
+    )
+    table = Table(title=title, title_justify="left")
+    table.add_column("contender")
+    for column in ("seconds", "GFLOP/s", "of sgemm peak", "times PyTorch", "valid accuracy"):
+        table.add_column(column, justify="right")
+    for name, row in sorted(figures["contenders"].items(), key=lambda item: item[1]["median_wall_s"]):
+        table.add_row(
+            name,
+            f"{row['median_wall_s']:.1f}",
+            f"{row['gflops']:.0f}",
+            f"{row['fraction_of_peak']:.2f}",
+            f"{row['times_fastest_pytorch']:.2f}",
+            f"{100 * row['mean_valid_accuracy']:.2f} %",
+        )
     return table

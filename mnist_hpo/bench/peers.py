@@ -1,0 +1,127 @@
+"""Ours and its peers on one list of trainings, taking turns in one run."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mnist_hpo.bench.peak import sgemm_peak_gflops
+from mnist_hpo.bench.trainings import DATASET, read_trainings
+from mnist_hpo.data.prepare import prepare
+from mnist_hpo.executors.local import usable_cores
+from mnist_hpo.spec.errors import UserError
+
+_PYTORCH = ("pytorch fp32", "pytorch bf16 autocast")
+_INSTALL = 'python3 -m pip --python .venv/bin/python install "torch==2.13.0" "ray[tune]"'
+
+
+@dataclass
+class Runs:
+    """One contender's rounds."""
+
+    wall_s: list[float] = field(default_factory=list[float])
+    """From the start of the process to its end."""
+    mean_valid_accuracy: list[float] = field(default_factory=list[float])
+
+
+def race(
+    path: Path, *, n_rounds: int, on_run: Callable[[str, int, float], None] = lambda _name, _round, _wall_s: None
+) -> dict[str, Any]:
+    """Let each contender train the list once a round, with the round's number as the seed.
+
+    Args:
+        path: the list.
+        n_rounds: how often; 3 or more for a median that means something.
+        on_run: told of each run that has ended: contender, round, seconds.
+
+    Returns:
+        `tflop`, `sgemm_peak_gflops`, and by contender its seconds (median and all), GFLOP/s, ratio to the fastest of
+        PyTorch's modes, fraction of the peak, and mean valid accuracy over list and rounds.
+
+    Raises:
+        UserError: the list cannot be read, PyTorch is not installed, or a contender fails.
+
+    """
+    flops = sum(training.flops() for training in read_trainings(path))
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(f"the peers need PyTorch, which is not part of mnist-hpo; install it with: {_INSTALL}")
+    prepare(DATASET)
+    contenders = _contenders(path)
+    for name in ("mnist-hpo bf16", "mnist-hpo fp32"):
+        _run(name, [*contenders[name], "--seed", "0"])  # Fills the compilation cache: this race is the warm one.
+    runs = {name: Runs() for name in contenders}
+    peaks = [sgemm_peak_gflops(usable_cores())]
+    for number in range(n_rounds):
+        for name, command in contenders.items():
+            start = time.perf_counter()
+            accuracies = _run(name, [*command, "--seed", str(number)])
+            runs[name].wall_s.append(time.perf_counter() - start)
+            runs[name].mean_valid_accuracy.append(statistics.fmean(accuracies))
+            on_run(name, number, runs[name].wall_s[-1])
+        peaks.append(sgemm_peak_gflops(usable_cores()))
+    return {
+        "tflop": flops / 1e12,
+        "n_rounds": n_rounds,
+        "sgemm_peak_gflops": max(peaks),
+        "contenders": _compare(runs, flops, max(peaks)),
+    }
+
+
+def _contenders(path: Path) -> dict[str, Sequence[str]]:
+    def module(name: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-P", "-m", f"mnist_hpo.bench.{name}", str(path), *arguments]
+
+    ours = [
+        sys.executable,
+        "-P",
+        "-c",
+        "from mnist_hpo.cli import main; main()",
+        "bench",
+        "replay",
+        str(path),
+        "--json",
+    ]
+    contenders: dict[str, Sequence[str]] = {
+        "mnist-hpo bf16": [*ours, "--precision", "bf16"],
+        _PYTORCH[0]: module("pytorch_peer"),
+        "mnist-hpo fp32": [*ours, "--precision", "fp32"],
+        _PYTORCH[1]: module("pytorch_peer", "--bf16"),
+    }
+    if importlib.util.find_spec("ray") is not None:
+        contenders["ray tune, pytorch fp32"] = module("ray_peer")
+    return contenders
+
+
+def _run(name: str, command: Sequence[str]) -> list[float]:
+    """The valid accuracies that a contender prints at its end."""
+    # Single-threaded from the start: some libraries size their thread pools when they are loaded.
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    process = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if process.returncode != 0:
+        raise UserError(f"{name} ended with exit code {process.returncode}:\n{process.stderr.strip()[-2000:]}")
+    return json.loads(process.stdout[process.stdout.index("{") :])["valid_accuracy"]
+
+
+def _compare(runs: Mapping[str, Runs], flops: int, peak_gflops: float) -> dict[str, dict[str, Any]]:
+    medians = {name: statistics.median(contender.wall_s) for name, contender in runs.items()}
+    fastest_pytorch_s = min(medians[name] for name in _PYTORCH)
+    return {
+        name: {
+            "median_wall_s": medians[name],
+            "wall_s": contender.wall_s,
+            "gflops": flops / medians[name] / 1e9,
+            "fraction_of_peak": flops / medians[name] / 1e9 / peak_gflops,
+            "times_fastest_pytorch": fastest_pytorch_s / medians[name],
+            "mean_valid_accuracy": statistics.fmean(contender.mean_valid_accuracy),
+        }
+        for name, contender in runs.items()
+    }

@@ -1,0 +1,125 @@
+"""A list of trainings in PyTorch, as a careful user would write it: the peer that `mnist-hpo bench peers` races.
+
+The images lie in memory as floats, Adam is the fused one, and one single-threaded process runs on each core: of the
+ways tried, the fastest. The processes take the longest trainings first.
+
+Run as a module it trains the whole list and prints `{"valid_accuracy": […]}`:
+
+    python -m mnist_hpo.bench.pytorch_peer LIST.json --seed 0 [--bf16]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import multiprocessing
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mnist_hpo.bench.trainings import DATASET, SPLIT, Training, read_trainings
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.prepare import prepare
+
+
+def main() -> None:
+    """Train the list."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("list", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--bf16", action="store_true")
+    options = parser.parse_args()
+    trainings = read_trainings(options.list)
+    longest_first = sorted(range(len(trainings)), key=lambda index: -trainings[index].flops())
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    context = multiprocessing.get_context("spawn")
+    free_cores: Any = context.Queue()
+    for core in cores:
+        free_cores.put(core)
+    with context.Pool(len(cores), _take_core, (free_cores,)) as pool:
+        tasks = [(index, trainings[index], options.seed, options.bf16) for index in longest_first]
+        accuracies = dict(pool.imap_unordered(_train_indexed, tasks, chunksize=1))
+    print(json.dumps({"valid_accuracy": [accuracies[index] for index in range(len(trainings))]}))
+
+
+def _take_core(free_cores: Any) -> None:
+    core = free_cores.get()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {core})
+
+
+def _train_indexed(task: tuple[int, Training, int, bool]) -> tuple[int, float]:
+    index, training, seed, bf16 = task
+    return index, train(training, seed=1000 * seed + index, bf16=bf16)
+
+
+@cache
+def _torch() -> Any:
+    # PyTorch comes with the extra `bench`: a type checker of the product does not see it.
+    torch: Any = importlib.import_module("torch")
+    torch.set_num_threads(1)
+    return torch
+
+
+@cache
+def _examples() -> tuple[Any, ...]:
+    torch = _torch()
+    arrays = load_search(prepare(DATASET).directory, SPLIT)
+    images = (torch.from_numpy(np.array(part)).float() / 255 for part in (arrays.train_images, arrays.valid_images))
+    labels = (torch.from_numpy(np.array(part)).long() for part in (arrays.train_labels, arrays.valid_labels))
+    return (*images, *labels)
+
+
+def train(training: Training, *, seed: int, bf16: bool) -> float:
+    """Train one entry of a list, validating after each epoch; return the last valid accuracy.
+
+    Args:
+        training: what to train.
+        seed: of weights, order and masks.
+        bf16: whether the forward pass runs under `torch.autocast` to bfloat16.
+
+    """
+    torch = _torch()
+    functional: Any = torch.nn.functional
+    torch.manual_seed(seed)
+    images, valid_images, labels, valid_labels = _examples()
+    model = _network(torch, training, images.shape[1])
+    kernels = [weight for weight in model.parameters() if weight.ndim > 1]
+    biases = [weight for weight in model.parameters() if weight.ndim == 1]
+    # Its weight_decay is the gradient's factor; ours is the loss's.
+    groups = [{"params": kernels, "weight_decay": 2 * training.l2}, {"params": biases}]
+    optimizer = torch.optim.Adam(groups, lr=training.learning_rate, fused=True)
+    accuracy = 0.0
+    for _ in range(training.epochs):
+        model.train()
+        order = torch.randperm(len(images))
+        for start in range(0, len(images) - training.batch_size + 1, training.batch_size):
+            rows = order[start : start + training.batch_size]
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                logits = model(images[rows])
+            loss = functional.cross_entropy(logits.float(), labels[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        model.eval()
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            guesses = model(valid_images).argmax(1)
+        accuracy = float((guesses == valid_labels).float().mean())
+    return accuracy
+
+
+def _network(torch: Any, training: Training, n_features: int) -> Any:
+    layers: list[Any] = []
+    n_in = n_features
+    for _ in range(training.depth):
+        layers += [torch.nn.Linear(n_in, training.width), torch.nn.ReLU(), torch.nn.Dropout(training.dropout)]
+        n_in = training.width
+    return torch.nn.Sequential(*layers, torch.nn.Linear(n_in, 10))
+
+
+if __name__ == "__main__":
+    main()
