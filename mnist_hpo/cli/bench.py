@@ -109,22 +109,32 @@ def overhead(
     sampler: Annotated[str, typer.Option(help="The sampler: random or tpe.")] = "random",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what the coordinator costs a trial (ask, report, tell, record, MLflow), with trainings that take no time.
+    """Measure what is not training: starts, and the coordinator's work a trial with trainings that take no time.
+
+    The work is CPU time: ask, report, prune, tell and record, and MLflow's writing in its thread.
 
     Example: mnist-hpo bench overhead --trials 100 --trials 1000
     """
-    from mnist_hpo.bench.overhead import measure_overhead
+    from mnist_hpo.bench.overhead import first_epoch_s, help_s, measure_overhead
 
-    figures = [measure_overhead(sampler, n_trials).figures() for n_trials in trials or [100, 1000]]
+    figures: dict[str, Any] = {
+        "help_s": help_s(),
+        "first_epoch_s": first_epoch_s(),
+        "studies": [measure_overhead(sampler, n_trials).figures() for n_trials in trials or [100, 1000]],
+    }
     if as_json:
         print_json(figures)
         return
-    table = Table(title=f"coordinator's milliseconds a trial of three epochs, sampler {sampler}", title_justify="left")
-    for column in ("trials", "search", "of the last tenth", "MLflow afterwards"):
+    console().print(f"mnist-hpo --help: {figures['help_s']:.2f} s")
+    console().print(f"mnist-hpo run to the first epoch's result: {figures['first_epoch_s']:.1f} s")
+    title = f"coordinator's CPU milliseconds a trial of three epochs, sampler {sampler}"
+    table = Table(title=title, title_justify="left")
+    for column in ("trials", "search and MLflow", "search", "its last tenth", "memory grown"):
         table.add_column(column, justify="right")
-    for row in figures:
-        values = ("search_ms_per_trial", "last_tenth_ms_per_trial", "tracking_ms_per_trial")
-        table.add_row(f"{row['n_trials']:,}", *(f"{row[name]:.1f}" for name in values))
+    for row in figures["studies"]:
+        names = ("cpu_ms_per_trial", "search_cpu_ms_per_trial", "last_tenth_search_cpu_ms_per_trial")
+        milliseconds = [f"{row[name]:.1f}" for name in names]
+        table.add_row(f"{row['n_trials']:,}", *milliseconds, f"{row['grown_bytes'] / 1e6:.0f} MB")
     console().print(table)
 
 

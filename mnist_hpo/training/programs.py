@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -15,12 +16,17 @@ from mnist_hpo.training.hyperparameters import Program
 
 Compiled = Callable[..., Any]
 
+_N_KEPT = 40
+"""Compiled functions take some 2 MB each. A search over widths one by one would fill the memory with them; one that
+comes back later is loaded from the persistent cache."""
+
 
 class Programs:
     """The core's functions, each compiled once for a program and the shapes of its data."""
 
     def __init__(self) -> None:
-        self._compiled: dict[tuple[object, ...], Compiled] = {}
+        self._compiled: OrderedDict[tuple[object, ...], Compiled] = OrderedDict()
+        """The latest used last."""
         self.compile_s = 0.0
         """Seconds spent in compiling, or in loading from the persistent cache, since the start."""
 
@@ -53,6 +59,10 @@ class Programs:
             start = time.perf_counter()
             self._compiled[key] = jax.jit(function, **options).lower(*shapes).compile()
             self.compile_s += time.perf_counter() - start
+            if len(self._compiled) > _N_KEPT:
+                self._compiled.popitem(last=False)
+                jax.clear_caches()  # What JAX remembers of its tracing would outlive it.
+        self._compiled.move_to_end(key)
         return self._compiled[key]
 
 

@@ -80,6 +80,21 @@ def test_one_compile_serves_many_values_of_every_dynamic_hyperparameter(
     assert len(compiles) - before == 3, "another optimizer is another epoch, and the same evaluation"
 
 
+def test_only_so_many_programs_are_kept_and_one_that_comes_back_computes_the_same(
+    make_trainer: MakeTrainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a search over widths one by one fills the memory."""
+    monkeypatch.setattr("mnist_hpo.training.programs._N_KEPT", 3)
+    kept = Programs()
+    first = run(make_trainer(programs=kept, width=8), 1)
+    for width in (16, 24):
+        run(make_trainer(programs=kept, width=width), 1)
+    before_s = kept.compile_s
+    again = run(make_trainer(programs=kept, width=8), 1)
+    assert kept.compile_s > before_s
+    assert same(first.results, again.results)
+
+
 def test_the_same_training_gives_the_same_bits(make_trainer: MakeTrainer) -> None:
     first, second = run(make_trainer(dropout=0.2), 3), run(make_trainer(dropout=0.2), 3)
     assert same(first.results, second.results)
