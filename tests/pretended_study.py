@@ -6,6 +6,7 @@ As a program: pretended_study.py FOLDER N_TRIALS makes FOLDER/mlruns/optuna.db w
 import math
 import random
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,6 @@ from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.result import EpochResult
 
-START_UNIX_S = 1_800_000_000.0
 N_WORKERS = 2
 
 SPACE: dict[str, Any] = {
@@ -48,7 +48,7 @@ class PretendingWorkers:
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._free_unix_s = [START_UNIX_S] * N_WORKERS
+        self._free_unix_s = [time.time()] * N_WORKERS
 
     def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
         worker = self._free_unix_s.index(min(self._free_unix_s))

@@ -10,6 +10,8 @@ from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
 
 _N_PARAMETERS = 3
+_STEADY_RHO = 0.3
+"""Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
 
 
 def why_it_won(view: StudyView, importance: Importance) -> list[str]:
@@ -64,7 +66,7 @@ def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importa
         trend = "it had one value in all complete trials"
     else:
         figures = f"Spearman's ρ = {signed(found.rho)}, p = {found.p_value:.2g}"
-        if found.p_value >= SIGNIFICANT_P:
+        if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _STEADY_RHO:
             trend = f"no steady trend over the complete trials ({figures})"
         else:
             trend = f"{'lower' if found.rho > 0 else 'higher'} values went with lower losses ({figures})"

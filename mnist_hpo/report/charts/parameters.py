@@ -39,7 +39,6 @@ _BANDWIDTH = 0.5
 """Of the contour's kernel, over n_trials^(1/6) (Scott's rule for two dimensions), as a part of the range."""
 _MIN_WEIGHT = 0.05
 """A place that no trial is near is left blank: less weight than a single trial has at two bandwidths' distance."""
-_BAR_PX = 34
 
 
 def importances(importance: Importance) -> Chart:
@@ -66,28 +65,28 @@ def importances(importance: Importance) -> Chart:
         for title, shares, colour in kinds
         if shares
     ]
+    longest = max(max(shares.values()) for _, shares, _ in kinds if shares)
     layout = {
         "barmode": "group",
         "bargap": 0.3,
-        "xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "rangemode": "tozero"},
+        # Room for the label of the longest bar.
+        "xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "range": [0, 1.2 * longest]},
         "yaxis": {"automargin": True, "type": "category"},
         "legend": {"traceorder": "reversed"},
     }
-    return Chart("Parameter importances", traces, layout, 110 + 51 * len(names))
+    return Chart("Parameter importances", traces, layout, 110 + 48 * len(names))
 
 
 def correlations(found: dict[str, Correlation]) -> Chart:
     """Spearman's rank correlation of each parameter with valid_loss; those that chance explains are pale."""
     names = sorted(found, key=lambda name: abs(found[name].rho))
-    texts = [f"{signed(found[name].rho)} (p {found[name].p_value:.2g})" for name in names]
+    # The figures stand with the names: at the bars' ends they would not fit on a phone.
+    labels = [f"{name}<br>{signed(found[name].rho)} (p {found[name].p_value:.2g})" for name in names]
     bars: Json = {
         "type": "bar",
         "orientation": "h",
         "y": names,
         "x": rounded(found[name].rho for name in names),
-        "text": texts,
-        "textposition": "outside",
-        "cliponaxis": False,
         "marker": {
             "color": "var(--first)",
             "opacity": [1.0 if found[name].p_value < SIGNIFICANT_P else 0.35 for name in names],
@@ -96,15 +95,15 @@ def correlations(found: dict[str, Correlation]) -> Chart:
     }
     layout = {
         "xaxis": {
-            "title": {"text": "← higher value, lower loss  ·  higher value, higher loss →"},
-            "range": [-1.25, 1.25],
+            "title": {"text": "ρ (left of 0: higher values did better)"},
+            "range": [-1.05, 1.05],
             "tickvals": [-1, -0.5, 0, 0.5, 1],
             "zerolinecolor": INK,
         },
-        "yaxis": {"automargin": True, "type": "category"},
+        "yaxis": {"automargin": True, "type": "category", "tickvals": names, "ticktext": labels},
         "showlegend": False,
     }
-    return Chart("Rank correlations with valid_loss", [bars], layout, 100 + _BAR_PX * len(names))
+    return Chart("Rank correlations with valid_loss", [bars], layout, 80 + 42 * len(names))
 
 
 def slice_of(view: StudyView, name: str) -> Chart:
@@ -169,7 +168,7 @@ def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, 
         "xaxis": {
             "tickvals": positions,
             "ticktext": [*names, "valid_loss"],
-            "range": [-0.15, len(names) + 0.45],
+            "range": [-0.4, len(names) + 0.45],
             "showgrid": False,
             "zeroline": False,
             "side": "top",

@@ -77,7 +77,9 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
         traces.append({**_curves([view.best]), "mode": "lines", "name": "best", "line": {"color": BEST, "width": 3}})
         traces.append(best_marker(view.best, at, loss, f"#{view.best.number}") | {"showlegend": False})
     losses = [loss for trial in view.trials if trial.number in drawn for loss in trial.valid_loss.values()]
-    layout = {"xaxis": {"title": {"text": "epoch"}, "zeroline": False}, "yaxis": loss_axis(losses)}
+    longest = max(len(trial.epochs) for trial in view.trials if trial.number in drawn)
+    epochs = {"title": {"text": "epoch"}, "zeroline": False, "range": [0.5, longest + 0.5], "tickformat": "d"}
+    layout = {"xaxis": epochs, "yaxis": loss_axis(losses)}
     return Chart("Learning curves: valid_loss by epoch", traces, layout, 440), len(drawn)
 
 
