@@ -16,7 +16,7 @@ from plotly.offline import get_plotlyjs
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.importance import assess
-from mnist_hpo.report.sections import Block, Missing, Points, Section, Source, Table, Tiles, make_sections
+from mnist_hpo.report.sections import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles, make_sections
 from mnist_hpo.report.view import StudyView
 
 
@@ -113,6 +113,8 @@ def _block(block: Block, ids: Any) -> str:
             )
         case Table():
             return _table(block)
+        case Parts():
+            return _parts(block.parts)
         case Tiles():
             tiles = (
                 f"<div><dt>{escape(label)}</dt><dd>{escape(figure)}</dd><dd>{escape(more)}</dd></div>"
@@ -137,3 +139,17 @@ def _table(table: Table) -> str:
         marked = ' class="best"' if index == table.highlighted else ""
         rows.append(f"<tr{marked}>{cells}</tr>")
     return f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+
+
+def _parts(parts: Sequence[Part]) -> str:
+    segments = "".join(
+        f'<i style="flex-grow:{part.share:.5f};background:{part.colour}" title="{escape(part.name)}"></i>'
+        for part in parts
+    )
+    rows = "".join(
+        f'<tr><th scope="row"><i style="background:{part.colour}"></i>{escape(part.name)}</th>'
+        f"<td>{100 * part.share:.1f} %</td><td>{escape(part.figure)}</td><td>{escape(part.meaning)}</td></tr>"
+        for part in parts
+    )
+    table = f'<div class="wide"><table class="parts"><tbody>{rows}</tbody></table></div>'
+    return f'<div class="whole" aria-hidden="true">{segments}</div>{table}'

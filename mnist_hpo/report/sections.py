@@ -30,6 +30,24 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Part:
+    """A part of a whole: its name, its share from 0 to 1, its colour, and what it is."""
+
+    name: str
+    share: float
+    colour: str
+    figure: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A whole as one bar of its parts, with a line for each."""
+
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
 class Points:
     """Sentences, one below the other."""
 
@@ -59,7 +77,7 @@ class Source:
     text: str
 
 
-Block = Table | Points | Tiles | Missing | Source | Chart
+Block = Table | Parts | Points | Tiles | Missing | Source | Chart
 
 
 @dataclass(frozen=True)
@@ -203,7 +221,8 @@ def _correlations(view: StudyView, importance: Importance) -> Section:
         return Section(title, "", [Missing(reason)])
     unordered = [name for name, entry in view.study.space.items() if not is_ordered(entry)]
     lead = (
-        f"Spearman's ρ of each parameter with valid_loss over the {len(view.complete):,} complete trials. Pale bars "
+        f"Spearman's ρ of each parameter with valid_loss over the {len(view.complete):,} complete trials. Left of 0: "
+        "higher values went with lower losses. Pale bars "
         f"are what chance alone may give (p ≥ {parameters.SIGNIFICANT_P}). A parameter whose best value lies in the "
         "middle has no steady trend: see its slice."
     )
@@ -306,7 +325,8 @@ def _timeline(view: StudyView) -> Section:
     if by_worker:
         pauses = len(sessions(view.trials)) - 1
         if pauses:
-            lead += f" The study was stopped and continued ({pauses} times); the pauses are left out of the clock."
+            left_out = "A pause between two runs is" if pauses == 1 else f"{pauses} pauses between runs are"
+            lead += f" {left_out} left out of the clock."
         blocks.append(time.workers(view, by_worker))
     elif slots:
         blocks.append(Missing("Which worker computed what was not recorded: this study was run by an earlier version."))
@@ -316,20 +336,26 @@ def _timeline(view: StudyView) -> Section:
 def _time(view: StudyView) -> Section:
     title = "Where the time went"
     spent = time_spent(view.trials)
-    parts = time.time_parts(spent)
-    total = sum(seconds for _, seconds, _ in parts)
-    if total <= 0:
+    seconds: list[tuple[str, float | None, str]] = [
+        ("train", spent.train_s, "in the training call"),
+        ("compile", spent.compile_s, "compiling, or loading compiled programs"),
+        ("evaluate", spent.evaluate_s, "in the validation call"),
+        ("host", spent.host_s, "the rest of an epoch: permutations, transfers"),
+        (
+            "idle",
+            spent.idle_s,
+            "while the study ran: waiting, starting up, saving, and epochs that are not in the record (diverged, or "
+            "past a prune)",
+        ),
+    ]
+    known = [(name, part_s, meaning) for name, part_s, meaning in seconds if part_s is not None]
+    total_s = sum(part_s for _, part_s, _ in known)
+    if total_s <= 0:
         return Section(title, "", [Missing("No epoch of this study has a recorded duration yet.", _run(view))])
-    meanings = {
-        "train": "in the training call",
-        "compile": "compiling, or loading compiled programs",
-        "evaluate": "in the validation call",
-        "host": "the rest of an epoch: permutations, transfers",
-        "idle": "while the study ran: waiting, starting up, saving, and epochs that are not in the record "
-        "(diverged, or past a prune)",
-    }
-    rows = [[name, duration(seconds), f"{100 * seconds / total:.1f} %", meanings[name]] for name, seconds, _ in parts]
-    blocks: list[Block] = [time.where_time_went(spent), Table(["part", "worker time", "share", "what it is"], rows)]
+    parts = [
+        Part(name, part_s / total_s, f"var(--{name})", duration(part_s), meaning) for name, part_s, meaning in known
+    ]
+    blocks: list[Block] = [Parts(parts)]
     if spent.idle_s is None:
         reason = "How long workers were idle cannot be told: which worker computed what was not recorded."
         blocks.append(Missing(reason))

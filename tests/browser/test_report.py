@@ -65,8 +65,8 @@ def paper_of(page: Page) -> str:
 
 def test_every_chart_is_drawn_and_nothing_is_fetched(report: Path, open_page: OpenPage) -> None:
     page = open_page(report, offline=True)
-    assert page.locator(".chart").count() == 11
-    assert page.locator(".chart .main-svg .subplot").count() >= 11
+    assert page.locator(".chart").count() == 10
+    assert page.locator(".chart .main-svg .subplot").count() >= 10
     requests: list[Request] = page.requests  # type: ignore[attr-defined]
     assert [request.url for request in requests] == [report.as_uri()]
     assert page.errors == []  # type: ignore[attr-defined]

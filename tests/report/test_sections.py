@@ -74,7 +74,7 @@ def test_a_finished_study_has_every_chart(view: StudyView) -> None:
         "Learning curves": 1,
         "Top trials": 0,
         "Timeline": 2,
-        "Where the time went": 1,
+        "Where the time went": 0,
         "The champion's test": 1,
         "Where it comes from": 0,
     }

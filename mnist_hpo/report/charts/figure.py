@@ -142,7 +142,9 @@ def place(entry: Space, value: ParameterValue, number: int | None = None) -> flo
 def by_state(view: StudyView) -> list[tuple[TrialState, list[TrialRecord]]]:
     """The trials of each state that there are, those that matter most last, on top of the others."""
     states: list[TrialState] = ["pruned", "failed", "running", "complete"]
-    grouped = {state: [trial for trial in view.trials if trial.state == state] for state in states}
+    grouped: dict[TrialState, list[TrialRecord]] = {
+        state: [trial for trial in view.trials if trial.state == state] for state in states
+    }
     return [(state, trials) for state, trials in grouped.items() if trials]
 
 

@@ -26,7 +26,7 @@ from mnist_hpo.report.charts.figure import (
     place,
     rounded,
 )
-from mnist_hpo.report.charts.trials import drawn_trials
+from mnist_hpo.report.charts.trials import FEW_CURVES, drawn_trials
 from mnist_hpo.report.importance import Correlation, Importance
 from mnist_hpo.report.scale import fraction
 from mnist_hpo.report.view import StudyView, brief, lowest_loss, signed
@@ -95,7 +95,7 @@ def correlations(found: dict[str, Correlation]) -> Chart:
     }
     layout = {
         "xaxis": {
-            "title": {"text": "ρ (left of 0: higher values did better)"},
+            "title": {"text": "Spearman's ρ"},
             "range": [-1.05, 1.05],
             "tickvals": [-1, -0.5, 0, 0.5, 1],
             "zerolinecolor": INK,
@@ -151,7 +151,7 @@ def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, 
         if chosen:
             lines = _lines(view, chosen, names, bounds)
             width, opacity = (1.4, 0.75) if state == "complete" else (1.0, 0.5)
-            if len(drawn) > 60:
+            if len(drawn) >= FEW_CURVES:
                 opacity *= 0.6
             traces.append(
                 {**lines, "name": state, "line": {"color": STATE_COLOURS[state], "width": width}, "opacity": opacity}

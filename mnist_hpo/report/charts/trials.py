@@ -23,6 +23,8 @@ from mnist_hpo.storage.records import TrialRecord
 
 MAX_CURVES = 300
 """More curves than this hide each other, and take the browser seconds."""
+FEW_CURVES = 60
+"""So many can still be told apart."""
 
 
 def history(view: StudyView) -> Chart:
@@ -59,6 +61,7 @@ def history(view: StudyView) -> Chart:
 def learning_curves(view: StudyView) -> tuple[Chart, int]:
     """valid_loss by epoch, and how many trials' curves are drawn."""
     drawn = drawn_trials(view)
+    is_few = len(drawn) < FEW_CURVES
     traces: list[Json] = []
     for state, trials in by_state(view):
         chosen = [trial for trial in trials if trial.number in drawn and trial.epochs and not view.is_best(trial)]
@@ -67,9 +70,11 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
                 {
                     **_curves(chosen),
                     "name": state,
+                    # A point for each epoch of many curves is seen by nobody, and costs the browser most of its time.
+                    "mode": "lines+markers" if is_few else "lines",
                     "line": {"color": STATE_COLOURS[state], "width": 1.3},
                     "marker": {"color": STATE_COLOURS[state], "size": 3.5},
-                    "opacity": 0.75 if len(drawn) < 60 else 0.4,
+                    "opacity": 0.75 if is_few else 0.4,
                 }
             )
     if view.best is not None and view.best.best_epoch is not None:
@@ -110,7 +115,6 @@ def _curves(trials: Sequence[TrialRecord]) -> Json:
         numbers += [*([trial.number] * len(trial.valid_loss)), None]
     return {
         "type": "scatter",
-        "mode": "lines+markers",
         "x": x,
         "y": y,
         "trials": numbers,
