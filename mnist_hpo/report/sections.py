@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts import champion, parameters, time
 from mnist_hpo.report.charts.figure import Chart
-from mnist_hpo.report.charts.trials import history, learning_curves
+from mnist_hpo.report.charts.trials import drawn_trials, history, learning_curves
 from mnist_hpo.report.importance import MIN_TRIALS, Importance
 from mnist_hpo.report.scale import is_ordered, is_single, range_text
 from mnist_hpo.report.timeline import sessions, slot_spans, time_spent, worker_spans
@@ -257,6 +257,7 @@ def _most_important(view: StudyView, importance: Importance) -> list[Section]:
         f"valid_loss over {two[0]} and {two[1]}: the colour is a smooth mean over the complete trials near a place "
         "(the other parameters are averaged over as the sampler chose them), and is left out where no trial was."
     )
+    lead += _choice_of_trials(view, len(drawn_trials(view)))
     return [slices, Section("Contour", lead, [parameters.contour(view, two[0], two[1])])]
 
 

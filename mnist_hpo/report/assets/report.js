@@ -68,7 +68,9 @@
     if (busy) return;
     busy = true;
     while (waiting.size) {
-      const frame = [...waiting].find((candidate) => inView.has(candidate)) || waiting.values().next().value;
+      const seen = [...waiting].find((candidate) => inView.has(candidate));
+      if (!seen) performance.mark("view-drawn");
+      const frame = seen || waiting.values().next().value;
       waiting.delete(frame);
       await draw(frame);
       await new Promise((resolve) => setTimeout(resolve));

@@ -121,11 +121,12 @@ def slice_of(view: StudyView, name: str) -> Chart:
 
 
 def contour(view: StudyView, x_name: str, y_name: str) -> Chart:
-    """valid_loss over two parameters, smoothed over the complete trials, with every trial as a point."""
+    """valid_loss over two parameters, smoothed over the complete trials; the points are trials, of many a part."""
+    drawn = drawn_trials(view)
     x_entry, y_entry = view.study.space[x_name], view.study.space[y_name]
     traces: list[Json] = [_surface(view, x_name, y_name)]
     for state, trials in by_state(view):
-        shown = [trial for trial in trials if not view.is_best(trial)]
+        shown = [trial for trial in trials if trial.number in drawn and not view.is_best(trial)]
         points = _points(shown, state, x_entry, x_name)
         points["y"] = rounded(place(y_entry, trial.parameters[y_name], trial.number + 1) for trial in shown)
         # Paper around each point: it must be seen on any colour of the surface.
