@@ -57,6 +57,14 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
     )
 
 
+def virtual_epoch_cost(study: Study, config: TrainingConfig) -> int:
+    """Units of virtual time that an epoch of a trial takes."""
+    dataset = DATASETS[study.dataset]
+    plan = dataset.splits[study.split]
+    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+    return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+
+
 def checkpoint_path(directory: Path, number: int) -> Path:
     """Where a trial's training is kept between jobs."""
     return directory / f"trial-{number:05d}.safetensors"
@@ -155,7 +163,7 @@ class Scheduler:
         else:
             _refuse_mismatch(self._study.name, proposal, memo)
         config = training_config(self._study, proposal.number, proposal.parameters)
-        trial = _Trial(proposal.number, config, self._cost(config), memo)
+        trial = _Trial(proposal.number, config, virtual_epoch_cost(self._study, config), memo)
         self._live[proposal.number] = trial
         self._schedule(trial, 1, now)
 
@@ -253,12 +261,6 @@ class Scheduler:
 
     def _discard_checkpoint(self, number: int) -> None:
         checkpoint_path(self._checkpoints, number).unlink(missing_ok=True)
-
-    def _cost(self, config: TrainingConfig) -> int:
-        dataset = DATASETS[self._study.dataset]
-        plan = dataset.splits[self._study.split]
-        program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-        return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
 
     def _tell(self, trial: TrialRecord) -> None:
         for observer in self._observers:

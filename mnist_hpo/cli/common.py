@@ -67,6 +67,11 @@ def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFil
     return storage, parse_study(storage.study_file, Path(f"{storage.name}.yaml"))
 
 
+def champion_folder(record: StudyStorage) -> Path:
+    """Where the re-trained trials of a study lie; another study of the same name has another."""
+    return FOLDER / "champions" / f"{record.name}-{record.uid[:8]}"
+
+
 def print_json(value: Any) -> None:
     """Print JSON as machines read it: one document, no colours."""
     json.dump(value, sys.stdout, indent=2)

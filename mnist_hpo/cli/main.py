@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mnist_hpo.cli import bench, data, retrain, run, show, sync, ui
+from mnist_hpo.cli import bench, data, report, retrain, run, show, sync, ui
 from mnist_hpo.spec.errors import UserError
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
@@ -26,6 +26,7 @@ app.command("status")(show.status)
 app.command("trials")(show.trials)
 app.command("best")(show.best)
 app.command("retrain")(retrain.retrain)
+app.command("report")(report.report)
 app.command("sync")(sync.sync)
 app.command("ui")(ui.ui)
 app.add_typer(bench.app, name="bench")

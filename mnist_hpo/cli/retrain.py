@@ -19,6 +19,7 @@ from mnist_hpo.cli.common import (
     StorageOption,
     StudyArgument,
     TrackingOption,
+    champion_folder,
     command_line,
     console,
     print_json,
@@ -60,7 +61,7 @@ def retrain(
 
     chosen = choose_trial(record.trials(), trial)
     check_reachable(tracking_uri)
-    folder = FOLDER / "champions" / f"{record.name}-{record.uid[:8]}" / f"trial-{chosen.number:05d}"
+    folder = champion_folder(record) / f"trial-{chosen.number:05d}"
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)

@@ -122,6 +122,7 @@ class LocalExecutor:
                     str(theirs.fileno()),
                     str(their_lifeline),
                     str(core),
+                    str(index),
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=errors,

@@ -6,6 +6,7 @@ search, storage or tracking.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import signal
@@ -40,8 +41,8 @@ _CHECKPOINT_INTERVAL_S = 5.0
 """A job of many epochs saves this often, so that a crash costs seconds. It changes no result."""
 
 
-def main(jobs_fd: int, lifeline_fd: int, core: int) -> None:
-    """Serve jobs on one core until the coordinator closes the connection or dies."""
+def main(jobs_fd: int, lifeline_fd: int, core: int, index: int) -> None:
+    """Serve jobs on one core, as the worker of this index, until the coordinator closes the connection or dies."""
     if hasattr(os, "sched_setaffinity"):
         # Before XLA starts, which makes as many threads as it sees cores. macOS has no affinity: see `local`.
         os.sched_setaffinity(0, {core})
@@ -50,7 +51,7 @@ def main(jobs_fd: int, lifeline_fd: int, core: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_die_with, args=(lifeline_fd,), daemon=True).start()
     connection = Connection(jobs_fd)
-    worker = Worker(connection)
+    worker = Worker(connection, index)
     worker.send(WorkerReady())
     while True:
         try:
@@ -69,8 +70,8 @@ def _die_with(lifeline_fd: int) -> None:
 class Worker:
     """Runs one job after another and keeps the compiled programs and the data between them."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, index: int) -> None:
+        self._connection, self._index = connection, index
         self._programs = Programs()
 
     def run(self, job: Job) -> None:
@@ -100,7 +101,8 @@ class Worker:
     def _advance(self, job: Job, trainer: Trainer, progress: Progress, path: Path) -> None:
         saved_at, ended = time.monotonic(), trainer.has_ended(progress)
         while len(progress.results) < job.last_epoch and not ended:
-            result = trainer.advance(progress)
+            # Into the progress too: whoever goes on from its checkpoint tells who computed it, not who read it.
+            result = progress.results[-1] = dataclasses.replace(trainer.advance(progress), worker=self._index)
             ended = trainer.has_ended(progress)
             # Before the last result is told: who hears it may at once hand the next job to another worker.
             if ended or len(progress.results) == job.last_epoch or time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:

@@ -26,6 +26,8 @@ class EpochResult:
     total_s: float
     """Seconds of the whole epoch: those three, and the host's work around them."""
     finished_unix_s: float
+    worker: int | None = None
+    """Which of the executor's workers computed it, counted from 0; None where that was not recorded."""
 
     @property
     def diverged(self) -> bool:

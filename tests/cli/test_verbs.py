@@ -10,7 +10,7 @@ import pytest
 import requests
 from command import PROGRAM, Folder, assert_refused
 
-VERBS = ["data", "run", "status", "trials", "best", "retrain", "sync", "ui"]
+VERBS = ["data", "run", "status", "trials", "best", "retrain", "report", "sync", "ui"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -106,7 +106,7 @@ def test_the_storage_can_be_named_in_the_environment(finished: Folder, folder: F
     assert by_option["history_sha256"] == status["history_sha256"]
 
 
-@pytest.mark.parametrize("verb", ["status", "retrain", "sync"])
+@pytest.mark.parametrize("verb", ["status", "retrain", "report", "sync"])
 def test_an_unknown_study_is_told_with_the_nearest(finished: Folder, verb: str) -> None:
     assert_refused(finished.call(verb, "smal"), "'smal'", "did you mean 'small'?")
 

@@ -336,6 +336,9 @@ def test_many_jobs_over_two_workers_give_what_one_gives(make_job: MakeJob, liste
     for job in jobs:
         assert len(two.results(job.key)) == 2
         assert same(two.results(job.key), listener.results(job.key))
+    workers = [{result.worker for job in jobs for result in one.results(job.key)} for one in (listener, two)]
+    assert workers[0] == {0}
+    assert workers[1] <= {0, 1}
 
 
 def test_the_settings_of_the_user_change_no_bit(

@@ -13,6 +13,7 @@ import pytest
 from mnist_hpo.search.ask_tell import AskTell, Proposal
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile
+from mnist_hpo.storage.connect import open_storage
 from mnist_hpo.storage.records import TrialRecord, best_of, count_states, history_sha256
 from mnist_hpo.storage.study_storage import StudyStorage, study_names
 from mnist_hpo.training.result import EpochResult
@@ -264,3 +265,28 @@ def test_the_best_trial_is_the_first_of_the_lowest() -> None:
     assert best is not None
     assert best.number == 1
     assert best_of(trials[3:]) is None
+
+
+def test_a_record_from_before_workers_were_recorded_still_loads(url: str, study_of: StudyOf) -> None:
+    storage = create(url, study_of())
+    (proposal,) = propose(study_of(), 1)
+    storage.start_trial(0, proposal.parameters, proposal.distributions)
+    old = dataclasses.asdict(result_of(1, 0.5))
+    del old["worker"]
+    study = optuna.load_study(study_name=storage.name, storage=open_storage(url))
+    (trial,) = study.get_trials()
+    study._storage.set_trial_user_attr(trial._trial_id, "epoch:1", old)
+    study._storage.set_trial_intermediate_value(trial._trial_id, 1, 0.5)
+    (record,) = StudyStorage.load(url, storage.name).trials()
+    assert record.epochs[1].worker is None
+    assert record.epochs[1].same_numbers(result_of(1, 0.5))
+
+
+def test_who_computed_a_result_does_not_change_the_history(url: str, study_of: StudyOf) -> None:
+    storage = create(url, study_of())
+    records = write_all_states(storage, study_of())
+    by_another = [
+        dataclasses.replace(r, epochs={e: dataclasses.replace(result, worker=7) for e, result in r.epochs.items()})
+        for r in records
+    ]
+    assert history_sha256(by_another) == history_sha256(records)

@@ -1,0 +1,90 @@
+"""Why the best trial won, in sentences: what the record supports, and no more."""
+
+from __future__ import annotations
+
+from mnist_hpo.report.charts.parameters import SIGNIFICANT_P
+from mnist_hpo.report.importance import Importance
+from mnist_hpo.report.scale import fraction, is_ordered
+from mnist_hpo.report.view import StudyView, brief, signed
+from mnist_hpo.spec.study import CategoricalSpace
+from mnist_hpo.storage.records import TrialRecord
+
+_N_PARAMETERS = 3
+_STEADY_RHO = 0.3
+"""Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
+
+
+def why_it_won(view: StudyView, importance: Importance) -> list[str]:
+    """Say what the best trial reached, by how much it won, and how its most important parameters stand.
+
+    Args:
+        view: a study with a complete trial.
+        importance: what was assessed of it.
+
+    """
+    assert view.best is not None
+    sentences = [_victory(view, view.best)]
+    ranking = importance.ranking()
+    if not ranking:
+        return sentences
+    shares, method = (importance.fanova, "fANOVA") if importance.fanova else (importance.ped_anova, "PED-ANOVA")
+    named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS]]
+    sentences.append(f"What mattered most, by {method}: {_listed(named)}.")
+    return sentences + [_standing(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
+
+
+def _victory(view: StudyView, best: TrialRecord) -> str:
+    assert best.value is not None
+    assert best.best_epoch is not None
+    accuracy = best.epochs[best.best_epoch].valid_accuracy
+    reached = f"Trial #{best.number} has the lowest valid_loss of {_count(len(view.complete), 'complete trial')}: "
+    reached += f"{best.value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
+    reached += "" if accuracy is None else f", with {100 * accuracy:.2f} % validation accuracy"
+    if len(view.complete) < 2:
+        return f"{reached}. There is no other to compare it with yet."
+    second = view.complete[1]
+    assert second.value is not None
+    lead = second.value - best.value
+    return f"{reached}. The runner-up, #{second.number}, is {lead:.5f} ({100 * lead / second.value:.1f} %) behind."
+
+
+def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
+    entry = view.study.space[name]
+    value = best.parameters[name]
+    if not is_ordered(entry):
+        assert isinstance(entry, CategoricalSpace)
+        return f"{name}: the best trial has {brief(value)}; {_by_choice(view, name)}."
+    if isinstance(entry, CategoricalSpace):
+        numbers = sorted(float(choice) for choice in entry.choices)
+        at = numbers.index(float(value)) / max(len(numbers) - 1, 1)
+    else:
+        at = fraction(entry, value)
+    place = "at the low end" if at < 0.1 else "at the high end" if at > 0.9 else f"{100 * at:.0f} % of the way up"
+    scale = ", on the log scale" if not isinstance(entry, CategoricalSpace) and entry.log else ""
+    found = importance.correlations.get(name)
+    if found is None:
+        trend = "it had one value in all complete trials"
+    else:
+        figures = f"Spearman's ρ = {signed(found.rho)}, p = {found.p_value:.2g}"
+        if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _STEADY_RHO:
+            trend = f"no steady trend over the complete trials ({figures})"
+        else:
+            trend = f"{'lower' if found.rho > 0 else 'higher'} values went with lower losses ({figures})"
+    return f"{name}: {trend}; the best trial's {brief(value)} is {place} of what was searched{scale}."
+
+
+def _by_choice(view: StudyView, name: str) -> str:
+    """The lowest value that each choice reached."""
+    reached: dict[str, float] = {}
+    for trial in view.complete:  # the best first
+        assert trial.value is not None
+        reached.setdefault(brief(trial.parameters[name]), trial.value)
+    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.4f}" for choice, value in reached.items()])
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

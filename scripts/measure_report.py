@@ -1,0 +1,79 @@
+#!/usr/bin/env python
+"""Measure a large study's report: seconds to make it, its size, seconds from navigation until the
+charts in view are drawn, and until all are.
+
+The study is pretended (tests/pretended_study.py): the real scheduler, sampler, pruner and storage, with trainings that
+take no time. Needs scripts/setup --dev and Chromium.
+
+Run:  .venv/bin/python scripts/measure_report.py [--trials 2000] [--opens 5]     (a few minutes, most to make the study)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
+
+from conftest import ARGUMENTS, CHROMIUM  # noqa: E402
+from pretended_study import run_pretended, study_of  # noqa: E402
+
+from mnist_hpo.report.page import report_html  # noqa: E402
+
+
+def main() -> None:
+    """Make a study and its report, and open that several times."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--opens", type=int, default=5, help="times that the page is opened, each in a new browser")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        study = study_of(budget={"n_trials": options.trials, "max_epochs": 27}, slots=8)
+        view = run_pretended(Path(folder), study)
+        path = Path(folder) / "report.html"
+        start, start_cpu = time.perf_counter(), time.process_time()
+        path.write_text(report_html(view, []), encoding="utf-8")
+        seconds, cpu_s = time.perf_counter() - start, time.process_time() - start_cpu
+        n_epochs = sum(len(trial.epochs) for trial in view.trials)
+        print(f"{len(view.trials):,} trials, {n_epochs:,} epochs; load average {os.getloadavg()[0]:.1f}")
+        print(f"made in {seconds:.1f} s ({cpu_s:.1f} s of CPU), {path.stat().st_size / 1e6:.1f} MB")
+        for width in (1200, 390):
+            opened = [open_s(path, width) for _ in range(options.opens)]
+            for what, times in zip(
+                ("charts in view drawn", "all drawn", "of that, computing"), zip(*opened, strict=True), strict=True
+            ):
+                print(f"{width} px, {what}: {statistics.median(times):.2f} s ({min(times):.2f} to {max(times):.2f})")
+
+
+def open_s(path: Path, width_px: int) -> tuple[float, float, float]:
+    """Open a page in a browser that has nothing cached.
+
+    Returns:
+        seconds from navigation until the charts in view are drawn, until all are, and of these the seconds that the
+        page's own thread computed, which other work on the machine does not lengthen.
+
+    """
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        page = browser.new_page(viewport={"width": width_px, "height": 900})
+        devtools = page.context.new_cdp_session(page)
+        devtools.send("Performance.enable", {"timeDomain": "threadTicks"})
+        page.goto(path.as_uri(), wait_until="commit")
+        page.wait_for_selector("html[data-drawn]", state="attached", timeout=120_000)
+        marks = [f"performance.getEntriesByName('{name}')[0].startTime / 1000" for name in ("view-drawn", "all-drawn")]
+        in_view_s, all_s = (page.evaluate(mark) for mark in marks)
+        metrics = {metric["name"]: metric["value"] for metric in devtools.send("Performance.getMetrics")["metrics"]}
+        browser.close()
+    return in_view_s, all_s, metrics["TaskDuration"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Importances against Optuna's own, and correlations against SciPy's."""
+
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pytest
+from optuna.importance import FanovaImportanceEvaluator
+from optuna.trial import create_trial
+from pretended_study import SPACE, run_pretended, study_of
+from scipy.stats import spearmanr
+
+from mnist_hpo.report.importance import assess
+from mnist_hpo.report.view import StudyView
+from mnist_hpo.search.space import distributions
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
+    """A study over numbers that are searched on a linear scale: there Optuna measures what we do."""
+    space = {
+        "learning_rate": {"type": "float", "low": 0.0001, "high": 0.02},
+        "dropout": {"type": "float", "low": 0.0, "high": 0.6},
+        "depth": {"type": "int", "low": 1, "high": 3},
+    }
+    study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 3})
+    return run_pretended(tmp_path_factory.mktemp("linear"), study)
+
+
+def test_fanova_is_optunas(linear: StudyView) -> None:
+    study = optuna.create_study()
+    by_name = distributions(linear.study.space)
+    for trial in linear.complete:
+        study.add_trial(create_trial(params=dict(trial.parameters), distributions=by_name, value=trial.value))
+    theirs = optuna.importance.get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    ours = assess(linear, lambda _step: None).fanova
+    assert ours.keys() == theirs.keys()
+    assert sum(ours.values()) == pytest.approx(1)
+    assert max(theirs.values()) > 0.5
+    for name, share in theirs.items():
+        assert ours[name] == pytest.approx(share, abs=0.05)
+
+
+def test_a_parameter_on_a_log_scale_counts_as_it_is_searched(tmp_path: Path) -> None:
+    space = {name: SPACE[name] for name in ("learning_rate", "batch_size", "optimizer")}
+    study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 2})
+    importance = assess(run_pretended(tmp_path, study), lambda _step: None)
+    assert importance.ranking()[0] == "learning_rate"
+    assert importance.fanova["learning_rate"] > 0.8
+    assert importance.ped_anova.keys() == importance.fanova.keys()
+
+
+def test_correlations_are_spearmans(linear: StudyView) -> None:
+    found = assess(linear, lambda _step: None).correlations
+    values = [trial.value for trial in linear.complete]
+    for name in linear.study.space:
+        expected = spearmanr([trial.parameters[name] for trial in linear.complete], values)
+        assert found[name].rho == pytest.approx(expected.statistic)
+        assert found[name].p_value == pytest.approx(expected.pvalue)
+    assert found["dropout"].rho > 0.3
+
+
+def test_names_without_an_order_have_no_correlation_and_listed_numbers_have(tmp_path: Path) -> None:
+    space = {name: SPACE[name] for name in ("batch_size", "optimizer")}
+    study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 1})
+    found = assess(run_pretended(tmp_path, study), lambda _step: None).correlations
+    assert found.keys() == {"batch_size"}
+    assert np.isfinite(found["batch_size"].rho)

@@ -1,0 +1,221 @@
+"""What a reader is shown, or told, for studies in every state."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pretended_study import SPACE, run_pretended, study_of
+
+from mnist_hpo.report.champion_test import ChampionTest
+from mnist_hpo.report.charts.figure import Chart
+from mnist_hpo.report.charts.trials import MAX_CURVES, drawn_trials
+from mnist_hpo.report.importance import assess
+from mnist_hpo.report.page import report_html
+from mnist_hpo.report.sections import Missing, Points, Section, Table, make_sections
+from mnist_hpo.report.view import StudyView
+from mnist_hpo.storage.records import TrialRecord
+
+CHAMPION = {
+    "trial": 0,
+    "reproduced": "exact",
+    "best_epoch": 5,
+    "n_seeds": 3,
+    "test_accuracy_mean": 0.985,
+    "test_accuracy_std": 0.0002,
+    "test_macro_f1_mean": 0.98,
+    "test_macro_f1_std": 0.001,
+    "test_log_loss_mean": 0.05,
+    "test_log_loss_std": 0.002,
+    "confusion_matrix": [[90, 10], [30, 70]],
+}
+
+
+@pytest.fixture(scope="module")
+def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
+    return run_pretended(tmp_path_factory.mktemp("sections"), study_of())
+
+
+def sections(view: StudyView, tests: Sequence[ChampionTest] = ()) -> dict[str, Section]:
+    assert report_html(view, tests)  # all of it can be written, whatever is shown
+    return {section.title: section for section in make_sections(view, assess(view, lambda _step: None), tests)}
+
+
+def charts(section: Section) -> list[Chart]:
+    return [block for block in section.blocks if isinstance(block, Chart)]
+
+
+def missing(section: Section) -> str:
+    return " ".join(f"{block.reason} {block.command}" for block in section.blocks if isinstance(block, Missing))
+
+
+def table(section: Section) -> Table:
+    return next(block for block in section.blocks if isinstance(block, Table))
+
+
+def points_of(chart: Chart, name: str) -> dict[int, Any]:
+    trace = next(trace for trace in chart.data if trace["name"] == name)
+    return dict(zip(trace["trials"], trace["y"], strict=True))
+
+
+def test_a_finished_study_has_every_chart(view: StudyView) -> None:
+    found = sections(view, [ChampionTest.model_validate(CHAMPION | {"trial": view.best and view.best.number})])
+    counts = {title: len(charts(section)) for title, section in found.items()}
+    assert counts == {
+        "Why it won": 0,
+        "Optimisation history": 1,
+        "Parameter importances": 1,
+        "Rank correlations": 1,
+        "Slices": 2,
+        "Contour": 1,
+        "Parallel coordinates": 1,
+        "Learning curves": 1,
+        "Top trials": 0,
+        "Timeline": 2,
+        "Where the time went": 0,
+        "The champion's test": 1,
+        "Where it comes from": 0,
+    }
+    assert not any(map(missing, found.values()))
+
+
+def test_the_history_holds_every_trial_once_under_its_state(view: StudyView) -> None:
+    (chart,) = charts(sections(view)["Optimisation history"])
+    for state in ("complete", "pruned", "failed"):
+        trials = [trial for trial in view.trials if trial.state == state]
+        assert trials
+        expected = {trial.number: pytest.approx(min(trial.valid_loss.values()), rel=1e-5) for trial in trials}
+        assert points_of(chart, state) == expected
+    best = min((t for t in view.trials if t.state == "complete"), key=lambda trial: trial.value or 0)
+    assert points_of(chart, "best") == {best.number: best.value}
+
+
+def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
+    summary = sections(view)["Why it won"]
+    (points,) = (block for block in summary.blocks if isinstance(block, Points))
+    text = " ".join(points.sentences)
+    first, second = view.complete[:2]
+    assert f"Trial #{first.number} has the lowest valid_loss of {len(view.complete)} complete trials" in text
+    assert f"{first.value:.5f} at epoch {first.best_epoch}" in text
+    assert f"The runner-up, #{second.number}," in text
+    assert "learning_rate" in text
+    assert "ρ" in text
+    rows = {row[0]: row[1] for row in table(summary).rows}
+    assert rows["learning_rate"] == f"{first.parameters['learning_rate']:.4g}"
+    assert rows["momentum"] == "0.9"
+
+
+def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
+    shown = table(sections(view)["Top trials"])
+    assert [row[0] for row in shown.rows] == [f"#{trial.number}" for trial in view.complete[:10]]
+    assert shown.highlighted == 0
+
+
+def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
+    view = run_pretended(tmp_path, study_of(), stop_after=15)
+    assert any(trial.state == "running" and trial.epochs for trial in view.trials)
+    found = sections(view)
+    (chart,) = charts(found["Optimisation history"])
+    assert points_of(chart, "running")
+    assert "unfinished" in str(found["Why it won"].blocks[0])
+
+
+def test_a_study_without_any_trial_says_so_everywhere(view: StudyView) -> None:
+    found = sections(dataclasses.replace(view, trials=()))
+    for title, section in found.items():
+        assert not charts(section), title
+        assert missing(section) or title == "Where it comes from", title
+    assert "mnist-hpo run" in missing(found["Why it won"])
+
+
+def test_trials_without_a_finished_epoch(view: StudyView) -> None:
+    begun = tuple(TrialRecord(t.number, "running", t.parameters) for t in view.trials[:4])
+    failed = tuple(TrialRecord(t.number, "failed", t.parameters, reason="diverged at epoch 1") for t in view.trials[:4])
+    for trials in (begun, failed):
+        found = sections(dataclasses.replace(view, trials=trials))
+        assert "No trial has finished an epoch" in missing(found["Optimisation history"])
+        assert "No trial is complete" in missing(found["Why it won"])
+
+
+def test_one_complete_trial_is_enough_for_a_winner_and_not_for_importances(view: StudyView) -> None:
+    one = next(trial for trial in view.trials if trial.state == "complete")
+    found = sections(dataclasses.replace(view, trials=(dataclasses.replace(one, number=0),)))
+    for title in ("Parameter importances", "Rank correlations", "Contour"):
+        assert "at least 4 complete trials, and 1 trial is complete" in missing(found[title]), title
+    assert "no other to compare it with" in str(found["Why it won"].blocks[1])
+    assert len(charts(found["Slices"])) == 2
+
+
+def test_only_names_to_choose_from(tmp_path: Path) -> None:
+    space = {"optimizer": SPACE["optimizer"], "activation": {"type": "categorical", "choices": ["relu", "gelu"]}}
+    study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2})
+    found = sections(run_pretended(tmp_path, study))
+    assert "no order" in missing(found["Rank correlations"])
+    (contour,) = charts(found["Contour"])
+    assert contour.data[0]["type"] == "heatmap"
+    assert len(charts(found["Slices"])) == 2
+
+
+def test_one_parameter_alone_has_no_contour(tmp_path: Path) -> None:
+    space = {"dropout": SPACE["dropout"], "width": {"type": "categorical", "choices": [128]}}
+    study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 6, "max_epochs": 2})
+    found = sections(run_pretended(tmp_path, study))
+    assert len(charts(found["Slices"])) == 1
+    assert "dropout is the only parameter" in missing(found["Contour"])
+
+
+def test_equal_losses_have_no_importances(view: StudyView) -> None:
+    same = tuple(dataclasses.replace(trial, value=0.5) if trial.value else trial for trial in view.trials)
+    found = sections(dataclasses.replace(view, trials=same))
+    assert "the same valid_loss" in missing(found["Parameter importances"])
+    assert len(charts(found["Contour"])) == 1
+
+
+def test_without_a_test_the_command_is_told(view: StudyView) -> None:
+    assert "mnist-hpo retrain large" in missing(sections(view)["The champion's test"])
+
+
+def test_a_test_of_a_trial_that_is_not_the_best_any_more(view: StudyView) -> None:
+    other = ChampionTest.model_validate(CHAMPION | {"trial": view.complete[1].number})
+    section = sections(view, [other])["The champion's test"]
+    assert view.best is not None
+    assert f"Trial #{view.best.number}, which is the best one now, was not tested" in missing(section)
+    assert table(section).rows[0][1] == "98.50 ± 0.02 %"
+    assert not charts(section)
+
+
+def test_precision_and_recall_follow_from_the_confusion_matrix(view: StudyView) -> None:
+    assert view.best is not None
+    section = sections(view, [ChampionTest.model_validate(CHAMPION | {"trial": view.best.number})])[
+        "The champion's test"
+    ]
+    by_class = section.blocks[-1]
+    assert isinstance(by_class, Table)
+    assert by_class.rows[0] == ["0", "100", "75.00 %", "90.00 %"]
+    assert by_class.rows[1] == ["1", "100", "87.50 %", "70.00 %"]
+
+
+def test_of_many_trials_the_best_and_an_even_choice_are_drawn(view: StudyView) -> None:
+    many = tuple(dataclasses.replace(view.trials[i % len(view.trials)], number=i) for i in range(10 * len(view.trials)))
+    large = dataclasses.replace(view, trials=many)
+    drawn = drawn_trials(large)
+    assert len(drawn) == MAX_CURVES
+    assert {trial.number for trial in large.complete[:50]} <= drawn
+    assert "300 are drawn" in sections(large)["Learning curves"].lead
+
+
+def test_the_texts_of_a_study_cannot_become_markup(view: StudyView) -> None:
+    bad = "</script><script>alert(1)</script>"
+    study = view.study.model_copy(update={"description": bad})
+    reason = dataclasses.replace(view.trials[0], state="failed", value=None, reason=bad)
+    hostile = dataclasses.replace(
+        view, study=study, study_file=f"# {bad}", context={"cpu": bad}, trials=(reason, *view.trials[1:])
+    )
+    html = report_html(hostile, [])
+    assert bad not in html
+    assert "alert(1)" in html  # escaped, not dropped
+    figures = html.split('id="figures">')[1].split("</script>")[0]
+    assert "<" not in figures  # or a text could end the element that holds them
+    assert json.loads(figures)["trials"][0].startswith("<b>trial #0</b>: failed (&lt;/script&gt;")
