@@ -17,7 +17,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-import mnist_hpo
 from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import confusion_picture
 from mnist_hpo.champion.retrain import Champion
@@ -25,7 +24,7 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.tracking.projection import Projection, run_name
 
 ALIAS = "champion"
-_PACKAGE = Path(mnist_hpo.__file__).parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _RUNTIME = ("jax", "jaxlib", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mnist_hpo.cli import bench, data, retrain, run, show, sync, ui
+from mnist_hpo.cli import bench, data, retrain, run, show, sync, trials, ui
 from mnist_hpo.spec.errors import UserError
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
@@ -23,7 +23,7 @@ app = typer.Typer(
 app.command("data")(data.data)
 app.command("run")(run.run)
 app.command("status")(show.status)
-app.command("trials")(show.trials)
+app.command("trials")(trials.trials)
 app.command("best")(show.best)
 app.command("retrain")(retrain.retrain)
 app.command("sync")(sync.sync)

@@ -56,6 +56,7 @@ def retrain(
 
     os.environ.update(worker_environment())
     from mnist_hpo.champion.retrain import choose_trial
+    from mnist_hpo.spec.outputs import RetrainOutput
     from mnist_hpo.tracking.client import check_reachable
 
     chosen = choose_trial(record.trials(), trial)
@@ -66,7 +67,7 @@ def retrain(
     registered = _register(champion, record, tracking_uri)
     figures = {**champion.figures(), **registered, "report": str(champion.report), "model": str(champion.bundle)}
     if as_json:
-        print_json(figures)
+        print_json(RetrainOutput.model_validate(figures))
     else:
         _print(figures)
     return 0 if champion.reproduced == "exact" else 1

@@ -1,0 +1,1 @@
+"""Tables and plots over studies, read from the storage; nothing here writes to it."""
