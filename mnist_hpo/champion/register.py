@@ -94,6 +94,8 @@ def write_report(champion: Champion) -> Path:
     kinds = ("precision", "recall", "f1")
     by_class = {kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in kinds}
     pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
+    # Of every seed, for tests that pair two champions' guesses on each example (`mnist-hpo compare`).
+    np.savez_compressed(report / "predictions.npz", guesses=champion.guesses, labels=np.asarray(champion.labels))
     (report / "champion.json").write_text(json.dumps(champion.figures(), indent=2) + "\n")
     return report
 

@@ -61,7 +61,7 @@ def retrain(
 
     chosen = choose_trial(record.trials(), trial)
     check_reachable(tracking_uri)
-    folder = FOLDER / "champions" / f"{record.name}-{record.uid[:8]}" / f"trial-{chosen.number:05d}"
+    folder = FOLDER / "champions" / record.folder_name / f"trial-{chosen.number:05d}"
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)
@@ -128,6 +128,6 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
     table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
     out.print(table)
-    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json)")
+    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json, …)")
     out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
     out.print(f"browse:  {command_line('ui')}")

@@ -109,6 +109,11 @@ class StudyStorage:
             return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
 
     @property
+    def folder_name(self) -> str:
+        """What a folder with this study's files is called; another study of the same name has another."""
+        return f"{self.name}-{self.uid[:8]}"
+
+    @property
     def study_file(self) -> str:
         """The text of the study file as it was last run."""
         with told_clearly(self.url):
