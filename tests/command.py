@@ -221,6 +221,17 @@ def finished_small(base: Path) -> Folder:
     return folder
 
 
+@functools.cache
+def retrained_small(base: Path) -> Folder:
+    """The study with its best trial re-trained with two seeds, once for all rooms; to be looked at only."""
+    folder = make_folder(base, "retrained")
+    finished_small(base).copy_record(folder, "optuna.db", "mlflow.db")
+    outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    (folder.path / "champion.json").write_text(outcome.out)
+    return folder
+
+
 @dataclass(frozen=True)
 class Killed:
     """A study whose coordinator was killed with `kill -9`, and that was continued by the same command."""

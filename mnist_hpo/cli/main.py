@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mnist_hpo.cli import bench, data, retrain, run, show, sync, trials, ui
+from mnist_hpo.cli import bench, compare, data, retrain, run, show, sync, trials, ui
 from mnist_hpo.spec.errors import UserError
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
@@ -25,6 +25,7 @@ app.command("run")(run.run)
 app.command("status")(show.status)
 app.command("trials")(trials.trials)
 app.command("best")(show.best)
+app.command("compare")(compare.compare)
 app.command("retrain")(retrain.retrain)
 app.command("sync")(sync.sync)
 app.command("ui")(ui.ui)
