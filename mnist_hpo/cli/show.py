@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
 from rich.table import Table
 from rich.text import Text
 
@@ -25,15 +26,30 @@ if TYPE_CHECKING:
     from mnist_hpo.storage.records import TrialRecord
 
 
-def status(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json: JsonOption = False) -> None:
+def status(
+    study: StudyArgument,
+    watching: Annotated[
+        bool, typer.Option("--watch", help="Show it, refreshed every second, until it is complete or Ctrl-C.")
+    ] = False,
+    storage: StorageOption = DEFAULT_STORAGE,
+    as_json: JsonOption = False,
+) -> None:
     """Say how far a study is, its best trial, and the hash of its history.
 
     history_sha256 covers what was computed and nothing that depends on time: two runs of one study file agree on it.
 
-    Example: mnist-hpo status quickstart --json
+    Example: mnist-hpo status quickstart --watch
     """
+    if watching and as_json:
+        raise UserError("--watch and --json exclude each other: leave out one of them")
     record, file = recorded_study(storage, study)
-    summary = status_of(file.study, record.trials(), storage)
+    if watching:
+        from mnist_hpo.cli.watch import watch
+
+        trials = watch(record, file.study, console())
+    else:
+        trials = record.trials()
+    summary = status_of(file.study, trials, storage)
     if as_json:
         print_json(summary)
     else:

@@ -94,7 +94,7 @@ class StudyStorage:
             UserError: there is no such storage or study.
 
         """
-        storage = open_storage(url, must_exist=True)
+        storage = open_storage(url, read_only=True)
         with told_clearly(url):
             names = {found.study_name: found._study_id for found in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
         if name not in names:
@@ -194,7 +194,7 @@ class StudyStorage:
 def study_names(url: str) -> list[str]:
     """The names of all studies in a storage."""
     with told_clearly(url):
-        return sorted(study.study_name for study in open_storage(url, must_exist=True).get_all_studies())
+        return sorted(study.study_name for study in open_storage(url, read_only=True).get_all_studies())
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:
