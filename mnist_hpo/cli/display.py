@@ -144,7 +144,7 @@ class LivePicture:
         self._task = self._progress.add_task("", total=None)
         self._begun, self._width = False, output.width  # Before `Live`, which draws a first picture when it is made.
         self._live = Live(
-            console=output, get_renderable=self._render, refresh_per_second=4, transient=True, redirect_stderr=False
+            console=output, get_renderable=self.render, refresh_per_second=4, transient=True, redirect_stderr=False
         )
 
     def __enter__(self) -> Self:
@@ -164,7 +164,8 @@ class LivePicture:
         self._console.print(title, markup=False)
         self._begun = True
 
-    def _render(self) -> RenderableType:
+    def render(self) -> RenderableType:
+        """Draw the picture as it is now."""
         width = self._console.width
         if width != self._width:
             # A terminal that has become narrower has wrapped the lines of the last picture: nobody knows how many

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 from command import Call, Folder, TooLateError, assert_refused, in_time, make_folder
 
 READER = """
@@ -90,25 +89,3 @@ def test_a_complete_study_is_shown_once(finished: Folder, status: dict[str, Any]
 
 def test_watching_prints_no_json(finished: Folder) -> None:
     assert_refused(finished.call("status", "small", "--watch", "--json"), "--watch", "--json")
-
-
-@pytest.mark.parametrize("columns", [80, 200])
-def test_the_live_picture_fits_its_terminal(tmp_path: Path, shared_tracking: str, columns: int) -> None:
-    folder = make_folder(tmp_path, "live", shared_tracking)
-    shown = folder.on_terminal(columns, "run", "small.yaml")
-    pictures = [line for line in shown.splitlines() if "valid_loss" in line and "curve" in line]
-    assert pictures, shown
-    assert any(f"{n}/8" in shown for n in range(8))
-    assert "▁" in shown
-    assert max(len(line.rstrip()) for line in shown.replace("\r", "\n").splitlines()) <= columns
-    assert "history_sha256" in shown
-
-
-def test_a_reader_cannot_write(finished: Folder) -> None:
-    from mnist_hpo.storage.connect import open_storage
-
-    storage = open_storage(f"sqlite:///{finished.storage}", read_only=True)
-    (study,) = storage.get_all_studies()
-    with pytest.raises(Exception, match="readonly"):
-        storage.set_study_user_attr(study._study_id, "key", "value")
-    storage.remove_session()
