@@ -193,12 +193,10 @@ class LivePicture:
 
     def _best_line(self, width: int) -> Text:
         best, curve = self.tally.best, self.tally.best_so_far
-        named = "no trial complete yet" if best is None else f"best #{best.number}: valid_loss {best.value:.4f}"
-        line = Text(named)
-        if curve:
-            line.append(f"  ·  so far {sparkline(curve, max(width - len(named) - 14, 10))}", style="cyan")
-        line.no_wrap, line.overflow = True, "crop"
-        return line
+        named = "best" if best is None else f"best #{best.number}: valid_loss {best.value:.4f}"
+        drawn = sparkline(curve, max(width - len(named) - 14, 10))
+        line = Text(f"{named}  ·  so far " if curve else "no epoch has ended yet", no_wrap=True, overflow="crop")
+        return line.append(drawn, style="cyan")
 
 
 class TerminalDisplay:

@@ -32,7 +32,7 @@ def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialReco
             while not _is_over(study, trials):
                 trials = _read_again(record)
                 _take_in(picture.tally, trials)
-                picture.footer = f", the last one {_since_last_word(trials)} ago"
+                picture.footer = _since_last_word(trials)
         return trials
     shown = ""
     while True:
@@ -65,7 +65,7 @@ def _take_in(tally: Tally, trials: Sequence[TrialRecord]) -> None:
 
 def _since_last_word(trials: Sequence[TrialRecord]) -> str:
     told = [result.finished_unix_s for trial in trials for result in trial.epochs.values()]
-    return duration(time.time() - max(told, default=time.time()))
+    return f", the last one {duration(time.time() - max(told))} ago" if told else ""
 
 
 def _line(study: Study, trials: Sequence[TrialRecord]) -> str:
