@@ -38,7 +38,7 @@ class Home:
 
     def checkpoints(self, storage: StudyStorage) -> Path:
         """The folder of a study's checkpoints; another study of the same name has another."""
-        return self.folder / "checkpoints" / f"{storage.name}-{storage.uid[:8]}"
+        return self.folder / "checkpoints" / storage.folder_name
 
     def best_bundle(self, storage: StudyStorage, number: int) -> Path:
         """Where the model of a study's best trial is written."""

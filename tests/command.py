@@ -1,16 +1,20 @@
 """The real `mnist-hpo` as real processes in folders of their own: how the tests of the outer rooms meet the product."""
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
+import pty
 import re
 import shutil
 import signal
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,6 +146,28 @@ class Folder:
     def call(self, *arguments: str, **environment: str) -> Outcome:
         return self.start(*arguments, **environment).end()
 
+    def on_terminal(self, columns: int, *arguments: str) -> str:
+        """What a call writes to a terminal of so many columns, without colours."""
+        ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        with os.fdopen(ours, "rb") as screen:
+            process = subprocess.Popen(
+                [str(PROGRAM), *arguments],
+                cwd=self.path,
+                env=self.environment(TERM="xterm-256color"),
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs,
+                start_new_session=True,
+            )
+            os.close(theirs)
+            written = bytearray()
+            with contextlib.suppress(OSError):  # Linux's way of saying that nobody writes there any more.
+                while part := screen.read1(65536):  # type: ignore[attr-defined]
+                    written += part
+            assert process.wait(LONG_S) == 0, written
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
+
     def run(self, *options: str, **environment: str) -> Outcome:
         """Run the study to its end, with JSON as its output."""
         outcome = self.call("run", "small.yaml", "--json", *options, **environment)
@@ -192,6 +218,17 @@ def finished_small(base: Path) -> Folder:
     """The study, run once for all rooms, with everything by default; to be looked at, not to be changed."""
     folder = make_folder(base, "finished")
     (folder.path / "run.json").write_text(folder.run().out)
+    return folder
+
+
+@functools.cache
+def retrained_small(base: Path) -> Folder:
+    """The study with its best trial re-trained with two seeds, once for all rooms; to be looked at only."""
+    folder = make_folder(base, "retrained")
+    finished_small(base).copy_record(folder, "optuna.db", "mlflow.db")
+    outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    (folder.path / "champion.json").write_text(outcome.out)
     return folder
 
 

@@ -17,7 +17,6 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-import mnist_hpo
 from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import confusion_picture
 from mnist_hpo.champion.retrain import Champion
@@ -25,7 +24,7 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.tracking.projection import Projection, run_name
 
 ALIAS = "champion"
-_PACKAGE = Path(mnist_hpo.__file__).parent
+_PACKAGE = Path(__file__).resolve().parents[1]
 _RUNTIME = ("jax", "jaxlib", "llvmlite", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 
@@ -95,6 +94,8 @@ def write_report(champion: Champion) -> Path:
     kinds = ("precision", "recall", "f1")
     by_class = {kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in kinds}
     pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
+    # Of every seed, for tests that pair two champions' guesses on each example (`mnist-hpo compare`).
+    np.savez_compressed(report / "predictions.npz", guesses=champion.guesses, labels=np.asarray(champion.labels))
     (report / "champion.json").write_text(json.dumps(champion.figures(), indent=2) + "\n")
     return report
 

@@ -43,6 +43,8 @@ class Champion:
     """By seed, by epoch."""
     log_probabilities: NDArray[np.float32]
     """f32[n_test, n_classes]: the first seed's guesses, of the model that is registered."""
+    guesses: NDArray[np.uint8]
+    """u8[n_seeds, n_test]: each seed's most probable class."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
     folder: Path
@@ -167,6 +169,7 @@ def retrain(
         measures=tuple(measures),
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
         log_probabilities=guesses[0],
+        guesses=np.array([guess.argmax(axis=1) for guess in guesses], np.uint8),
         labels=labels,
         folder=folder,
     )

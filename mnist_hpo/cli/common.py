@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 if TYPE_CHECKING:
     from mnist_hpo.spec.reader import StudyFile
@@ -39,7 +44,6 @@ TrackingOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines to standard output.")]
 
-DEFAULT_STORAGE = f"sqlite:///{FOLDER}/optuna.db"
 DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"
 
 
@@ -69,13 +73,30 @@ def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFil
 
 def champion_folder(record: StudyStorage) -> Path:
     """Where the re-trained trials of a study lie; another study of the same name has another."""
-    return FOLDER / "champions" / f"{record.name}-{record.uid[:8]}"
+    return FOLDER / "champions" / record.folder_name
 
 
 def print_json(value: Any) -> None:
-    """Print JSON as machines read it: one document, no colours."""
-    json.dump(value, sys.stdout, indent=2)
+    """Print JSON as machines read it: one document, no colours. A verb's is a model of `mnist_hpo.spec.outputs`."""
+    from pydantic import BaseModel
+
+    json.dump(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, sys.stdout, indent=2)
     sys.stdout.write("\n")
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Generator[None]:
+    """Say that a file has been written, and how large it is.
+
+    Raises:
+        UserError: it cannot be written.
+
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror or 'there is no such folder'}") from None
+    print(f"{path}: {path.stat().st_size / 1000:,.1f} kB", file=sys.stderr)
 
 
 def console(*, to_stderr: bool = False) -> Console:

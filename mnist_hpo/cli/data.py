@@ -27,6 +27,7 @@ def data(
     Example: mnist-hpo data
     """
     from mnist_hpo.data.prepare import prepare
+    from mnist_hpo.spec.outputs import DataOutput
 
     log = console(to_stderr=True)
     prepared = prepare(dataset, source=data_source, log=lambda message: log.print(message, soft_wrap=True))
@@ -48,7 +49,7 @@ def data(
         },
     }
     if as_json:
-        print_json(fields)
+        print_json(DataOutput.model_validate(fields))
         return
     out = console()
     out.print(f"{prepared.name} in {prepared.directory}\nfrom {prepared.source}\ndigest {prepared.digest}")

@@ -9,12 +9,15 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
+from rich.control import Control
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from mnist_hpo.cli.common import console
+from mnist_hpo.cli.sparkline import sparkline
+from mnist_hpo.report.anytime import anytime_points
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord, best_of, count_states
 
@@ -27,35 +30,44 @@ def make_display() -> TerminalDisplay | PlainDisplay:
     return TerminalDisplay(output) if output.is_terminal else PlainDisplay(output)
 
 
-class _Tally:
-    """What a run has come to so far."""
+class Tally:
+    """What a study has come to so far."""
 
     def __init__(self) -> None:
         self.trials: dict[int, TrialRecord] = {}
-        self.n_trials, self.max_epochs, self.n_workers = 0, 0, 0
+        self.n_trials, self.max_epochs = 0, 0
+        self.best_so_far: list[float] = []
+        """The lowest valid_loss after each epoch, over all trials."""
         self._epochs_at: deque[float] = deque()
 
-    def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
+    def begin(self, study: Study, recorded: Sequence[TrialRecord]) -> None:
+        """Start from what is recorded already."""
         self.trials = {trial.number: trial for trial in recorded}
         self.n_trials, self.max_epochs = study.budget.n_trials, study.budget.max_epochs
-        self.n_workers = n_workers
+        self.best_so_far = _best_so_far(study, recorded)
         self._start, self._n_finished_before = time.monotonic(), self.n_finished
 
     def update(self, trial: TrialRecord) -> None:
+        """Take in how a trial stands now."""
         before = self.trials.get(trial.number)
-        if before is not None and len(trial.epochs) > len(before.epochs):
+        losses = list(trial.valid_loss.values())[len(before.epochs) if before else 0 :]
+        for loss in losses:
             self._epochs_at.append(time.monotonic())
+            self.best_so_far.append(min(loss, self.best_so_far[-1] if self.best_so_far else loss))
         self.trials[trial.number] = trial
 
     @property
     def n_finished(self) -> int:
+        """Trials that have ended in any way."""
         return sum(trial.state != "running" for trial in self.trials.values())
 
     @property
     def best(self) -> TrialRecord | None:
+        """The complete trial of the lowest valid_loss."""
         return best_of(self.trials.values())
 
     def epochs_per_minute(self) -> float:
+        """Over the last minute."""
         now = time.monotonic()
         while self._epochs_at and now - self._epochs_at[0] > _RATE_WINDOW_S:
             self._epochs_at.popleft()
@@ -63,7 +75,7 @@ class _Tally:
         return 60 * len(self._epochs_at) / max(span_s, 1.0)
 
     def left_s(self) -> float | None:
-        """Seconds left at the pace of this run's finished trials, once there are some."""
+        """Seconds left at the pace of the trials that have ended since the beginning, once there are some."""
         done = self.n_finished - self._n_finished_before
         if done < 2:
             return None
@@ -74,7 +86,7 @@ class PlainDisplay:
     """A line for each trial that ends: for logs and pipes."""
 
     def __init__(self, output: Console) -> None:
-        self._console, self._tally = output, _Tally()
+        self._console, self._tally = output, Tally()
 
     def __enter__(self) -> Self:
         return self
@@ -86,8 +98,8 @@ class PlainDisplay:
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
         """See `runner.Display`."""
-        self._tally.begin(study, recorded, n_workers)
-        self.say(_headline(study, self._tally))
+        self._tally.begin(study, recorded)
+        self.say(_headline(study, self._tally.n_finished, n_workers))
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
@@ -110,11 +122,17 @@ class PlainDisplay:
         )
 
 
-class TerminalDisplay:
-    """A live picture: progress, the best so far, and what each slot is at."""
+class LivePicture:
+    """A study on a terminal, drawn again several times a second: progress, the best so far, and each running trial.
+
+    Use it as a context; `tally` may change at any time while it is open.
+    """
 
     def __init__(self, output: Console) -> None:
-        self._console, self._tally = output, _Tally()
+        self.tally = Tally()
+        self.footer = ""
+        """What else the summary says."""
+        self._console, self._title = output, ""
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -124,9 +142,9 @@ class TerminalDisplay:
             console=output,
         )
         self._task = self._progress.add_task("", total=None)
-        self._begun = False  # Before `Live`, which draws a first picture when it is made.
+        self._begun, self._width = False, output.width  # Before `Live`, which draws a first picture when it is made.
         self._live = Live(
-            console=output, get_renderable=self._render, refresh_per_second=4, transient=True, redirect_stderr=False
+            console=output, get_renderable=self.render, refresh_per_second=4, transient=True, redirect_stderr=False
         )
 
     def __enter__(self) -> Self:
@@ -138,14 +156,69 @@ class TerminalDisplay:
     ) -> None:
         self._live.stop()
 
+    def begin(self, study: Study, recorded: Sequence[TrialRecord], title: str) -> None:
+        """The study is known; so much of it is recorded already. The title stands above the picture."""
+        self.tally.begin(study, recorded)
+        self._title = title
+        self._progress.update(self._task, description=study.name, total=study.budget.n_trials)
+        self._console.print(title, markup=False)
+        self._begun = True
+
+    def render(self) -> RenderableType:
+        """Draw the picture as it is now."""
+        width = self._console.width
+        if width != self._width:
+            # A terminal that has become narrower has wrapped the lines of the last picture: nobody knows how many
+            # there are now, so all are taken away.
+            self._width = width
+            self._console.control(Control.clear(), Control.home())
+            self._console.out(self._title)
+        if not self._begun:
+            return Text("preparing …", style="dim")
+        # A copy: the study goes on in another thread than the drawing.
+        trials = list(self.tally.trials.values())
+        self._progress.update(self._task, completed=sum(trial.state != "running" for trial in trials))
+        running = sorted((trial for trial in trials if trial.state == "running"), key=lambda trial: trial.number)
+        pace = [f"{self.tally.epochs_per_minute():.0f} epochs/min{self.footer}"]
+        left_s = self.tally.left_s()
+        if left_s is not None:
+            pace.append(f"about {duration(left_s)} left")
+        counts = count_states(trials)
+        ended = [f"{counts[state]} {state}" for state in ("complete", "pruned", "failed") if counts[state]]
+        summary = Text("  ·  ".join([", ".join(ended) or "no trial has ended yet", *pace]), overflow="ellipsis")
+        curve_width = min(max(self.tally.max_epochs, 5), max(width // 6, 10))
+        return Group(
+            self._progress, summary, self._best_line(width), _running_table(running, self.tally.max_epochs, curve_width)
+        )
+
+    def _best_line(self, width: int) -> Text:
+        best, curve = self.tally.best, self.tally.best_so_far
+        named = "best" if best is None else f"best #{best.number}: valid_loss {best.value:.4f}"
+        drawn = sparkline(curve, max(width - len(named) - 14, 10))
+        line = Text(f"{named}  ·  so far " if curve else "no epoch has ended yet", no_wrap=True, overflow="crop")
+        return line.append(drawn, style="cyan")
+
+
+class TerminalDisplay:
+    """A live picture of a run."""
+
+    def __init__(self, output: Console) -> None:
+        self._console, self._picture = output, LivePicture(output)
+
+    def __enter__(self) -> Self:
+        self._picture.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._picture.__exit__(kind, error, traceback)
+
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
         """See `runner.Display`."""
-        self._tally.begin(study, recorded, n_workers)
-        self._progress.update(
-            self._task, description=study.name, total=study.budget.n_trials, completed=self._tally.n_finished
-        )
-        self.say(_headline(study, self._tally))
-        self._begun = True
+        self._picture.footer = f", {n_workers} workers"
+        n_finished = sum(trial.state != "running" for trial in recorded)
+        self._picture.begin(study, recorded, _headline(study, n_finished, n_workers))
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
@@ -157,43 +230,33 @@ class TerminalDisplay:
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
-        self._tally.update(trial)
-        self._progress.update(self._task, completed=self._tally.n_finished)
-
-    def _render(self) -> RenderableType:
-        if not self._begun:
-            return Text("preparing …", style="dim")
-        # A copy: the run goes on in another thread than the drawing.
-        running = sorted(
-            (trial for trial in list(self._tally.trials.values()) if trial.state == "running"),
-            key=lambda trial: trial.number,
-        )
-        return Group(self._progress, self._summary(), _running_table(running, self._tally.max_epochs))
-
-    def _summary(self) -> Text:
-        counts = count_states(list(self._tally.trials.values()))
-        parts = [f"{counts['complete']} complete, {counts['pruned']} pruned, {counts['failed']} failed"]
-        best = self._tally.best
-        if best is not None:
-            parts.append(f"best #{best.number}: valid_loss {best.value:.4f}")
-        parts.append(f"{self._tally.epochs_per_minute():.0f} epochs/min on {self._tally.n_workers} workers")
-        left_s = self._tally.left_s()
-        if left_s is not None:
-            parts.append(f"about {_duration(left_s)} left")
-        return Text("  ·  ".join(parts))
+        self._picture.tally.update(trial)
 
 
-def _running_table(running: Sequence[TrialRecord], max_epochs: int) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("trial", "epoch", "valid_loss", "parameters"):
-        # The parameters give way where the terminal is narrow.
-        width = None if column == "parameters" else len(column)
-        table.add_column(column, min_width=width, no_wrap=True, overflow="ellipsis")
+def _running_table(running: Sequence[TrialRecord], max_epochs: int, curve_width: int) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    widths = {"trial": 5, "epoch": 2 * len(str(max_epochs)) + 1, "valid_loss": 10, "curve": curve_width}
+    for column, width in widths.items():
+        table.add_column(column, width=max(width, len(column)), no_wrap=True)
+    # The parameters have what is left, and are cut off where the terminal is narrow.
+    table.add_column("parameters", ratio=1, no_wrap=True, overflow="ellipsis")
+    # One scale for all, so that a better trial is seen to be lower.
+    all_losses = [loss for trial in running for loss in trial.valid_loss.values()]
+    scale = {"low": min(all_losses, default=None), "high": max(all_losses, default=None)}
     for trial in running:
         losses = list(trial.valid_loss.values())
         last = f"{losses[-1]:.4f}" if losses else "…"
-        table.add_row(f"#{trial.number}", f"{len(losses)}/{max_epochs}", last, describe(trial.parameters))
+        curve = Text(sparkline(losses, curve_width, **scale), style="cyan")
+        table.add_row(f"#{trial.number}", f"{len(losses)}/{max_epochs}", last, curve, describe(trial.parameters))
     return table
+
+
+def _best_so_far(study: Study, trials: Sequence[TrialRecord]) -> list[float]:
+    """The lowest valid_loss after each epoch, in the order of virtual time."""
+    points = anytime_points(study, trials)
+    n_epochs = sum(len(trial.epochs) for trial in trials)
+    ends = [point.n_epochs for point in points[1:]] + [n_epochs + 1]
+    return [point.valid_loss for point, end in zip(points, ends, strict=False) for _ in range(point.n_epochs, end)]
 
 
 def describe(parameters: object) -> str:
@@ -214,12 +277,13 @@ def _outcome(trial: TrialRecord) -> str:
     return "no epoch" if best is None else f"valid_loss {losses[best]:.4f} at epoch {best} of {len(losses)}"
 
 
-def _headline(study: Study, tally: _Tally) -> str:
-    done = f", {tally.n_finished} of them recorded already" if tally.n_finished else ""
-    return f"study {study.name}: {study.budget.n_trials} trials{done}; {tally.n_workers} workers"
+def _headline(study: Study, n_finished: int, n_workers: int) -> str:
+    done = f", {n_finished} of them recorded already" if n_finished else ""
+    return f"study {study.name}: {study.budget.n_trials} trials{done}; {n_workers} workers"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds in words."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

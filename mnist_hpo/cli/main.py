@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from mnist_hpo.cli import bench, data, report, retrain, run, show, sync, ui
+from mnist_hpo.cli import bench, compare, data, report, retrain, run, show, sync, trials, ui
 from mnist_hpo.spec.errors import UserError
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
@@ -23,8 +23,9 @@ app = typer.Typer(
 app.command("data")(data.data)
 app.command("run")(run.run)
 app.command("status")(show.status)
-app.command("trials")(show.trials)
+app.command("trials")(trials.trials)
 app.command("best")(show.best)
+app.command("compare")(compare.compare)
 app.command("retrain")(retrain.retrain)
 app.command("report")(report.report)
 app.command("sync")(sync.sync)

@@ -57,6 +57,7 @@ def retrain(
 
     os.environ.update(worker_environment())
     from mnist_hpo.champion.retrain import choose_trial
+    from mnist_hpo.spec.outputs import RetrainOutput
     from mnist_hpo.tracking.client import check_reachable
 
     chosen = choose_trial(record.trials(), trial)
@@ -67,7 +68,7 @@ def retrain(
     registered = _register(champion, record, tracking_uri)
     figures = {**champion.figures(), **registered, "report": str(champion.report), "model": str(champion.bundle)}
     if as_json:
-        print_json(figures)
+        print_json(RetrainOutput.model_validate(figures))
     else:
         _print(figures)
     return 0 if champion.reproduced == "exact" else 1
@@ -128,6 +129,6 @@ def _print(figures: dict[str, Any]) -> None:
         table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
     table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
     out.print(table)
-    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json)")
+    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json, …)")
     out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
     out.print(f"browse:  {command_line('ui')}")

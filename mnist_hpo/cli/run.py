@@ -52,6 +52,7 @@ def run(
     from mnist_hpo.cli.show import status_of, status_table
     from mnist_hpo.runner import Home, Interrupted, run_study
     from mnist_hpo.search.check import check_study
+    from mnist_hpo.spec.outputs import RunOutput
     from mnist_hpo.spec.reader import read_study
 
     file = read_study(study_path(study))
@@ -75,11 +76,11 @@ def run(
         return signals.exit_code
     summary = status_of(file.study, trials, storage)
     if as_json:
-        print_json({**summary, "seconds": round(time.monotonic() - start, 3)})
+        print_json(RunOutput(**summary.model_dump(), seconds=round(time.monotonic() - start, 3)))
     else:
         console().print(status_table(summary))
         console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
-    return 0 if summary["best"] else 1
+    return 0 if summary.best else 1
 
 
 class _Signals:

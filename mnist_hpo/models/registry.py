@@ -31,11 +31,19 @@ class ModelInfo:
     """The module that builds it, with a function `build(n_features, n_classes, architecture, precision, rngs)`."""
     multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], MultiplyAdds]
     """Of one example's forward pass, from (n_features, n_classes, architecture)."""
+    n_parameters: Callable[[int, int, Mapping[str, ParameterValue]], int]
+    """How many numbers training learns, from the same."""
 
 
 def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> MultiplyAdds:
     depth, width = int(architecture["depth"]), int(architecture["width"])
     return MultiplyAdds(n_features * width, (depth - 1) * width * width + width * n_classes)
+
+
+def _mlp_n_parameters(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> int:
+    depth, width = int(architecture["depth"]), int(architecture["width"])
+    n_biases = depth * width + n_classes
+    return sum(_mlp_multiply_adds(n_features, n_classes, architecture)) + n_biases
 
 
 MODELS: Mapping[str, ModelInfo] = {
@@ -47,5 +55,6 @@ MODELS: Mapping[str, ModelInfo] = {
         },
         module="mnist_hpo.models.mlp",
         multiply_adds=_mlp_multiply_adds,
+        n_parameters=_mlp_n_parameters,
     ),
 }

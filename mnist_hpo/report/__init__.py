@@ -1,1 +1,1 @@
-"""A study as one page that a person can send: read-only, from the record to self-contained HTML."""
+"""Tables, plots and pages over studies, read from the record; nothing here writes to it."""

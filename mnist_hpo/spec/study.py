@@ -12,6 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 ParameterValue = bool | int | float | str
 """A hyperparameter's value as it stands in a study file."""
 
+TrialState = Literal["complete", "pruned", "failed", "running"]
+"""How a trial stands. A failed one has a reason; a pruned one was ended by the pruner."""
+
 _GRID_TOLERANCE = 1e-9
 
 

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 import sqlalchemy
@@ -18,16 +19,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from mnist_hpo.spec.errors import UserError
 
 _BUSY_TIMEOUT_S = 60
+_ENGINE: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
 _JOURNAL_GRACE_S = 5
 """A journal's lock that is left over from a killed process is taken away after so long."""
 
 
-def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
+def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
     """Open an Optuna storage, and make it where it is not there yet.
 
     Args:
         url: any SQLAlchemy URL that Optuna takes (sqlite:///…, postgresql+psycopg://…), or journal:///FILE.
-        must_exist: whether a file that is not there yet is an error rather than a new storage.
+        read_only: whether it is only looked at: a file that is not there yet is an error rather than a new storage,
+            and SQLite refuses to write.
 
     Raises:
         UserError: it cannot be opened.
@@ -36,7 +39,7 @@ def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = local_file(url)
     if path is not None:
-        if must_exist and not path.exists():
+        if read_only and not path.exists():
             raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
         _make_folder(path.parent, url)
     check_url(url)
@@ -47,7 +50,7 @@ def open_storage(url: str, *, must_exist: bool = False) -> BaseStorage:
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
         if path is None:
             return RDBStorage(url)
-        return _open_sqlite(url, path)
+        return _read_sqlite(url) if read_only else _open_sqlite(url, path)
 
 
 def local_file(url: str) -> Path | None:
@@ -88,11 +91,23 @@ def _open_sqlite(url: str, path: Path) -> RDBStorage:
     with sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
     connection.close()
-    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": _BUSY_TIMEOUT_S}})
+    storage = RDBStorage(url, engine_kwargs=_ENGINE)
     # In WAL mode a commit then survives a killed process; only a power cut may cost the last ones, which replay.
     event.listen(storage.engine, "connect", _relax_fsync)
     storage.engine.dispose()  # The connections that are open already have not heard of it.
     return storage
+
+
+def _read_sqlite(url: str) -> RDBStorage:
+    # Optuna reads in transactions of single queries, and in WAL mode even one that hangs holds no writer up.
+    storage = RDBStorage(url, engine_kwargs=_ENGINE, skip_table_creation=True)
+    event.listen(storage.engine, "connect", _refuse_writes)
+    storage.engine.dispose()
+    return storage
+
+
+def _refuse_writes(connection: sqlite3.Connection, _record: object) -> None:
+    connection.execute("PRAGMA query_only=ON")
 
 
 def _relax_fsync(connection: sqlite3.Connection, _record: object) -> None:

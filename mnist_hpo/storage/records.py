@@ -6,12 +6,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
-from mnist_hpo.spec.study import ParameterValue
+from mnist_hpo.spec.study import ParameterValue, TrialState
 from mnist_hpo.training.result import EpochResult
-
-TrialState = Literal["running", "complete", "pruned", "failed"]
 
 
 @dataclass(frozen=True)

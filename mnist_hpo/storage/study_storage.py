@@ -94,7 +94,7 @@ class StudyStorage:
             UserError: there is no such storage or study.
 
         """
-        storage = open_storage(url, must_exist=True)
+        storage = open_storage(url, read_only=True)
         with told_clearly(url):
             names = {found.study_name: found._study_id for found in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
         if name not in names:
@@ -107,6 +107,11 @@ class StudyStorage:
         """Tells this study from another of the same name, in another storage or before it was deleted."""
         with told_clearly(self.url):
             return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
+
+    @property
+    def folder_name(self) -> str:
+        """What a folder with this study's files is called; another study of the same name has another."""
+        return f"{self.name}-{self.uid[:8]}"
 
     @property
     def study_file(self) -> str:
@@ -189,7 +194,7 @@ class StudyStorage:
 def study_names(url: str) -> list[str]:
     """The names of all studies in a storage."""
     with told_clearly(url):
-        return sorted(study.study_name for study in open_storage(url, must_exist=True).get_all_studies())
+        return sorted(study.study_name for study in open_storage(url, read_only=True).get_all_studies())
 
 
 def _record(trial: FrozenTrial) -> TrialRecord:

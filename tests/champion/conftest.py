@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from command import Folder, finished_small, make_folder
+from command import Folder, finished_small, make_folder, retrained_small
 
 from mnist_hpo.data.prepared import PreparedDataset
 
@@ -28,12 +28,8 @@ def copy_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Folder], Fold
 
 
 @pytest.fixture(scope="session")
-def retrained(finished: Folder, copy_of: Callable[[Folder], Folder]) -> Folder:
-    folder = copy_of(finished)
-    outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
-    assert outcome.code == 0, outcome.err
-    (folder.path / "champion.json").write_text(outcome.out)
-    return folder
+def retrained(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return retrained_small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,15 @@ def test_the_tested_models_are_those_on_disk(
     assert figures["confusion_matrix"] == confusion.tolist()
 
 
+def test_every_seeds_guesses_are_kept_for_paired_tests(
+    retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    kept = np.load(retrained.path / figures["report"] / "predictions.npz")
+    assert (kept["guesses"].shape, kept["guesses"].dtype) == ((2, 10_000), np.uint8)
+    assert (kept["labels"] == test_digits[1]).all()
+    assert (kept["guesses"] == kept["labels"]).mean(axis=1).tolist() == figures["test_accuracy"]
+
+
 def test_the_champion_learned_from_train_and_valid_together(
     retrained: Folder, figures: dict[str, Any], mnist: PreparedDataset, tmp_path: Path
 ) -> None:

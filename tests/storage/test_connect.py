@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.study import StudyDirection
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.connect import open_storage
@@ -65,3 +67,13 @@ def test_a_lock_where_none_can_be_is_told_as_clearly(tmp_path: Path, scheme: str
     url = f"{scheme}:///{tmp_path}/file/optuna"
     with pytest.raises(UserError, match=f"storage {url}: "), study_lock(url, "small"):
         pass
+
+
+def test_whoever_only_looks_cannot_write(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    study_id = open_storage(url).create_new_study([StudyDirection.MINIMIZE], "small")
+    storage = open_storage(url, read_only=True)
+    assert storage.get_study_id_from_name("small") == study_id
+    with pytest.raises(StorageInternalError) as caught:
+        storage.set_study_user_attr(study_id, "key", "value")
+    assert "readonly" in str(caught.value.__cause__)

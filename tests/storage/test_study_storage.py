@@ -193,8 +193,7 @@ def test_other_versions_are_kept_as_they_were(url: str, study_of: StudyOf) -> No
 
 def test_a_study_of_somebody_else_is_left_alone(url: str, study_of: StudyOf) -> None:
     create(url, study_of("name: small", "name: other")).close()
-    storage = StudyStorage.load(url, "other")._storage
-    study = optuna.create_study(study_name="small", storage=storage)
+    study = optuna.create_study(study_name="small", storage=open_storage(url))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
     with pytest.raises(UserError, match=r"holds a study 'small' that is not mnist-hpo's; rename yours"):
         create(url, study_of())

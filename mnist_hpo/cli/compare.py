@@ -1,0 +1,113 @@
+"""`mnist-hpo compare`: studies, or single trials, beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    FOLDER,
+    JsonOption,
+    StorageOption,
+    console,
+    print_json,
+    study_name,
+    written,
+)
+from mnist_hpo.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_hpo.report.compare import Entry
+    from mnist_hpo.spec.outputs import CompareOutput
+
+
+def compare(
+    names: Annotated[
+        list[str], typer.Argument(metavar="A B …", help="Studies by name or file; with --runs: STUDY:NUMBER.")
+    ],
+    runs: Annotated[bool, typer.Option("--runs", help="Compare single trials, each named STUDY:NUMBER.")] = False,
+    target: Annotated[
+        float | None,
+        typer.Option(metavar="LOSS", help="The valid_loss whose cost is told; by default the worst of the best."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV, a row for each.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with tables and anytime curves, to be sent.")
+    ] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare studies: budget, cost, best trial, its test figures, and what it took to reach a given validation loss.
+
+    Says so where they cannot be compared (another dataset, split or objective). Two champions that `mnist-hpo retrain`
+    has tested are compared by McNemar's exact test on their guesses.
+
+    Example: mnist-hpo compare quickstart mlp --html compared.html
+    """
+    from mnist_hpo.report.compare import compare as compare_entries
+    from mnist_hpo.report.compare import comparison_frame
+
+    output = compare_entries(_entries(names, runs, storage), target)
+    if csv is not None:
+        with written(csv):
+            comparison_frame(output).to_csv(csv, index=False)
+    if html is not None:
+        from mnist_hpo.report.compare_page import comparison_page
+
+        with written(html):
+            html.write_text(comparison_page(output), encoding="utf-8")
+    if as_json:
+        print_json(output)
+    elif csv is None and html is None:
+        _print(output)
+
+
+def _entries(names: list[str], runs: bool, storage: str) -> list[Entry]:
+    from mnist_hpo.report.compare import load_entry
+
+    if len(names) < 2:
+        raise UserError(f"one alone cannot be compared; name another beside {names[0]!r}")
+    chosen = [_trial_of(name) if runs else (study_name(name), None) for name in names]
+    for index, (name, number) in enumerate(chosen):
+        if (name, number) in chosen[:index]:
+            raise UserError(f"{names[index]!r} stands there twice; name another")
+    return [load_entry(storage, name, number, FOLDER / "champions") for name, number in chosen]
+
+
+def _trial_of(text: str) -> tuple[str, int]:
+    name, separator, number = text.rpartition(":")
+    if not separator or not number.isdecimal():
+        raise UserError(f"{text!r} names no trial; write STUDY:NUMBER, such as quickstart:3")
+    return study_name(name), int(number)
+
+
+def _print(output: CompareOutput) -> None:
+    from mnist_hpo.report.compare import HYPERPARAMETERS, paired_test_sentence, sections
+
+    out = console()
+    if not output.comparable:
+        out.print(Text("NOT COMPARABLE: " + "; ".join(output.why), style="bold yellow"))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("", no_wrap=True)
+    for entry in output.compared:
+        table.add_column(entry.label, overflow="fold")
+    for heading, rows in sections(output):
+        differing = [(name, cells) for name, cells in rows if len(set(cells)) > 1]
+        if heading == HYPERPARAMETERS:
+            # What all have in common would only be in the way.
+            heading, rows = f"{HYPERPARAMETERS} that differ" if differing else "the same hyperparameters", differing
+        table.add_row()
+        table.add_row(Text(heading, style="bold"))
+        for row in rows:
+            table.add_row(f"  {row[0]}", *row[1], style="" if row in differing else "dim")
+    out.print(table)
+    out.print()
+    for test in output.paired_tests:
+        out.print(f"McNemar's exact test: {paired_test_sentence(test)}")
+    for note in output.notes:
+        out.print(f"note: {note}")

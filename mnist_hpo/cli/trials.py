@@ -1,0 +1,156 @@
+"""`mnist-hpo trials`: a study's trials as a table, on the terminal or in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    JsonOption,
+    StorageOption,
+    StudyArgument,
+    console,
+    print_json,
+    recorded_study,
+    written,
+)
+from mnist_hpo.spec.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
+_BY_IMPORTANCE = ("seconds", "valid_accuracy", "n_parameters", "best_epoch", "train_flops", "compile_s")
+"""Beside number, state, parameters, valid_loss and epochs: shown as far as the terminal is wide enough."""
+
+
+def trials(
+    study: StudyArgument,
+    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort by a column; missing values last.")] = None,
+    descending: Annotated[bool, typer.Option("--descending", help="The greatest first.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CONDITION", help="Such as 'learning_rate<0.01'; repeat it for several that all hold."),
+    ] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="complete, pruned, failed or running; repeat it for several.")
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="The first so many; by valid_loss without --sort.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV.")] = None,
+    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as Parquet, with its types.")] = None,
+    storage: StorageOption = DEFAULT_STORAGE,
+    as_json: JsonOption = False,
+) -> None:
+    """List a study's trials: parameters, state, best validation loss and accuracy, epochs, seconds, model size, FLOPs.
+
+    Columns are named as in the CSV file; in a notebook, mnist_hpo.load_trials("quickstart") gives the same table.
+
+    Example: mnist-hpo trials quickstart --where 'learning_rate<0.002' --sort valid_accuracy --descending
+    """
+    from mnist_hpo.report.trials import choose, trial_output, trials_frame
+    from mnist_hpo.spec.outputs import TrialsOutput
+
+    record, file = recorded_study(storage, study)
+    outputs = [trial_output(file.study, trial) for trial in record.trials()]
+    frame = trials_frame(file.study, outputs)
+    chosen = choose(frame, states=_states(state or []), where=where or [], sort=sort, descending=descending, top=top)
+    for path, write in ((csv, chosen.to_csv), (parquet, chosen.to_parquet)):
+        if path is not None:
+            with written(path):
+                write(path, index=False)
+    if as_json:
+        print_json(TrialsOutput([outputs[position] for position in chosen.index]))
+    elif csv is None and parquet is None:
+        out = console()
+        named = [text for text in (sort, *(where or [])) if text]
+        out.print(_widest_table(chosen, list(file.study.space), named, out.width))
+
+
+def _states(names: Sequence[str]) -> list[Any]:
+    from mnist_hpo.report.trials import STATES
+    from mnist_hpo.spec.reader import nearest
+
+    for name in names:
+        if name not in STATES:
+            raise UserError(f"--state {name!r}: no state{nearest(name, STATES)}; there are {', '.join(STATES)}")
+    return list(names)
+
+
+def _widest_table(frame: pd.DataFrame, parameters: Sequence[str], named: Sequence[str], width: int) -> Table:
+    """The table with as many columns as fit, and those that the command names in any event."""
+    asked = [name for name in _BY_IMPORTANCE if any(name in text for text in named)]
+    others = [name for name in _BY_IMPORTANCE if name not in asked]
+    for n_others in range(len(others), -1, -1):
+        columns = _columns(frame, parameters, {*asked, *others[:n_others]})
+        for wrapped in (False, True):
+            if sum(column.width(wrapped) + 2 for column in columns) <= width:
+                return _table(columns, wrapped=wrapped, padding=2)
+    return _table(_columns(frame, parameters, set(asked)), wrapped=True, padding=1)
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    header: str
+    cells: list[str]
+
+    def width(self, wrapped: bool) -> int:
+        """Characters that it needs. Headers and states wrap at their words; numbers never do."""
+        texts = [self.header, *self.cells]
+        if wrapped:
+            texts = self.header.split() + (" ".join(self.cells).split() if self.name == "state" else self.cells)
+        return max(map(len, texts))
+
+
+def _columns(frame: pd.DataFrame, parameters: Sequence[str], extra: set[str]) -> list[_Column]:
+    names = ["number", "state", *parameters, "valid_loss", "valid_accuracy", "best_epoch", "n_epochs"]
+    names += ["seconds", "compile_s", "n_parameters", "train_flops"]
+    headers = {"number": "#", "n_epochs": "epochs", "n_parameters": "model parameters"}
+    rows = frame.to_dict("records")
+    return [
+        _Column(name, headers.get(name, name).replace("_", " "), [_cell(row, name) for row in rows])
+        for name in names
+        if name not in _BY_IMPORTANCE or name in extra
+    ]
+
+
+def _table(columns: Sequence[_Column], *, wrapped: bool, padding: int) -> Table:
+    table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="bold")
+    for column in columns:
+        justify = "left" if column.name == "state" else "right"
+        table.add_column(column.header, justify=justify, width=column.width(wrapped))
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        style = next((style for state, style in _STYLES.items() if cells[1].startswith(state)), "")
+        table.add_row(cells[0], Text(cells[1], style), *cells[2:])
+    return table
+
+
+def _cell(row: Any, name: str) -> str:
+    import pandas as pd
+
+    value = row[name]
+    if name == "state":
+        reason = "" if pd.isna(row["reason"]) else f" ({row['reason']})"
+        return f"{value}{reason}"
+    if pd.isna(value):
+        return "–"
+    match name:
+        case "valid_loss":
+            return f"{value:.5f}"
+        case "valid_accuracy":
+            return f"{100 * value:.2f} %"
+        case "seconds" | "compile_s":
+            return f"{value:.1f}"
+        case "n_parameters":
+            return f"{value:,}"
+        case "train_flops":
+            return f"{value:.2e}"
+        case _:
+            return f"{value:.3g}" if isinstance(value, float) else str(value)

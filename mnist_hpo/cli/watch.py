@@ -1,0 +1,76 @@
+"""`mnist-hpo status --watch`: look at a study while another process runs it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from mnist_hpo.cli.display import LivePicture, Tally, duration
+
+if TYPE_CHECKING:
+    from mnist_hpo.spec.study import Study
+    from mnist_hpo.storage.records import TrialRecord
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+_REFRESH_S = 1.0
+_LARGEST_SHARE = 0.2
+"""Of the time, at most so much is spent reading: a large study is read less often."""
+
+
+def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialRecord]:
+    """Show a study until every trial of its budget has ended; return its trials.
+
+    It is read from the storage alone, so that it does not matter which process on which machine runs it.
+    """
+    trials = record.trials()
+    if output.is_terminal:
+        with LivePicture(output) as picture:
+            picture.begin(study, trials, f"study {study.name}: watching {record.url} (Ctrl-C ends the watching alone)")
+            while not _is_over(study, trials):
+                trials = _read_again(record)
+                _take_in(picture.tally, trials)
+                picture.footer = _since_last_word(trials)
+        return trials
+    shown = ""
+    while True:
+        line = _line(study, trials)
+        if line != shown:
+            output.print(line, markup=False)
+            shown = line
+        if _is_over(study, trials):
+            return trials
+        trials = _read_again(record)
+
+
+def _read_again(record: StudyStorage) -> list[TrialRecord]:
+    start = time.monotonic()
+    trials = record.trials()
+    took_s = time.monotonic() - start
+    time.sleep(max(_REFRESH_S - took_s, took_s / _LARGEST_SHARE))
+    return trials
+
+
+def _is_over(study: Study, trials: Sequence[TrialRecord]) -> bool:
+    return sum(trial.state != "running" for trial in trials) >= study.budget.n_trials
+
+
+def _take_in(tally: Tally, trials: Sequence[TrialRecord]) -> None:
+    for trial in trials:
+        if trial != tally.trials.get(trial.number):
+            tally.update(trial)
+
+
+def _since_last_word(trials: Sequence[TrialRecord]) -> str:
+    told = [result.finished_unix_s for trial in trials for result in trial.epochs.values()]
+    return f", the last one {duration(time.time() - max(told))} ago" if told else ""
+
+
+def _line(study: Study, trials: Sequence[TrialRecord]) -> str:
+    tally = Tally()
+    tally.begin(study, trials)
+    best = tally.best
+    so_far = "" if best is None else f", best #{best.number} {best.value:.4f}"
+    return f"{study.name}: {tally.n_finished}/{tally.n_trials} trials, {len(tally.best_so_far)} epochs{so_far}"

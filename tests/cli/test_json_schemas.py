@@ -1,0 +1,124 @@
+"""What `--json` prints, against the schemas in docs/schemas: validated by a small reading of JSON Schema of our own."""
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import ROOT, Folder, retrained_small
+from typer.main import get_command
+
+from mnist_hpo.cli.main import app
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.spec.outputs import OUTPUTS
+
+SCHEMAS = ROOT / "docs" / "schemas"
+_TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None)}
+
+
+def problems(value: Any, schema: dict[str, Any], whole: dict[str, Any], where: str = "$") -> Iterator[str]:
+    """What about a value is not as the schema says. Knows the keywords that our schemas use, stumbles over others."""
+    for keyword, rule in schema.items():
+        match keyword:
+            case "title" | "description" | "$defs" | "$schema" | "properties":
+                pass
+            case "required" | "items" | "additionalProperties" if is_a(value, "null"):
+                pass  # They speak of another type.
+            case "$ref":
+                yield from problems(value, whole["$defs"][rule.removeprefix("#/$defs/")], whole, where)
+            case "anyOf":
+                if all(list(problems(value, option, whole, where)) for option in rule):
+                    yield f"{where}: {value!r} is none of what it may be"
+            case "enum":
+                if value not in rule:
+                    yield f"{where}: {value!r} is not one of {rule}"
+            case "type":
+                if not is_a(value, rule):
+                    yield f"{where}: {value!r} is no {rule}"
+            case "required":
+                yield from (f"{where}: {name} is missing" for name in rule if name not in value)
+            case "items":
+                for index, item in enumerate(value):
+                    yield from problems(item, rule, whole, f"{where}[{index}]")
+            case "additionalProperties":
+                known = schema.get("properties", {})
+                for name in value:
+                    if name in known:
+                        yield from problems(value[name], known[name], whole, f"{where}.{name}")
+                    elif rule is False:
+                        yield f"{where}: {name} is not in the schema"
+                    else:
+                        yield from problems(value[name], rule, whole, f"{where}.{name}")
+            case _:
+                raise AssertionError(f"teach this test the keyword {keyword}")
+
+
+def is_a(value: Any, kind: str) -> bool:
+    if kind in ("integer", "number"):
+        return isinstance(value, int if kind == "integer" else int | float) and not isinstance(value, bool)
+    return isinstance(value, _TYPES[kind])
+
+
+def schema_of(verb: str) -> dict[str, Any]:
+    return json.loads((SCHEMAS / f"{verb}.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def retrained(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    return retrained_small(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
+    """Real output of every verb that prints JSON."""
+    compared = retrained.call(
+        "compare", "--runs", "small:0", "small:1", f"small:{finished.status()['best']['number']}", "--json"
+    )
+    return {
+        "best": finished.call("best", "small", "--json").out,
+        "compare": compared.out,
+        "data": finished.call("data", "--json").out,
+        "retrain": (retrained.path / "champion.json").read_text(),
+        "run": (finished.path / "run.json").read_text(),
+        "status": finished.call("status", "small", "--json").out,
+        "trials": finished.call("trials", "small", "--json").out,
+    }
+
+
+@pytest.mark.parametrize("verb", sorted(OUTPUTS))
+def test_real_output_is_as_its_schema_says(printed: dict[str, str], verb: str) -> None:
+    document = json.loads(printed[verb], parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
+    schema = schema_of(verb)
+    assert list(problems(document, schema, schema)) == []
+
+
+def test_a_schema_notices_what_is_missing_too_much_or_of_another_type(printed: dict[str, str]) -> None:
+    schema, document = schema_of("trials"), json.loads(printed["trials"])
+    for change, told in (
+        ({"number": "0"}, ["$[0].number: '0' is no integer"]),
+        ({"state": "lost"}, ["$[0].state: 'lost' is not one of ['complete', 'pruned', 'failed', 'running']"]),
+        ({"surplus": 1}, ["$[0]: surplus is not in the schema"]),
+        ({"valid_loss": {"1": None}}, ["$[0].valid_loss.1: None is no number"]),
+    ):
+        assert list(problems([document[0] | change], schema, schema)) == told
+    del document[0]["reason"]
+    assert list(problems(document, schema, schema)) == ["$[0]: reason is missing"]
+
+
+def test_every_verb_that_prints_json_has_a_schema() -> None:
+    verbs = get_command(app).commands  # type: ignore[attr-defined]
+    with_json = {name for name, verb in verbs.items() if any("--json" in option.opts for option in verb.params)}
+    assert with_json == set(OUTPUTS)
+
+
+def test_the_schemas_are_those_of_the_code() -> None:
+    path = ROOT / "scripts" / "write_schemas.py"
+    spec = importlib.util.spec_from_file_location("write_schemas", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    in_folder = {path.name: path.read_text() for path in Path(SCHEMAS).iterdir()}
+    assert in_folder == module.files(), "run scripts/write_schemas.py"
