@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
 from mnist_hpo.runner import Home, make_projection
 from mnist_hpo.scheduler import Scheduler
@@ -94,7 +95,8 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
     )
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-bench-") as folder:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
-        storage = StudyStorage.create(home.storage_url, study, study_file="", context={})
+        context = {"dataset_digest": DATASETS[study.dataset].digest}
+        storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
         tracker = Tracker(lambda: make_projection(storage, study, home), [], lambda _message: None)
         clock = _Clock()
         start = time.perf_counter()

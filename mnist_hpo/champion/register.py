@@ -22,7 +22,8 @@ from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import confusion_picture
 from mnist_hpo.champion.retrain import Champion
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.tracking.projection import Projection, run_name
+from mnist_hpo.tracking.projection import Projection
+from mnist_hpo.tracking.trial_run import run_name
 
 ALIAS = "champion"
 _PACKAGE = Path(mnist_hpo.__file__).parent

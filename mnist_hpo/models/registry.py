@@ -31,11 +31,19 @@ class ModelInfo:
     """The module that builds it, with a function `build(n_features, n_classes, architecture, rngs)`."""
     multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], MultiplyAdds]
     """Of one example's forward pass, from (n_features, n_classes, architecture)."""
+    n_parameters: Callable[[int, int, Mapping[str, ParameterValue]], int]
+    """Trainable numbers, weights and biases, from (n_features, n_classes, architecture)."""
 
 
 def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> MultiplyAdds:
     depth, width = int(architecture["depth"]), int(architecture["width"])
     return MultiplyAdds(n_features * width, (depth - 1) * width * width + width * n_classes)
+
+
+def _mlp_n_parameters(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> int:
+    # Each weight is in one multiply-add of a dense layer; each unit has a bias beside.
+    depth, width = int(architecture["depth"]), int(architecture["width"])
+    return sum(_mlp_multiply_adds(n_features, n_classes, architecture)) + depth * width + n_classes
 
 
 MODELS: Mapping[str, ModelInfo] = {
@@ -47,5 +55,6 @@ MODELS: Mapping[str, ModelInfo] = {
         },
         module="mnist_hpo.models.mlp",
         multiply_adds=_mlp_multiply_adds,
+        n_parameters=_mlp_n_parameters,
     ),
 }

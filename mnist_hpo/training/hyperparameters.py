@@ -42,6 +42,10 @@ class Program:
         """Multiply-adds of one example's forward pass."""
         return MODELS[self.model].multiply_adds(self.n_features, self.n_classes, dict(self.architecture))
 
+    def n_parameters(self) -> int:
+        """Weights and biases that are trained."""
+        return MODELS[self.model].n_parameters(self.n_features, self.n_classes, dict(self.architecture))
+
 
 @dataclass(frozen=True)
 class Hyperparameters:
