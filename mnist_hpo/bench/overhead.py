@@ -109,7 +109,7 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
             observers=[tracker, clock],
         ).run()
         searched = time.perf_counter()
-        tracker.close(lambda projection: projection.finish(storage.trials(), interrupted=False), timeout_s=_CATCH_UP_S)
+        tracker.close(lambda projection: projection.finish(storage.trials()), timeout_s=_CATCH_UP_S)
         tracked = time.perf_counter()
         storage.close()
     tenth = max(1, n_trials // 10)

@@ -108,9 +108,10 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
     projection = make_projection(record, champion.study, Home(record.url, tracking_uri, FOLDER))
     try:
         with told_clearly(tracking_uri):
-            projection.open()
+            trials = record.trials()
+            projection.open(trials)
             registered = register(champion, projection, provenance())
-            projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
+            projection.finish(trials)
     except UserError as error:
         raise UserError(f"{error}\nThe champion is tested all the same, though not registered: {report}") from error
     return registered

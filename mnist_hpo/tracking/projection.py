@@ -11,10 +11,11 @@ from pathlib import Path
 from mlflow.entities import Metric, Param, Run, RunTag
 
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, history_sha256
+from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, history_sha256
 from mnist_hpo.tracking import summary
 from mnist_hpo.tracking.client import connect, open_experiment, runs_with_tags
 from mnist_hpo.tracking.datasets import dataset_input
+from mnist_hpo.tracking.saved_view import saved_view
 from mnist_hpo.tracking.trial_run import all_parameters, columns, curves, metrics_at, milliseconds, run_name
 
 _STATUS: Mapping[TrialState, str] = {
@@ -62,15 +63,20 @@ class Projection:
     """As they were last written, like those that follow."""
     _experiment_tags: dict[str, str] = field(default_factory=dict[str, str])
 
-    def open(self) -> None:
-        """Find what is there already, and make the parent run where it is not."""
+    def open(self, trials: Sequence[TrialRecord]) -> None:
+        """Find what is there already, and make the parent run where it is not.
+
+        Args:
+            trials: the study's so far: the parent run began with the first of them.
+
+        """
         self.client = connect(self.tracking_uri)
-        first_tags = summary.experiment_tags(self.study, [], "running")
+        first_tags = {**summary.experiment_tags(self.study, [], "running"), **saved_view(self.study)}
         self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name, first_tags)
         parents = runs_with_tags(
             self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
         )
-        self.parent_id = self._keep_one(parents) or self._create_parent()
+        self.parent_id = self._keep_one(parents) or self._create_parent(trials)
         self._plotted = parents[0].data.tags.get(_PLOTTED_TAG) if parents else None
         self._n_steps = len(self.client.get_metric_history(self.parent_id, summary.LAST_OF_A_STEP)) if parents else 0
         self.client.update_run(self.parent_id, status="RUNNING")
@@ -94,8 +100,12 @@ class Projection:
         """Bring the experiment's line and the parent run up to a search that is under way, with these trials so far."""
         self._show(trials, "running")
 
-    def finish(self, trials: Sequence[TrialRecord], *, interrupted: bool) -> None:
-        """Write the study's summary and end the parent run."""
+    def finish(self, trials: Sequence[TrialRecord]) -> None:
+        """Write the study's summary and end the parent run: nobody runs the study any more.
+
+        Where trials of its budget have not ended, it was interrupted, and may go on another day.
+        """
+        interrupted = count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
         self._show(trials, "interrupted" if interrupted else "complete")
         self.client.log_text(self.parent_id, summary.trials_csv(self.study, trials), "trials.csv")
         if interrupted:
@@ -121,7 +131,7 @@ class Projection:
             self._log(self.parent_id, metrics=metrics, tags=tags)
             self._parent_tags = tags
             self._n_steps = max([self._n_steps, *(metric.step for metric in metrics)])
-        for name, value in summary.experiment_tags(self.study, trials, state).items():
+        for name, value in (summary.experiment_tags(self.study, trials, state) | saved_view(self.study)).items():
             if self._experiment_tags.get(name) != value:
                 self.client.set_experiment_tag(self.experiment_id, name, value)
                 self._experiment_tags[name] = value
@@ -140,7 +150,7 @@ class Projection:
         self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
         self._plotted = history
 
-    def _create_parent(self) -> str:
+    def _create_parent(self, trials: Sequence[TrialRecord]) -> str:
         study = self.study
         tags = {
             "mlflow.source.git.commit": self.context.get("git_commit", ""),
@@ -148,7 +158,8 @@ class Projection:
             "mnist_hpo.study_uid": self.uid,
             **{f"mnist_hpo.{name}": value for name, value in self.context.items()},
         }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=study.name)
+        started = milliseconds(min((trial.started_unix_s for trial in trials), default=time.time()))
+        run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=study.name)
         described = {
             "seed": study.seed,
             "dataset": study.dataset,

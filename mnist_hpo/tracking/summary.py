@@ -26,16 +26,20 @@ def experiment_tags(study: Study, trials: Sequence[TrialRecord], state: SearchSt
     """A study's line in the list of experiments."""
     best = best_of(trials)
     tags = {"state": state, "trials": f"{_n_ended(trials)} of {study.budget.n_trials}"}
-    if best is not None:
-        tags["best_valid_loss"] = f"{best.value:.5f}"
-    return {**tags, "mlflow.note.content": "\n\n".join(filter(None, [study.description, _best_line(study, trials)]))}
+    if best is None:
+        return {**tags, "mlflow.note.content": study.description}
+    # The list shows the first few words alone, so the best value comes before the description.
+    note = " · ".join(filter(None, [f"valid_loss {best.value:.5f}", study.description]))
+    return {**tags, "best_valid_loss": f"{best.value:.5f}", "mlflow.note.content": note}
 
 
 def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> str:
     """The parent run's description, in Markdown: what is searched, how far it is, and the best trials."""
     counts = ", ".join(f"{n} {kind}" for kind, n in count_states(trials).items() if n)
     progress = f"**{state}**: {_n_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none begun'})"
-    files = "Artifacts: `study.yaml` (the study file), `trials.csv` (all trials), `plots.html` and `plots.png`."
+    if best := best_of(trials):
+        progress += f", best valid_loss **{best.value:.5f}**: {run_name(best.number, all_parameters(study, best))}"
+    files = "Artifacts: `study.yaml` (the study file); once it is over, `trials.csv`, `plots.html` and `plots.png`."
     return "\n\n".join(filter(None, [study.description, progress, _top_table(study, trials), files]))
 
 
@@ -89,11 +93,6 @@ def progress(trials: Sequence[TrialRecord], *, n_known: int) -> list[Metric]:
 
 def _n_ended(trials: Sequence[TrialRecord]) -> int:
     return len(trials) - count_states(trials)["running"]
-
-
-def _best_line(study: Study, trials: Sequence[TrialRecord]) -> str:
-    best = best_of(trials)
-    return f"Best: valid_loss {best.value:.5f}, {run_name(best.number, all_parameters(study, best))}" if best else ""
 
 
 def _top_table(study: Study, trials: Sequence[TrialRecord]) -> str:

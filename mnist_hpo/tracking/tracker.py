@@ -77,7 +77,9 @@ class Tracker:
 
     def _open(self) -> Projection:
         projection = self._make()
-        projection.open()
+        with self._condition:
+            known = list(self._known.values())
+        projection.open(known)
         if self._has_warned:
             self._warn("MLflow can be written again; catching up")
             self._has_warned = False
