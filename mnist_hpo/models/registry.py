@@ -32,7 +32,7 @@ class ModelInfo:
     multiply_adds: Callable[[int, int, Mapping[str, ParameterValue]], MultiplyAdds]
     """Of one example's forward pass, from (n_features, n_classes, architecture)."""
     n_parameters: Callable[[int, int, Mapping[str, ParameterValue]], int]
-    """Trainable numbers, weights and biases, from (n_features, n_classes, architecture)."""
+    """How many numbers training learns, from the same."""
 
 
 def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> MultiplyAdds:
@@ -41,9 +41,9 @@ def _mlp_multiply_adds(n_features: int, n_classes: int, architecture: Mapping[st
 
 
 def _mlp_n_parameters(n_features: int, n_classes: int, architecture: Mapping[str, ParameterValue]) -> int:
-    # Each weight is in one multiply-add of a dense layer; each unit has a bias beside.
     depth, width = int(architecture["depth"]), int(architecture["width"])
-    return sum(_mlp_multiply_adds(n_features, n_classes, architecture)) + depth * width + n_classes
+    n_biases = depth * width + n_classes
+    return sum(_mlp_multiply_adds(n_features, n_classes, architecture)) + n_biases
 
 
 MODELS: Mapping[str, ModelInfo] = {

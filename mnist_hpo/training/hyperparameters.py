@@ -43,7 +43,7 @@ class Program:
         return MODELS[self.model].multiply_adds(self.n_features, self.n_classes, dict(self.architecture))
 
     def n_parameters(self) -> int:
-        """Weights and biases that are trained."""
+        """How many numbers training learns, counted without building the model."""
         return MODELS[self.model].n_parameters(self.n_features, self.n_classes, dict(self.architecture))
 
 

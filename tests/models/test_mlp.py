@@ -48,3 +48,9 @@ def test_its_multiply_adds_are_those_of_its_kernels(depth: int) -> None:
     model = mlp(depth=depth, width=7)
     kernels = [w for w in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param))) if w.ndim == 2]
     assert sum(MODELS["mlp"].multiply_adds(6, 3, {"depth": depth, "width": 7})) == sum(k.size for k in kernels)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 5])
+def test_its_parameters_are_counted_without_building_it(depth: int) -> None:
+    weights = jax.tree.leaves(nnx.to_pure_dict(nnx.state(mlp(depth=depth, width=7), nnx.Param)))
+    assert MODELS["mlp"].n_parameters(6, 3, {"depth": depth, "width": 7}) == sum(weight.size for weight in weights)
