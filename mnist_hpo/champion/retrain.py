@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle, write_bundle
 from mnist_hpo.champion.measures import TestMeasures, measure, summarize
+from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
@@ -45,6 +46,11 @@ class Champion:
     """f32[n_test, n_classes]: the first seed's guesses, of the model that is registered."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
+    images: NDArray[np.uint8]
+    """u8[n_test, n_features]"""
+    example: NDArray[np.uint8]
+    """u8[1, n_features]: a training image, to show what the model takes."""
+    dataset_digest: str
     folder: Path
     """Where its files lie."""
 
@@ -168,6 +174,9 @@ def retrain(
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
         log_probabilities=guesses[0],
         labels=labels,
+        images=images,
+        example=np.array(load_search(dataset.directory, study.split).train_images[:1]),
+        dataset_digest=dataset.digest,
         folder=folder,
     )
 

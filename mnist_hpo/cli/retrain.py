@@ -127,7 +127,8 @@ def _print(figures: dict[str, Any]) -> None:
         mean, std = figures[f"test_{name}_mean"], figures[f"test_{name}_std"]
         table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
     table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
+    table.add_row("calibration error", f"{figures['test_ece_mean']:.4f} ± {figures['test_ece_std']:.4f}")
     out.print(table)
-    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json)")
+    out.print(f"report:  {figures['report']}  (misclassified.png, reliability.png, per_class.csv, …)")
     out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
     out.print(f"browse:  {command_line('ui')}")

@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -47,13 +47,24 @@ def ui(
     servers = list[_Server]()
     if tracking_uri.startswith(("http://", "https://")):
         console().print(f"the tracking server has its own UI: {tracking_uri}")
+        _print_studies(tracking_uri, tracking_uri.rstrip("/"))
     else:
         servers.append(_mlflow_ui(tracking_uri, port))
     if dashboard:
         servers.append(_optuna_dashboard(storage, dashboard_port))
     for server in servers:
         _check_free(server)
-    return _serve(servers) if servers else 0
+    if not servers:
+        return 0
+    with _running(servers) as processes:
+        for server in servers:
+            console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
+            if server.tracking_uri:
+                _print_studies(server.tracking_uri, f"http://{_HOST}:{server.port}")
+        console().print("Ctrl-C ends it" if len(servers) == 1 else "Ctrl-C ends both")
+        sys.stdout.flush()
+        return _wait(servers, processes)
+    return 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class _Server:
     page: str
     """What to open, after the port."""
     command: Sequence[str]
+    tracking_uri: str | None = None
+    """MLflow's store, where it shows one."""
 
 
 def _mlflow_ui(tracking_uri: str, port: int) -> _Server:
@@ -74,8 +87,9 @@ def _mlflow_ui(tracking_uri: str, port: int) -> _Server:
         raise UserError(f"{tracking_uri}: nothing is tracked there yet; start a study with: mnist-hpo run STUDY.yaml")
     # One worker process serves one person; MLflow's default of four takes cores from a search.
     where = ["--backend-store-uri", tracking_uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
-    page = "/#/experiments?workflowType=machine_learning"
-    return _Server("MLflow UI", port, "--port", page, [sys.executable, "-m", "mlflow", "ui", *where])
+    return _Server(
+        "MLflow UI", port, "--port", "/#/experiments", [sys.executable, "-m", "mlflow", "ui", *where], tracking_uri
+    )
 
 
 def _optuna_dashboard(storage: str, port: int) -> _Server:
@@ -99,29 +113,46 @@ def _check_free(server: _Server) -> None:
             ) from None
 
 
-def _serve(servers: Sequence[_Server]) -> int:
-    """Run servers until a signal asks to end, or one of them has ended by itself; then end them all."""
-    asked = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda _number, _frame: asked.set())
+def _print_studies(tracking_uri: str, address: str) -> None:
+    """Say where each study's trials are."""
+    from mnist_hpo.tracking.client import connect, told_clearly
+    from mnist_hpo.tracking.saved_view import view_pages
+
+    with told_clearly(tracking_uri):
+        for name, page in view_pages(connect(tracking_uri)).items():
+            console().print(f"  {name}: {address}{page}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _running(servers: Sequence[_Server]) -> Generator[list[subprocess.Popen[bytes]]]:
+    """Start servers, and end them however this ends."""
     # What the libraries have against each other says nothing to whoever looks at runs; nor are there jobs to be run.
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    # In groups of their own: a signal comes to us first, and all that a server has started ends with it.
-    processes = [subprocess.Popen(server.command, env=environment, start_new_session=True) for server in servers]
+    processes = list[subprocess.Popen[bytes]]()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         for server in servers:
-            console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
-        console().print("Ctrl-C ends it" if len(servers) == 1 else "Ctrl-C ends both")
-        sys.stdout.flush()
-        while not asked.wait(_POLL_S):
-            for server, process in zip(servers, processes, strict=True):
-                if process.poll() is not None:
-                    print(f"{server.name} has ended by itself, with exit code {process.returncode}", file=sys.stderr)
-                    return 1
-        return 0
+            # In a group of its own: a signal comes to us first, and all that it has started ends with it.
+            processes.append(subprocess.Popen(server.command, env=environment, start_new_session=True))
+        yield processes
+    except KeyboardInterrupt:
+        pass  # As a person ends what would otherwise not end.
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # Once is enough: impatience must leave none of them behind.
         for process in processes:
             _end(process)
+
+
+def _wait(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Return when a server has ended by itself, which none should."""
+    while True:
+        for server, process in zip(servers, processes, strict=True):
+            if process.poll() is not None:
+                print(f"{server.name} has ended by itself, with exit code {process.returncode}", file=sys.stderr)
+                return 1
+        time.sleep(_POLL_S)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -10,10 +10,12 @@ import base64
 import json
 import zlib
 
+from mlflow import MlflowClient
+
 from mnist_hpo.spec.study import Study
 
-VIEW_KEY = "mnist-hpo-trials"
-"""Opens the view by its address: `#/experiments/ID/runs?viewStateShareKey=mnist-hpo-trials`."""
+_KEY = "mnist-hpo-trials"
+_TAG = f"mlflow.sharedViewState.{_KEY}"
 _METRICS = (
     "best_valid_loss",
     "best_valid_accuracy",
@@ -54,4 +56,12 @@ def saved_view(study: Study) -> dict[str, str]:
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     view = {"name": "trials", "createdAt": _MADE_UNIX_MS, "updatedAt": _MADE_UNIX_MS, "state": f"deflate;{packed}"}
-    return {f"mlflow.sharedViewState.{VIEW_KEY}": json.dumps(view)}
+    return {_TAG: json.dumps(view)}
+
+
+def view_pages(client: MlflowClient) -> dict[str, str]:
+    """The page of each study's trials in MLflow's UI, by the study's name, the latest study first."""
+    found = client.search_experiments(order_by=["last_update_time DESC"])
+    # Without the kind of work MLflow would show its pages for language models.
+    page = "/#/experiments/{}/runs?workflowType=machine_learning&viewStateShareKey=" + _KEY
+    return {experiment.name: page.format(experiment.experiment_id) for experiment in found if _TAG in experiment.tags}
