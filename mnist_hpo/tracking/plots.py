@@ -144,8 +144,13 @@ def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
     if complete:
         best = np.minimum.accumulate([trial.value or math.inf for trial in complete])
         axes.step([trial.number for trial in complete], best, where="post", color="black", lw=1, label="best so far")
-    axes.set(xlabel="trial", ylabel="valid_loss", yscale="log")
+    axes.set(xlabel="trial", ylabel="valid_loss", yscale=_scale(trials))
     axes.legend(fontsize=8)
+
+
+def _scale(trials: Sequence[TrialRecord]) -> str:
+    """Logarithmic, which matplotlib refuses for no losses at all."""
+    return "log" if any(trial.valid_loss for trial in trials) else "linear"
 
 
 def _draw_importances(axes: Axes, importances: dict[str, float]) -> None:
@@ -168,7 +173,7 @@ def _draw_curves(axes: Axes, trials: Sequence[TrialRecord]) -> None:
             list(best.valid_loss), list(best.valid_loss.values()), color="black", lw=2, label=f"#{best.number:03d}"
         )
         axes.legend(fontsize=8)
-    axes.set(xlabel="epoch", ylabel="valid_loss", yscale="log")
+    axes.set(xlabel="epoch", ylabel="valid_loss", yscale=_scale(trials))
 
 
 def _draw_parallel(axes: Axes, study: Study, trials: Sequence[TrialRecord]) -> None:
