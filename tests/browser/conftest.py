@@ -68,5 +68,5 @@ def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPath
     for port in ports:
         wait_until_it_answers(port)
     yield Shown(folder, printed["MLflow UI"], printed["small"], printed["Optuna Dashboard"])
-    ui.press_ctrl_c()
+    ui.terminate()
     assert ui.end().code == 0
