@@ -154,7 +154,7 @@ def _end_tracking(
     def last(projection: Projection) -> None:
         if bundle is not None:
             projection.log_model(*bundle)
-        projection.finish(storage.trials(), interrupted=interrupted)
+        projection.finish(storage.trials())
 
     if not tracker.close(last, timeout_s=_MLFLOW_INTERRUPTED_S if interrupted else _MLFLOW_END_S):
         display.warn(f"MLflow does not hold all of it yet; when it can be reached: mnist-hpo sync {storage.name}")

@@ -12,6 +12,7 @@ os.environ.update(worker_environment(), JAX_NUMPY_RANK_PROMOTION="raise")
 
 import numpy as np
 import pytest
+from command import Folder, finished_small
 from hypothesis import HealthCheck, settings
 
 from mnist_hpo.data.arrays import load_search
@@ -55,6 +56,12 @@ enqueue:
 @pytest.fixture(scope="session")
 def mnist() -> PreparedDataset:
     return prepare("mnist", log=print)
+
+
+@pytest.fixture(scope="session")
+def finished(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A study that was run once, with everything by default; to be looked at, not to be changed."""
+    return finished_small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
 from mnist_hpo.runner import Home, make_projection
 from mnist_hpo.scheduler import Scheduler
@@ -152,7 +153,8 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
     )
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-bench-") as folder:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
-        storage = StudyStorage.create(home.storage_url, study, study_file="", context={})
+        context = {"dataset_digest": DATASETS[study.dataset].digest}
+        storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
         tracker = Tracker(lambda: make_projection(storage, study, home), [], lambda _message: None)
         clock = _Clock()
         start_s, start_cpu_s, start_search_cpu_s = time.perf_counter(), time.process_time(), time.thread_time()
@@ -165,7 +167,7 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
             observers=[tracker, clock],
         ).run()
         search_cpu_s = time.thread_time() - start_search_cpu_s
-        tracker.close(lambda projection: projection.finish(storage.trials(), interrupted=False), timeout_s=_CATCH_UP_S)
+        tracker.close(lambda projection: projection.finish(storage.trials()), timeout_s=_CATCH_UP_S)
         cpu_s, wall_s = time.process_time() - start_cpu_s, time.perf_counter() - start_s
         storage.close()
     tenth = n_trials // 10

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 
+from mnist_hpo.champion.calibration import calibrate
+
 
 @dataclass(frozen=True)
 class TestMeasures:
@@ -19,6 +21,8 @@ class TestMeasures:
     accuracy: float
     log_loss: float
     """Mean cross-entropy, in nats."""
+    ece: float
+    """Expected calibration error, see `calibration`."""
     macro_precision: float
     macro_recall: float
     macro_f1: float
@@ -44,9 +48,11 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
     by_class = precision_recall_fscore_support(labels, guesses, labels=classes, zero_division=0)  # pyright: ignore[reportArgumentType]
     precision, recall, f1 = (tuple(np.asarray(values, np.float64).tolist()) for values in by_class[:3])
     probabilities = np.exp(log_probabilities.astype(np.float64))
+    calibration = calibrate(labels, log_probabilities)
     return TestMeasures(
         accuracy=float(np.mean(guesses == labels)),
         log_loss=float(log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)),
+        ece=calibration.error,
         macro_precision=float(np.mean(precision)),
         macro_recall=float(np.mean(recall)),
         macro_f1=float(np.mean(f1)),
@@ -57,7 +63,7 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
     )
 
 
-SCALARS = ("accuracy", "log_loss", "macro_precision", "macro_recall", "macro_f1")
+SCALARS = ("accuracy", "log_loss", "ece", "macro_precision", "macro_recall", "macro_f1")
 """The measures that are one number."""
 
 

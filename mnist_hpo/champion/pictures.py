@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
+
+from mnist_hpo.champion.calibration import Calibration
+from mnist_hpo.storage.records import TrialRecord
+
+_N_A_LINE, _N_SHOWN = 10, 100
 
 
 def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
@@ -24,4 +31,94 @@ def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str], titl
     axes.set_xlabel("guessed digit")
     axes.set_ylabel("true digit")
     axes.set_title(title, fontsize=11)
+    return figure
+
+
+def mistakes_picture(
+    images: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    log_probabilities: NDArray[np.float32],
+    image_shape: tuple[int, int],
+) -> Figure:
+    """Draw the misclassified digits with truth, guess and confidence: the surest first, at most 100.
+
+    Args:
+        images: u8[n, n_features].
+        labels: u8[n].
+        log_probabilities: f32[n, n_classes].
+        image_shape: height and width of an image, in pixels.
+
+    """
+    rows = mistakes(labels, log_probabilities)
+    shown = rows[:_N_SHOWN]
+    n_lines = max(math.ceil(len(shown) / _N_A_LINE), 1)
+    figure = Figure(figsize=(1.0 * _N_A_LINE, 1.22 * n_lines + 0.7), layout="constrained")
+    for cell, axes in enumerate(figure.subplots(n_lines, _N_A_LINE, squeeze=False).flat):
+        axes.set_axis_off()
+        if cell < len(shown):
+            row = shown[cell]
+            guess = int(log_probabilities[row].argmax())
+            axes.imshow(images[row].reshape(image_shape), cmap="gray_r", vmin=0, vmax=255)
+            axes.set_title(f"{labels[row]} as {guess}: {np.exp(log_probabilities[row, guess]):.0%}", fontsize=8)
+    figure.suptitle(
+        f"{len(rows)} of {len(labels):,} test digits misread, the surest mistakes first"
+        + (f" ({len(shown)} of them)" if len(shown) < len(rows) else "")
+        + ": truth as guess, confidence",
+        fontsize=10,
+    )
+    return figure
+
+
+def mistakes(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The rows whose guess is not the label, the surest first."""
+    wrong = np.flatnonzero(log_probabilities.argmax(axis=1) != labels)
+    return wrong[np.argsort(-log_probabilities[wrong].max(axis=1), kind="stable")]
+
+
+def reliability_picture(calibration: Calibration, title: str) -> Figure:
+    """Draw accuracy by confidence, the gap to a calibrated model, and below how many examples each bin has."""
+    figure = Figure(figsize=(6.0, 6.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    width = 1 / len(calibration.n_examples)
+    left = np.arange(len(calibration.n_examples)) * width
+    filled = calibration.n_examples > 0
+    bars = {"width": width, "align": "edge", "edgecolor": "white"}
+    above.bar(left[filled], calibration.accuracy[filled], color="tab:blue", label="accuracy", **bars)
+    above.scatter(
+        calibration.confidence[filled],
+        calibration.accuracy[filled],
+        color="tab:orange",
+        zorder=3,
+        label="at the bin's mean confidence",
+    )
+    above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as often right as it says")
+    above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
+    above.set_title(title, fontsize=11)
+    above.legend(fontsize=8, loc="upper left")
+    below.bar(left, calibration.n_examples, color="grey", **bars)
+    below.set(yscale="symlog", xlabel="confidence", ylabel="digits")
+    return figure
+
+
+def learning_curves_picture(trial: TrialRecord, train_losses: Sequence[Sequence[float]], title: str) -> Figure:
+    """Draw the trial's losses and accuracy by epoch, and the train_loss of each training on train + valid."""
+    epochs = sorted(trial.epochs)
+    results = [trial.epochs[epoch] for epoch in epochs]
+    figure = Figure(figsize=(9.0, 4.4), layout="constrained")
+    losses, accuracy = figure.subplots(1, 2)
+    for index, seed in enumerate(train_losses):
+        label = "train_loss, train + valid, each seed" if index == 0 else None
+        losses.plot(range(1, len(seed) + 1), seed, color="grey", lw=0.8, label=label)
+    losses.plot(epochs, [result.train_loss for result in results], color="tab:blue", label="train_loss")
+    valid_loss = [result.valid_loss or math.nan for result in results]
+    losses.plot(epochs, valid_loss, color="tab:orange", label="valid_loss")
+    losses.set(xlabel="epoch", ylabel="loss (nats)", yscale="log")
+    valid_accuracy = [100 * (result.valid_accuracy or math.nan) for result in results]
+    accuracy.plot(epochs, valid_accuracy, color="tab:orange", label="valid_accuracy")
+    accuracy.set(xlabel="epoch", ylabel="valid_accuracy (%)")
+    for axes in (losses, accuracy):
+        axes.axvline(trial.best_epoch or 0, color="black", linestyle=":", lw=1, label="best epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(fontsize=8)
+    figure.suptitle(title, fontsize=11)
     return figure

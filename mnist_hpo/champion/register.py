@@ -17,13 +17,22 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.types import Schema, TensorSpec
 
+from mnist_hpo.champion.calibration import calibrate
 from mnist_hpo.champion.measures import SCALARS
-from mnist_hpo.champion.pictures import confusion_picture
+from mnist_hpo.champion.pictures import (
+    confusion_picture,
+    learning_curves_picture,
+    mistakes_picture,
+    reliability_picture,
+)
 from mnist_hpo.champion.retrain import Champion
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.tracking.projection import Projection, run_name
+from mnist_hpo.tracking.datasets import dataset_input
+from mnist_hpo.tracking.projection import Projection
+from mnist_hpo.tracking.trial_run import run_name
 
 ALIAS = "champion"
+_BY_CLASS = ("precision", "recall", "f1")
 _PACKAGE = Path(__file__).resolve().parents[1]
 _RUNTIME = ("jax", "jaxlib", "llvmlite", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
@@ -56,6 +65,8 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
     try:
         _log_figures(champion, client, run_id)
         client.log_artifacts(run_id, str(champion.report))
+        inputs = [dataset_input(champion.study, champion.dataset_digest, part) for part in ("development", "test")]
+        client.log_inputs(run_id, datasets=inputs)
         model_version = _register_model(champion, client, run_id)
     except BaseException:
         with contextlib.suppress(MlflowException):
@@ -72,7 +83,7 @@ def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -
     for name in SCALARS:
         metrics.append(Metric(f"test_{name}", figures[f"test_{name}_mean"], now, 0))
         metrics.append(Metric(f"test_{name}_std", figures[f"test_{name}_std"], now, 0))
-    for kind in ("precision", "recall", "f1"):
+    for kind in _BY_CLASS:
         by_class = np.mean([getattr(measures, kind) for measures in champion.measures], axis=0)
         metrics += [Metric(f"test_{kind}_class_{label}", float(v), now, 0) for label, v in enumerate(by_class)]
     metrics += [Metric("train_loss", loss, now, 1 + e) for e, loss in enumerate(champion.train_losses[0])]
@@ -89,10 +100,21 @@ def write_report(champion: Champion) -> Path:
     accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
     picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed 0: {accuracy}")
     picture.savefig(report / "confusion_matrix.png", dpi=120)
+    name = f"{champion.study.name}, trial #{champion.trial.number}"
+    mistakes_picture(
+        champion.images, champion.labels, champion.log_probabilities, DATASETS[champion.study.dataset].image_shape
+    ).savefig(report / "misclassified.png", dpi=110)
+    calibration = calibrate(champion.labels, champion.log_probabilities)
+    title = f"{name}, seed 0: expected calibration error {calibration.error:.4f}"
+    reliability_picture(calibration, title).savefig(report / "reliability.png", dpi=110)
+    curves = learning_curves_picture(champion.trial, champion.train_losses, f"{name}: learning curves")
+    curves.savefig(report / "learning_curves.png", dpi=110)
     confusion = pd.DataFrame(first.confusion, index=pd.Index(classes, name="true"), columns=classes)
     confusion.to_csv(report / "confusion_matrix.csv")
-    kinds = ("precision", "recall", "f1")
-    by_class = {kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in kinds}
+    by_class = {
+        kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in _BY_CLASS
+    }
+    by_class["support"] = np.bincount(champion.labels, minlength=len(classes))
     pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
     # Of every seed, for tests that pair two champions' guesses on each example (`mnist-hpo compare`).
     np.savez_compressed(report / "predictions.npz", guesses=champion.guesses, labels=np.asarray(champion.labels))
@@ -117,21 +139,38 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
             code_paths=[str(_PACKAGE)],
             pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
             signature=signature,
-            input_example=np.zeros((1, info.n_features), np.uint8),
+            input_example=champion.example,
         )
     finally:
         mlflow.end_run()
+    figures = champion.figures()
+    study = champion.study
     if not client.search_registered_models(f"name = '{name}'"):
-        client.create_registered_model(name, description=champion.study.description)
+        client.create_registered_model(name)
+    described = f"{study.description}\n\n" if study.description else ""
+    client.update_registered_model(
+        name,
+        f"{described}The best trials of the study {name}, re-trained on train + valid. Takes images u8[n, "
+        f"{info.n_features}], row by row, 0 to 255; gives probabilities f32[n, {info.n_classes}].",
+    )
+    for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
+        client.set_registered_model_tag(name, key, value)
     registered = client.create_model_version(name, logged.model_uri, run_id, model_id=logged.model_id)
     version_number = str(registered.version)
     client.set_registered_model_alias(name, ALIAS, version_number)
-    figures = champion.figures()
+    accuracy = f"{100 * figures['test_accuracy_mean']:.2f} ± {100 * figures['test_accuracy_std']:.2f} %"
     client.update_model_version(
         name,
         version_number,
         f"Trial {champion.trial.number} of the study {name} ({run_name(champion.trial.number, figures['params'])}), "
-        f"re-trained on train + valid: {100 * figures['test_accuracy_mean']:.2f} ± "
-        f"{100 * figures['test_accuracy_std']:.2f} % test accuracy over {figures['n_seeds']} seeds.",
+        f"re-trained on train + valid: {accuracy} test accuracy over {figures['n_seeds']} seeds.",
     )
+    tags = {
+        "trial.number": str(champion.trial.number),
+        "dataset_digest": champion.dataset_digest,
+        "reproduced": champion.reproduced,
+        "test_accuracy": accuracy,
+    }
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version_number, key, value)
     return version_number

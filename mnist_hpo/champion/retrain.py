@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle, write_bundle
 from mnist_hpo.champion.measures import TestMeasures, measure, summarize
+from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
@@ -47,6 +48,11 @@ class Champion:
     """u8[n_seeds, n_test]: each seed's most probable class."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
+    images: NDArray[np.uint8]
+    """u8[n_test, n_features]"""
+    example: NDArray[np.uint8]
+    """u8[1, n_features]: a training image, to show what the model takes."""
+    dataset_digest: str
     folder: Path
     """Where its files lie."""
 
@@ -171,6 +177,9 @@ def retrain(
         log_probabilities=guesses[0],
         guesses=np.array([guess.argmax(axis=1) for guess in guesses], np.uint8),
         labels=labels,
+        images=images,
+        example=np.array(load_search(dataset.directory, study.split).train_images[:1]),
+        dataset_digest=dataset.digest,
         folder=folder,
     )
 

@@ -110,9 +110,10 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
     projection = make_projection(record, champion.study, Home(record.url, tracking_uri, FOLDER))
     try:
         with told_clearly(tracking_uri):
-            projection.open()
+            trials = record.trials()
+            projection.open(trials)
             registered = register(champion, projection, provenance())
-            projection.finish(record.trials(), interrupted=any(trial.state == "running" for trial in record.trials()))
+            projection.finish(trials)
     except UserError as error:
         raise UserError(f"{error}\nThe champion is tested all the same, though not registered: {report}") from error
     return registered
@@ -128,7 +129,8 @@ def _print(figures: dict[str, Any]) -> None:
         mean, std = figures[f"test_{name}_mean"], figures[f"test_{name}_std"]
         table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
     table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
+    table.add_row("calibration error", f"{figures['test_ece_mean']:.4f} ± {figures['test_ece_std']:.4f}")
     out.print(table)
-    out.print(f"report:  {figures['report']}  (confusion_matrix.png, per_class.csv, champion.json, …)")
+    out.print(f"report:  {figures['report']}  (misclassified.png, reliability.png, per_class.csv, …)")
     out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
     out.print(f"browse:  {command_line('ui')}")

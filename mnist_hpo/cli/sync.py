@@ -35,13 +35,12 @@ def sync(
     with study_lock(storage, record.name), told_clearly(tracking_uri):
         trials = record.trials()
         projection = make_projection(record, file.study, home)
-        projection.open()
+        projection.open(trials)
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)
         best = best_of(trials)
         if best is not None and (bundle := home.best_bundle(record, best.number)).exists():
             projection.log_model(best.number, bundle)
-        # Nobody runs the study now (we hold its lock): a trial that is under way was left behind.
-        under_way = any(trial.state == "running" for trial in trials)
-        projection.finish(trials, interrupted=under_way or len(trials) < file.study.budget.n_trials)
+        # We hold the study's lock: a trial that is under way was left behind.
+        projection.finish(trials)
     console().print(f"{tracking_uri} holds all {len(trials)} trials of {record.name}")

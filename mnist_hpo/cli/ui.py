@@ -1,43 +1,166 @@
-"""`mnist-hpo ui`: the MLflow UI over the right store."""
+"""`mnist-hpo ui`: the MLflow UI over the right store, and Optuna Dashboard beside it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
+import subprocess
 import sys
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from mnist_hpo.cli.common import DEFAULT_TRACKING, TrackingOption, console
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    DEFAULT_TRACKING,
+    StorageOption,
+    TrackingOption,
+    console,
+)
 from mnist_hpo.spec.errors import UserError
 
 _HOST = "127.0.0.1"
+_POLL_S = 0.2
+_GRACE_S = 10.0
+"""A server that is asked to end has so long."""
 
 
 def ui(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="The port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="MLflow's port on 127.0.0.1.")] = 5000,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Open Optuna Dashboard too.")] = False,
+    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Its port on 127.0.0.1.")] = 8080,
+    storage: StorageOption = DEFAULT_STORAGE,
     tracking_uri: TrackingOption = DEFAULT_TRACKING,
-) -> None:
-    """Open the MLflow UI on this machine; Ctrl-C ends it.
+) -> int:
+    """Open the MLflow UI on this machine, and Optuna Dashboard beside it; Ctrl-C ends both.
 
-    Example: mnist-hpo ui --port 5001
+    Neither disturbs a search that is under way; the dashboard opens an SQLite storage for reading only.
+
+    Example: mnist-hpo ui --dashboard
     """
+    servers = list[_Server]()
     if tracking_uri.startswith(("http://", "https://")):
         console().print(f"the tracking server has its own UI: {tracking_uri}")
-        return
+        _print_studies(tracking_uri, tracking_uri.rstrip("/"))
+    else:
+        servers.append(_mlflow_ui(tracking_uri, port))
+    if dashboard:
+        servers.append(_optuna_dashboard(storage, dashboard_port))
+    for server in servers:
+        _check_free(server)
+    if not servers:
+        return 0
+    with _running(servers) as processes:
+        for server in servers:
+            console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
+            if server.tracking_uri:
+                _print_studies(server.tracking_uri, f"http://{_HOST}:{server.port}")
+        console().print("Ctrl-C ends it" if len(servers) == 1 else "Ctrl-C ends both")
+        sys.stdout.flush()
+        return _wait(servers, processes)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Server:
+    """A web server to be run in a process of its own."""
+
+    name: str
+    port: int
+    port_option: str
+    page: str
+    """What to open, after the port."""
+    command: Sequence[str]
+    tracking_uri: str | None = None
+    """MLflow's store, where it shows one."""
+
+
+def _mlflow_ui(tracking_uri: str, port: int) -> _Server:
     database = tracking_uri.removeprefix("sqlite:///")
     if database != tracking_uri and not Path(database).exists():
         raise UserError(f"{tracking_uri}: nothing is tracked there yet; start a study with: mnist-hpo run STUDY.yaml")
+    # One worker process serves one person; MLflow's default of four takes cores from a search.
+    where = ["--backend-store-uri", tracking_uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
+    return _Server(
+        "MLflow UI", port, "--port", "/#/experiments", [sys.executable, "-m", "mlflow", "ui", *where], tracking_uri
+    )
+
+
+def _optuna_dashboard(storage: str, port: int) -> _Server:
+    program = Path(sys.executable).with_name("optuna-dashboard")
+    if not program.exists():
+        raise UserError("optuna-dashboard is not installed (the extra `dashboard`); it comes with: scripts/setup --dev")
+    from mnist_hpo.storage.connect import address_for_reading
+
+    where = [address_for_reading(storage), "--host", _HOST, "--port", str(port), "--server", "wsgiref", "--quiet"]
+    return _Server("Optuna Dashboard", port, "--dashboard-port", "/dashboard", [str(program), *where])
+
+
+def _check_free(server: _Server) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind((_HOST, port))
+            probe.bind((_HOST, server.port))
         except OSError as error:
-            raise UserError(f"port {port} on {_HOST} is taken ({error.strerror}); choose one with --port") from None
-    console().print(f"MLflow UI on http://{_HOST}:{port} (Ctrl-C ends it)")
-    sys.stdout.flush()
-    command = ["-m", "mlflow", "ui", "--backend-store-uri", tracking_uri, "--host", _HOST, "--port", str(port)]
-    # What MLflow's own parts have against each other says nothing to whoever looks at runs.
-    os.execve(sys.executable, [sys.executable, *command], {**os.environ, "PYTHONWARNINGS": "ignore"})
+            raise UserError(
+                f"port {server.port} on {_HOST} is taken ({error.strerror}); choose one with {server.port_option}"
+            ) from None
+
+
+def _print_studies(tracking_uri: str, address: str) -> None:
+    """Say where each study's trials are."""
+    from mnist_hpo.tracking.client import connect, told_clearly
+    from mnist_hpo.tracking.saved_view import view_pages
+
+    with told_clearly(tracking_uri):
+        for name, page in view_pages(connect(tracking_uri)).items():
+            console().print(f"  {name}: {address}{page}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def _running(servers: Sequence[_Server]) -> Generator[list[subprocess.Popen[bytes]]]:
+    """Start servers, and end them however this ends."""
+    # What the libraries have against each other says nothing to whoever looks at runs; nor are there jobs to be run.
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    processes = list[subprocess.Popen[bytes]]()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        for server in servers:
+            # In a group of its own: a signal comes to us first, and all that it has started ends with it.
+            processes.append(subprocess.Popen(server.command, env=environment, start_new_session=True))
+        yield processes
+    except KeyboardInterrupt:
+        pass  # As a person ends what would otherwise not end.
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # Once is enough: impatience must leave none of them behind.
+        for process in processes:
+            _end(process)
+
+
+def _wait(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> int:
+    """Return when a server has ended by itself, which none should."""
+    while True:
+        for server, process in zip(servers, processes, strict=True):
+            if process.poll() is not None:
+                print(f"{server.name} has ended by itself, with exit code {process.returncode}", file=sys.stderr)
+                return 1
+        time.sleep(_POLL_S)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+    # What is left of the group, if anything is.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

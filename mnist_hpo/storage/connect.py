@@ -7,6 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -59,6 +60,26 @@ def local_file(url: str) -> Path | None:
     if not separator or rest in ("", ":memory:") or scheme not in ("sqlite", "journal"):
         return None
     return Path(rest)
+
+
+def address_for_reading(url: str) -> str:
+    """The storage's address for Optuna's other tools, which want a journal's file and take a URL for all else.
+
+    Through an SQLite storage's address nothing can be written, so that a click in a tool changes no record.
+
+    Raises:
+        UserError: there is no such storage.
+
+    """
+    path = local_file(url)
+    if path is None:
+        check_url(url)
+        return url
+    if not path.exists():
+        raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
+    if url.startswith("journal:"):
+        return str(path)
+    return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
 
 
 def check_url(url: str) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 # Before MLflow reads them. A server that hangs must not hold a search up: fail soon, the projection is caught up later.
@@ -89,8 +89,8 @@ def local_database(tracking_uri: str) -> Path | None:
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
 
 
-def open_experiment(client: MlflowClient, tracking_uri: str, name: str, description: str) -> str:
-    """The id of an experiment, made where it is not there yet, brought back where it was deleted."""
+def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Mapping[str, str]) -> str:
+    """The id of an experiment, made with tags where it is not there yet, brought back where it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
@@ -99,8 +99,8 @@ def open_experiment(client: MlflowClient, tracking_uri: str, name: str, descript
     database = local_database(tracking_uri)
     artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
     # The kind has the UI show runs, charts and models rather than its pages for language models.
-    tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": description}
-    return client.create_experiment(name, artifact_location=artifacts, tags=tags)
+    kind = {"mlflow.experimentKind": "custom_model_development"}
+    return client.create_experiment(name, artifact_location=artifacts, tags={**kind, **tags})
 
 
 def runs_with_tags(client: MlflowClient, experiment_id: str, **tags: str) -> list[Run]:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
-from mnist_hpo.spec.parameter import ParameterSet
-from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, history_sha256
+from mnist_hpo.tracking import summary
 from mnist_hpo.tracking.client import connect, open_experiment, runs_with_tags
-from mnist_hpo.training.hyperparameters import complete
+from mnist_hpo.tracking.datasets import dataset_input
+from mnist_hpo.tracking.saved_view import saved_view
+from mnist_hpo.tracking.trial_run import all_parameters, columns, curves, metrics_at, milliseconds, run_name
 
 _STATUS: Mapping[TrialState, str] = {
     "running": "RUNNING",
@@ -21,22 +24,19 @@ _STATUS: Mapping[TrialState, str] = {
     "pruned": "KILLED",
     "failed": "FAILED",
 }
-_TAG_STATE: Mapping[TrialState, str] = {
-    "running": "RUNNING",
-    "complete": "COMPLETE",
-    "pruned": "PRUNED",
-    "failed": "FAILED",
-}
 INTERRUPTED = "SCHEDULED"
 """MLflow's word for a run that will go on: what was under way when a search was asked to stop."""
 _LARGEST_BATCH = 900
 """MLflow takes at most 1,000 metrics at once."""
+_PLOTTED_TAG = "mnist_hpo.history_sha256"
 
 
 @dataclass
 class _TrialRun:
     run_id: str
     status: str
+    has_parameters: bool = False
+    """Whether they are known to be logged."""
     n_epochs: int = 0
     """Epochs that are known to be logged."""
 
@@ -55,18 +55,34 @@ class Projection:
     uid: str
     """Tells a study from an earlier one of the same name."""
     context: Mapping[str, str]
+    """What else the results depend on; the dataset's digest is in it."""
     _runs: dict[int, _TrialRun] = field(default_factory=dict[int, _TrialRun])
+    _n_steps: int = 0
+    """Steps of the parent's progress that are known to be logged."""
+    _parent_tags: dict[str, str] = field(default_factory=dict[str, str])
+    """As they were last written, like those that follow."""
+    _experiment_tags: dict[str, str] = field(default_factory=dict[str, str])
 
-    def open(self) -> None:
-        """Find what is there already, and make the parent run where it is not."""
+    def open(self, trials: Sequence[TrialRecord]) -> None:
+        """Find what is there already, and make the parent run where it is not.
+
+        Args:
+            trials: the study's so far: the parent run began with the first of them.
+
+        """
         self.client = connect(self.tracking_uri)
-        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name, self.study.description)
+        first_tags = {**summary.experiment_tags(self.study, [], "running"), **saved_view(self.study)}
+        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name, first_tags)
         parents = runs_with_tags(
             self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
         )
-        self.parent_id = self._keep_one(parents) or self._create_parent()
+        self.parent_id = self._keep_one(parents) or self._create_parent(trials)
+        self._plotted = parents[0].data.tags.get(_PLOTTED_TAG) if parents else None
+        self._n_steps = len(self.client.get_metric_history(self.parent_id, summary.LAST_OF_A_STEP)) if parents else 0
         self.client.update_run(self.parent_id, status="RUNNING")
         self.client.log_text(self.parent_id, self.study_file, "study.yaml")
+        searched = dataset_input(self.study, self.context["dataset_digest"], "search")
+        self.client.log_inputs(self.parent_id, datasets=[searched])
         self._runs = self._find_trial_runs()
 
     def push(self, trial: TrialRecord) -> None:
@@ -77,43 +93,73 @@ class Projection:
         if run.status != "RUNNING" and run.status != _STATUS[trial.state]:
             self.client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
-        self._log_epochs(run, trial)
-        if trial.state != "running" and run.status == "RUNNING":
-            self._finish_run(run, trial)
+        if run.status == "RUNNING":
+            self._update_trial_run(run, trial)
 
-    def finish(self, trials: Iterable[TrialRecord], *, interrupted: bool) -> None:
-        """Write the study's summary and end the parent run."""
-        trials = list(trials)
-        best = best_of(trials)
-        counts = {f"n_{state}": n for state, n in count_states(trials).items()}
-        # Dated by the storage, so that to write it again changes nothing.
-        ended = max((_last_word(trial) for trial in trials), default=0.0)
-        metrics = _metrics(ended, 0, **counts, best_valid_loss=best and best.value)
-        tags = [RunTag("mnist_hpo.state", "interrupted" if interrupted else "complete")]
-        if best is not None:
-            tags.append(RunTag("mnist_hpo.best_trial", str(best.number)))
-        self.client.log_batch(self.parent_id, metrics=metrics, tags=tags)
+    def show_progress(self, trials: Sequence[TrialRecord]) -> None:
+        """Bring the experiment's line and the parent run up to a search that is under way, with these trials so far."""
+        self._show(trials, "running")
+
+    def finish(self, trials: Sequence[TrialRecord]) -> None:
+        """Write the study's summary and end the parent run: nobody runs the study any more.
+
+        Where trials of its budget have not ended, it was interrupted, and may go on another day.
+        """
+        interrupted = count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
+        self._show(trials, "interrupted" if interrupted else "complete")
+        self.client.log_text(self.parent_id, summary.trials_csv(self.study, trials), "trials.csv")
         if interrupted:
             for trial in trials:
                 if trial.state == "running" and trial.number in self._runs:
                     self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
-        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED", _ms(ended))
+        else:
+            self._log_plots(trials)
+        # Dated by the storage, so that to write it again changes nothing.
+        ended = milliseconds(max((_last_word(trial) for trial in trials), default=0.0))
+        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED", ended)
 
     def log_model(self, number: int, bundle: Path) -> None:
         """Put the best trial's model into its run."""
         self.client.log_artifacts(self._runs[number].run_id, str(bundle), "model")
 
-    def _create_parent(self) -> str:
+    def _show(self, trials: Sequence[TrialRecord], state: summary.SearchState) -> None:
+        metrics = summary.progress(trials, n_known=self._n_steps)
+        tags = {"mnist_hpo.state": state, "mlflow.note.content": summary.parent_note(self.study, trials, state)}
+        if best := best_of(trials):
+            tags["mnist_hpo.best_trial"] = str(best.number)
+        if metrics or tags != self._parent_tags:
+            self._log(self.parent_id, metrics=metrics, tags=tags)
+            self._parent_tags = tags
+            self._n_steps = max([self._n_steps, *(metric.step for metric in metrics)])
+        for name, value in (summary.experiment_tags(self.study, trials, state) | saved_view(self.study)).items():
+            if self._experiment_tags.get(name) != value:
+                self.client.set_experiment_tag(self.experiment_id, name, value)
+                self._experiment_tags[name] = value
+
+    def _log_plots(self, trials: Sequence[TrialRecord]) -> None:
+        """Plot the study, unless the same history is plotted there already: to draw it takes a second or two."""
+        history = history_sha256(trials)
+        if self._plotted == history:
+            return
+        from mnist_hpo.tracking.plots import write_plots
+
+        with tempfile.TemporaryDirectory(prefix="mnist-hpo-plots-") as folder:
+            write_plots(self.study, trials, Path(folder))
+            self.client.log_artifacts(self.parent_id, folder)
+        # Last: what it names is known to be there.
+        self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
+        self._plotted = history
+
+    def _create_parent(self, trials: Sequence[TrialRecord]) -> str:
         study = self.study
         tags = {
-            "mlflow.runName": study.name,
-            "mlflow.note.content": study.description,
             "mlflow.source.git.commit": self.context.get("git_commit", ""),
             "mnist_hpo.kind": "study",
             "mnist_hpo.study_uid": self.uid,
             **{f"mnist_hpo.{name}": value for name, value in self.context.items()},
         }
-        run = self.client.create_run(self.experiment_id, tags=tags, run_name=study.name)
+        started = milliseconds(min((trial.started_unix_s for trial in trials), default=time.time()))
+        run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=study.name)
         described = {
             "seed": study.seed,
             "dataset": study.dataset,
@@ -126,7 +172,7 @@ class Projection:
             "max_epochs": study.budget.max_epochs,
             "study_sha256": study.sha256(),
         }
-        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in described.items()])
+        self._log(run.info.run_id, params=described)
         return run.info.run_id
 
     def _find_trial_runs(self) -> dict[int, _TrialRun]:
@@ -149,7 +195,6 @@ class Projection:
         return runs[0].info.run_id if runs else None
 
     def _create_trial_run(self, trial: TrialRecord) -> _TrialRun:
-        parameters = complete(self.study.model, {**self.study.fixed, **trial.parameters})
         tags = {
             "mlflow.parentRunId": self.parent_id,
             "mnist_hpo.kind": "trial",
@@ -159,76 +204,52 @@ class Projection:
         }
         run = self.client.create_run(
             self.experiment_id,
-            start_time=_ms(trial.started_unix_s),
+            start_time=milliseconds(trial.started_unix_s),
             tags=tags,
-            run_name=run_name(trial.number, parameters),
+            run_name=run_name(trial.number, all_parameters(self.study, trial)),
         )
-        self.client.log_batch(run.info.run_id, params=[Param(k, str(v)) for k, v in parameters.items()])
         return _TrialRun(run.info.run_id, "RUNNING")
 
-    def _log_epochs(self, run: _TrialRun, trial: TrialRecord) -> None:
-        if run.status != "RUNNING":
-            return
+    def _update_trial_run(self, run: _TrialRun, trial: TrialRecord) -> None:
+        """Log what is new, in as few writes as there can be: each is a transaction."""
         new = [trial.epochs[epoch] for epoch in sorted(trial.epochs)[run.n_epochs :]]
-        metrics = [
-            metric
-            for result in new
-            for metric in _metrics(
-                result.finished_unix_s,
-                result.epoch,
-                train_loss=result.train_loss,
-                valid_loss=result.valid_loss,
-                valid_accuracy=result.valid_accuracy,
-                epoch_s=result.total_s,
-            )
-        ]
-        for start in range(0, len(metrics), _LARGEST_BATCH):
-            self.client.log_batch(run.run_id, metrics=metrics[start : start + _LARGEST_BATCH])
+        metrics, tags = curves(new), dict[str, str]()
+        ended_unix_s = None
+        if trial.state != "running":
+            ended_unix_s = trial.finished_unix_s or time.time()
+            metrics += metrics_at(ended_unix_s, 0, **columns(self.study, trial))
+            tags["trial.state"] = trial.state.upper()
+            if trial.reason:
+                tags["trial.reason"] = trial.reason
+        parameters = {} if run.has_parameters else all_parameters(self.study, trial)
+        self._log(run.run_id, metrics=metrics, tags=tags, params=parameters)
+        run.has_parameters = True
         run.n_epochs += len(new)
+        if ended_unix_s is not None:
+            # Last: a run that has ended is known to be whole.
+            run.status = _STATUS[trial.state]
+            self.client.set_terminated(run.run_id, run.status, end_time=milliseconds(ended_unix_s))
 
-    def _finish_run(self, run: _TrialRun, trial: TrialRecord) -> None:
-        finished = trial.finished_unix_s or time.time()
-        best = trial.best_epoch
-        result = None if best is None else trial.epochs[best]
-        metrics = _metrics(
-            finished,
-            0,
-            seconds=sum(result.total_s for result in trial.epochs.values()),
-            best_epoch=best,
-            best_valid_loss=result and result.valid_loss,
-            best_valid_accuracy=result and result.valid_accuracy,
+    def _log(
+        self,
+        run_id: str,
+        *,
+        metrics: Sequence[Metric] = (),
+        params: Mapping[str, object] = {},
+        tags: Mapping[str, str] = {},
+    ) -> None:
+        chunks = [metrics[start : start + _LARGEST_BATCH] for start in range(0, len(metrics), _LARGEST_BATCH)] or [()]
+        for chunk in chunks[:-1]:
+            self.client.log_batch(run_id, metrics=chunk)
+        self.client.log_batch(
+            run_id,
+            metrics=chunks[-1],
+            params=[Param(name, str(value)) for name, value in params.items()],
+            tags=[RunTag(name, value) for name, value in tags.items()],
         )
-        tags = [RunTag("trial.state", _TAG_STATE[trial.state])]
-        if trial.reason:
-            tags.append(RunTag("trial.reason", trial.reason))
-        self.client.log_batch(run.run_id, metrics=metrics, tags=tags)
-        # Last: a run that has ended is known to be whole.
-        run.status = _STATUS[trial.state]
-        self.client.set_terminated(run.run_id, run.status, end_time=_ms(finished))
-
-
-_SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
-
-
-def run_name(number: int, parameters: ParameterSet) -> str:
-    """A name that says something in a list of runs: `#017 w256 d2 bs128 lr3.1e-03`."""
-    described = [f"{short}{_brief(parameters[name])}" for name, short in _SHORT.items() if name in parameters]
-    return " ".join([f"#{number:03d}", *described])
-
-
-def _brief(value: ParameterValue) -> str:
-    return f"{value:.1e}" if isinstance(value, float) else str(value)
 
 
 def _last_word(trial: TrialRecord) -> float:
     """When a trial last told something."""
     told = [result.finished_unix_s for result in trial.epochs.values()]
     return max(trial.started_unix_s, trial.finished_unix_s or 0.0, *told)
-
-
-def _metrics(unix_s: float, step: int, /, **values: float | None) -> list[Metric]:
-    return [Metric(name, value, _ms(unix_s), step) for name, value in values.items() if value is not None]
-
-
-def _ms(unix_s: float) -> int:
-    return round(unix_s * 1000)

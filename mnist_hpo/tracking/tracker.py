@@ -35,6 +35,7 @@ class Tracker:
     ) -> None:
         self._make, self._warn = make, warn
         self._changed = {trial.number: trial for trial in recorded}
+        self._known = dict(self._changed)
         self._condition = threading.Condition()
         self._ending = False
         self._deadline = float("inf")
@@ -48,7 +49,7 @@ class Tracker:
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
         with self._condition:
-            self._changed[trial.number] = trial
+            self._changed[trial.number] = self._known[trial.number] = trial
             self._condition.notify()
 
     def close(self, last: Callable[[Projection], None], *, timeout_s: float) -> bool:
@@ -76,7 +77,9 @@ class Tracker:
 
     def _open(self) -> Projection:
         projection = self._make()
-        projection.open()
+        with self._condition:
+            known = list(self._known.values())
+        projection.open(known)
         if self._has_warned:
             self._warn("MLflow can be written again; catching up")
             self._has_warned = False
@@ -88,12 +91,14 @@ class Tracker:
             self._condition.wait_for(lambda: self._changed or self._ending)
             if not self._ending:
                 self._condition.wait_for(lambda: self._ending, timeout=_BATCH_S)
-            changed, ending = dict(self._changed), self._ending
+            changed, known, ending = dict(self._changed), list(self._known.values()), self._ending
         for number, trial in sorted(changed.items()):
             projection.push(trial)
             with self._condition:
                 if self._changed.get(number) is trial:
                     del self._changed[number]
+        if changed:
+            projection.show_progress(known)
         if ending and not self._changed:
             if self._last is not None:
                 self._last(projection)

@@ -1,15 +1,20 @@
-"""A real Chromium, for the tests that look at pages."""
+"""A real browser, and `mnist-hpo ui` on a study that was run for real, both started once."""
 
+import os
+import shutil
+import socket
 from collections.abc import Generator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from command import Folder, make_folder
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from showing import Shown, wait_until_it_answers
 
-CHROMIUM = Path("/usr/bin/chromium")
-# Besides running as root and without a graphics card: nothing that it would do for itself.
+SLOW_MACHINE_MS = 60_000
+"""No test is decided by time; this only keeps a page that never comes from hanging the tests."""
+
+# Nothing that a browser does of its own accord: no network, no first steps.
 ARGUMENTS = [
-    "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -21,9 +26,47 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def chromium() -> Generator[Browser]:
-    if not CHROMIUM.exists():
-        pytest.skip(f"there is no {CHROMIUM}; scripts/setup --browser installs it")
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium on PATH; scripts/setup --browser installs it")
+    # Chromium's sandbox does not work for root.
+    arguments = [*ARGUMENTS, "--no-sandbox"] if os.geteuid() == 0 else ARGUMENTS
+    expect.set_options(timeout=SLOW_MACHINE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=program, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Generator[Page]:
+    """An empty page of a browser without any history, wide enough for the columns beside MLflow's assistant."""
+    context = chromium.new_context(viewport={"width": 1900, "height": 900})
+    context.set_default_timeout(SLOW_MACHINE_MS)
+    yield context.new_page()
+    context.close()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="session")
+def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Generator[Shown]:
+    folder = make_folder(tmp_path_factory.getbasetemp(), "shown")
+    finished.copy_record(folder, "optuna.db", "mlflow.db")
+    ports = free_port(), free_port()
+    ui = folder.start("ui", "--dashboard", "--port", str(ports[0]), "--dashboard-port", str(ports[1]))
+    assert ui.process.stdout is not None
+    printed: dict[str, str] = {}
+    for line in ui.process.stdout:
+        if line.startswith("Ctrl-C"):
+            break
+        name, _, address = line.strip().partition(": ")
+        printed[name] = address
+    for port in ports:
+        wait_until_it_answers(port)
+    yield Shown(folder, printed["MLflow UI"], printed["small"], printed["Optuna Dashboard"])
+    ui.terminate()
+    assert ui.end().code == 0

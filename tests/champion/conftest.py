@@ -5,14 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from command import Folder, finished_small, make_folder, retrained_small
+from command import Folder, make_folder, retrained_small
 
 from mnist_hpo.data.prepared import PreparedDataset
-
-
-@pytest.fixture(scope="session")
-def finished(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return finished_small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.image
+import mlflow
 import numpy as np
 import pytest
 from command import Folder
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle
 from mnist_hpo.champion.retrain import choose_trial
+from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.executors.checkpoint import load_best_parameters
@@ -30,7 +32,7 @@ from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.training.config import TrainingConfig
 
-MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss")
+MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss", "ece")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +138,64 @@ def test_the_confusion_matrix_is_a_table_and_a_picture(
     assert min(height, width) >= 400
     by_class = client.download_artifacts(champion.info.run_id, "per_class.csv", str(tmp_path))
     assert len(Path(by_class).read_text().splitlines()) == 1 + 10
+
+
+def test_pictures_of_what_it_learned_and_of_what_it_misreads(
+    retrained: Folder, champion: Run, figures: dict[str, Any], tmp_path: Path
+) -> None:
+    client = MlflowClient(retrained.tracking_uri)
+    for name in ("misclassified.png", "reliability.png", "learning_curves.png"):
+        picture = client.download_artifacts(champion.info.run_id, name, str(tmp_path))
+        assert Path(picture).read_bytes() == (retrained.path / figures["report"] / name).read_bytes()
+        height, width, _ = matplotlib.image.imread(picture).shape
+        assert min(height, width) >= 400
+
+
+def test_the_confidence_of_the_champion_is_measured(
+    retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
+) -> None:
+    """Computed again another way, bin by bin."""
+    images, labels = test_digits
+    errors: list[float] = []
+    for model in (figures["model"], f"{figures['model']}-seed-1"):
+        log_probabilities = load_bundle(retrained.path / model).log_probabilities(images)
+        confidence = np.exp(log_probabilities.max(axis=1).astype(np.float64))
+        right = log_probabilities.argmax(axis=1) == labels
+        error = 0.0
+        for edge in range(15):
+            inside = (confidence > edge / 15) & (confidence <= (edge + 1) / 15)
+            error += abs(right[inside].sum() - confidence[inside].sum()) / len(labels)
+        errors.append(error)
+    assert figures["test_ece_mean"] == pytest.approx(np.mean(errors), abs=1e-9)
+
+
+def test_the_data_of_the_champion_is_logged_with_its_digest(champion: Run, mnist: PreparedDataset) -> None:
+    used = {
+        entry.dataset.name: (entry.dataset.digest, [tag.value for tag in entry.tags])
+        for entry in champion.inputs.dataset_inputs
+    }
+    assert used == {
+        "mnist-standard-development": (mnist.digest[:32], ["training"]),
+        "mnist-standard-test": (mnist.digest[:32], ["testing"]),
+    }
+
+
+def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: PreparedDataset) -> None:
+    client = MlflowClient(retrained.tracking_uri)
+    model = client.get_registered_model("small")
+    assert "a search of seconds" in model.description
+    assert model.tags == {"study": "small", "dataset": "mnist", "split": "standard", "model": "mlp"}
+    version = client.get_model_version_by_alias("small", "champion")
+    assert version.tags["test_accuracy"] in version.description
+    assert version.tags["dataset_digest"] == mnist.digest
+    mlflow.set_tracking_uri(retrained.tracking_uri)
+    try:
+        logged = mlflow.models.Model.load("models:/small@champion")
+        example = np.asarray(mlflow.pyfunc.load_model("models:/small@champion").input_example)
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert logged.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 784)}
+    assert (example == np.asarray(load_search(mnist.directory, "standard").train_images[:1])).all()
 
 
 PREDICT = """

@@ -49,6 +49,22 @@ def test_without_python_it_says_what_it_needs(path_without_python: Path) -> None
     assert not (path_without_python / "clone" / ".venv").exists()
 
 
+def test_a_browser_where_apt_is_not(path_without_python: Path) -> None:
+    done = setup(path_without_python, "--browser")
+    assert done.returncode == 2
+    assert "no apt-get" in done.stderr
+    assert "browser tests are skipped" in done.stderr
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="scripts/setup --browser has not been called")
+def test_a_browser_that_is_there_is_not_installed_again(path_without_python: Path) -> None:
+    if not (ROOT / ".venv" / "stamp").exists():
+        pytest.skip("these tests run from an environment that scripts/setup did not make")
+    (path_without_python / "chromium").symlink_to(shutil.which("chromium") or "")
+    done = setup(path_without_python, "--browser")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_a_word_that_it_does_not_know(path_without_python: Path) -> None:
     done = setup(path_without_python, "--prod")
     assert done.returncode == 2

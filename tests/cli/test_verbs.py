@@ -1,13 +1,10 @@
 """What the verbs print for people and for machines."""
 
 import json
-import socket
 import subprocess
-import time
 from typing import Any
 
 import pytest
-import requests
 from command import PROGRAM, Folder, assert_refused
 
 VERBS = ["data", "run", "status", "trials", "best", "retrain", "report", "sync", "ui"]
@@ -166,36 +163,3 @@ def test_data_says_what_there_is(folder: Folder) -> None:
     table = folder.call("data").out
     assert data["digest"] in table
     assert "50,000" in table
-
-
-def test_ui_without_a_store_says_how_to_get_one(folder: Folder) -> None:
-    refused = folder.call("ui", "--tracking-uri", f"sqlite:///{folder.path}/mlruns/mlflow.db")
-    assert_refused(refused, "nothing is tracked", "mnist-hpo run")
-
-
-def test_ui_on_a_taken_port_says_so(finished: Folder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        assert_refused(finished.call("ui", "--port", port), port, "taken", "--port")
-
-
-@pytest.mark.slow
-def test_ui_shows_the_store_and_ends_with_ctrl_c(finished: Folder) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    ui = finished.start("ui", "--port", str(port))
-    for _ in range(600):
-        try:
-            shown = requests.get(f"http://127.0.0.1:{port}/", timeout=60)
-            break
-        except requests.ConnectionError:
-            time.sleep(0.2)
-    else:
-        raise AssertionError("the UI never came up")
-    assert shown.ok
-    assert "MLflow" in shown.text
-    ui.press_ctrl_c()
-    ended = ui.end()
-    assert f"http://127.0.0.1:{port}" in ended.out
-    with socket.create_server(("127.0.0.1", port)):
-        pass  # Nobody holds the port any more.

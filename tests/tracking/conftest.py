@@ -4,14 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Folder, Killed, finished_small, killed_small
+from command import Folder, Killed, killed_small
 
 from mnist_hpo.data.prepared import PreparedDataset
-
-
-@pytest.fixture(scope="session")
-def finished(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    return finished_small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """After a run MLflow shows the study as the storage has it."""
 
+import csv
 import json
 import re
 import shutil
@@ -71,6 +72,47 @@ def test_the_parent_says_where_it_all_comes_from(finished: Folder, mnist: Prepar
     assert known.stdout == b"commit\n"
     for package in ("jax", "flax", "optax", "optuna", "numpy", "python"):
         assert re.match(r"\d+\.\d+", tags[f"mnist_hpo.version.{package}"])
+
+
+def test_the_parent_shows_how_the_search_went(finished: Folder, trials: list[dict[str, Any]], tmp_path: Path) -> None:
+    parent = parent_of(runs_of(finished.tracking_uri))
+    assert artifacts(finished.tracking_uri, parent) == {"study.yaml", "trials.csv", "plots.html", "plots.png"}
+    table = MlflowClient(finished.tracking_uri).download_artifacts(parent.info.run_id, "trials.csv", str(tmp_path))
+    rows = list(csv.DictReader(Path(table).read_text().splitlines()))
+    assert [row["state"] for row in rows] == [trial["state"] for trial in trials]
+    values = [trial["value"] for trial in trials if trial["state"] == "complete"]
+    best = history(finished.tracking_uri, parent, "best_valid_loss")
+    assert list(best.values()) == sorted(best.values(), reverse=True)
+    assert best[8] == min(values)
+    assert history(finished.tracking_uri, parent, "n_complete")[8] == len(values)
+    assert list(history(finished.tracking_uri, parent, "n_complete")) == list(range(1, 9))
+
+
+def test_the_experiment_is_a_line_that_says_it_all(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    experiment = MlflowClient(finished.tracking_uri).get_experiment_by_name("small")
+    assert experiment is not None
+    best = min(trial["value"] for trial in trials if trial["state"] == "complete")
+    assert (experiment.tags["state"], experiment.tags["trials"]) == ("complete", "8 of 8")
+    assert experiment.tags["best_valid_loss"] == f"{best:.5f}"
+    assert "a search of seconds" in experiment.tags["mlflow.note.content"]
+
+
+def test_the_data_is_a_dataset_with_its_digest(finished: Folder, mnist: PreparedDataset) -> None:
+    (used,) = parent_of(runs_of(finished.tracking_uri)).inputs.dataset_inputs
+    assert used.dataset.name == "mnist-standard-search"
+    assert mnist.digest.startswith(used.dataset.digest)
+    assert len(used.dataset.digest) >= 32
+    assert json.loads(used.dataset.profile) == {"n_train": 50_000, "n_valid": 10_000, "sha256": mnist.digest}
+
+
+def test_trials_can_be_sorted_by_what_they_came_to(finished: Folder, trials: list[dict[str, Any]]) -> None:
+    for number, run in trial_runs(runs_of(finished.tracking_uri)).items():
+        losses = trials[number]["valid_loss"].values()
+        assert run.data.metrics.get("best_valid_loss") == min(losses, default=None)
+        assert run.data.metrics["epochs"] == len(losses)
+        assert (run.data.metrics["train_tflop"] > 0) == bool(losses)
+        width = trials[number]["params"]["width"]
+        assert run.data.metrics["model_parameters"] == 784 * width + width + width * 10 + 10
 
 
 def test_the_best_model_is_there_and_gives_the_recorded_loss(
@@ -160,6 +202,9 @@ def test_a_trial_left_behind_is_not_left_running(finished: Folder, folder: Folde
     assert len(trial_runs(runs)) == 8
     assert "RUNNING" not in {run.info.status for run in runs}
     assert parent_of(runs).data.tags["mnist_hpo.state"] == "interrupted"
+    experiment = MlflowClient(folder.tracking_uri).get_experiment_by_name("small")
+    assert experiment is not None
+    assert (experiment.tags["state"], experiment.tags["trials"]) == ("interrupted", "7 of 8")
 
 
 def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(finished: Folder, folder: Folder) -> None:

@@ -1,5 +1,7 @@
 """What MLflow holds of a study, read with MLflow's own client."""
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
@@ -49,7 +51,9 @@ def assert_holds(tracking_uri: str, trials: list[dict[str, Any]]) -> None:
 def snapshot(tracking_uri: str) -> list[Any]:
     """All that can be seen of a study in MLflow, but for the numbers that MLflow itself draws."""
     client = MlflowClient(tracking_uri)
-    seen: list[Any] = []
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    seen: list[Any] = [("experiment", experiment.tags)]
     for run in runs_of(tracking_uri):
         tags = {key: value for key, value in run.data.tags.items() if key != "mlflow.parentRunId"}
         metrics = {
@@ -59,8 +63,14 @@ def snapshot(tracking_uri: str) -> list[Any]:
             for name in run.data.metrics
         }
         times = (run.info.start_time, run.info.end_time) if "trial.state" in tags else run.info.end_time
-        seen.append((run.info.run_name, run.info.status, times, tags, run.data.params, metrics))
+        inputs = [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs]
+        files = {path: digest(client, run, path) for path in sorted(artifacts(tracking_uri, run)) if path != "model"}
+        seen.append((run.info.run_name, run.info.status, times, tags, run.data.params, metrics, inputs, files))
     return sorted(seen, key=repr)
+
+
+def digest(client: MlflowClient, run: Run, path: str) -> str:
+    return hashlib.sha256(Path(client.download_artifacts(run.info.run_id, path)).read_bytes()).hexdigest()
 
 
 def artifacts(tracking_uri: str, run: Run, folder: str | None = None) -> set[str]:

@@ -1,0 +1,78 @@
+"""What a trial's run shows in MLflow: its name, its parameters, its curves, and the columns to sort by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mlflow.entities import Metric
+
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.spec.parameter import ParameterSet
+from mnist_hpo.spec.study import ParameterValue, Study
+from mnist_hpo.storage.records import TrialRecord
+from mnist_hpo.training.cost import train_flops
+from mnist_hpo.training.hyperparameters import complete, split
+from mnist_hpo.training.result import EpochResult
+
+_SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
+
+
+def run_name(number: int, parameters: ParameterSet) -> str:
+    """A name that says something in a list of runs: `#017 w256 d2 bs128 lr3.1e-03`."""
+    described = [f"{short}{_brief(parameters[name])}" for name, short in _SHORT.items() if name in parameters]
+    return " ".join([f"#{number:03d}", *described])
+
+
+def all_parameters(study: Study, trial: TrialRecord) -> Mapping[str, ParameterValue]:
+    """All that the trial's training is told: searched, fixed and by default."""
+    return complete(study.model, {**study.fixed, **trial.parameters})
+
+
+def curves(results: Iterable[EpochResult]) -> list[Metric]:
+    """The measures of epochs, by epoch."""
+    return [
+        metric
+        for result in results
+        for metric in metrics_at(
+            result.finished_unix_s,
+            result.epoch,
+            train_loss=result.train_loss,
+            valid_loss=result.valid_loss,
+            valid_accuracy=result.valid_accuracy,
+            epoch_s=result.total_s,
+        )
+    ]
+
+
+def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
+    """One number each, to sort trials by; None where the trial has none."""
+    dataset = DATASETS[study.dataset]
+    plan = dataset.splits[study.split]
+    program, _ = split(
+        study.model, all_parameters(study, trial), n_features=dataset.n_features, n_classes=dataset.n_classes
+    )
+    best = trial.best_epoch
+    result = None if best is None else trial.epochs[best]
+    return {
+        "best_valid_loss": result and result.valid_loss,
+        "best_valid_accuracy": result and result.valid_accuracy,
+        "best_epoch": best,
+        "epochs": len(trial.epochs),
+        "seconds": sum(result.total_s for result in trial.epochs.values()),
+        "model_parameters": program.n_parameters(),
+        "train_tflop": train_flops(program, plan.n_train) * len(trial.epochs) / 1e12,
+    }
+
+
+def metrics_at(unix_s: float, step: int, /, **values: float | None) -> list[Metric]:
+    """MLflow's metrics for values of one moment, without those that are None."""
+    return [Metric(name, value, milliseconds(unix_s), step) for name, value in values.items() if value is not None]
+
+
+def milliseconds(unix_s: float) -> int:
+    """A time as MLflow counts it."""
+    return round(unix_s * 1000)
+
+
+def _brief(value: ParameterValue) -> str:
+    return f"{value:.1e}" if isinstance(value, float) else str(value)

@@ -1,0 +1,86 @@
+"""`mnist-hpo ui`: what it needs, what it prints, and that it leaves nothing behind."""
+
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import psutil
+import pytest
+from command import LONG_S, Folder, assert_refused, wait_until_gone
+
+
+@pytest.fixture
+def taken_port() -> Generator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        yield str(taken.getsockname()[1])
+
+
+def free_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return str(probe.getsockname()[1])
+
+
+def test_without_a_store_it_says_how_to_get_one(folder: Folder) -> None:
+    refused = folder.call("ui", "--tracking-uri", f"sqlite:///{folder.path}/mlruns/mlflow.db")
+    assert_refused(refused, "nothing is tracked", "mnist-hpo run")
+
+
+def test_without_a_storage_there_is_no_dashboard(finished: Folder, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    assert_refused(finished.call("ui", "--dashboard", "--storage", storage), storage, "no storage yet")
+    assert not (tmp_path / "optuna.db").exists()
+
+
+@pytest.mark.parametrize("option", ["--port", "--dashboard-port"])
+def test_on_a_taken_port_it_says_so(finished: Folder, taken_port: str, option: str) -> None:
+    other = {"--port": "--dashboard-port", "--dashboard-port": "--port"}[option]
+    refused = finished.call("ui", "--dashboard", option, taken_port, other, free_port())
+    assert_refused(refused, taken_port, "taken", f"choose one with {option}")
+
+
+def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Path) -> None:
+    """In an environment with everything but the dashboard's program."""
+    installed = Path(sys.prefix)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").symlink_to(Path(sys.executable).resolve())
+    (tmp_path / "lib").symlink_to(installed / "lib")
+    shutil.copy(installed / "pyvenv.cfg", tmp_path)
+    command = "import sys; sys.argv[0] = 'mnist-hpo'; from mnist_hpo.cli import main; main()"
+    done = subprocess.run(
+        [tmp_path / "bin" / "python", "-c", command, "ui", "--dashboard"],
+        cwd=finished.path,
+        env=finished.environment(),
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        "error: optuna-dashboard is not installed (the extra `dashboard`); it comes with: scripts/setup --dev\n"
+    )
+
+
+def test_ctrl_c_ends_both(finished: Folder) -> None:
+    """And SIGTERM does: that is how the browser's tests end them."""
+    ports = free_port(), free_port()
+    ui = finished.start("ui", "--dashboard", "--port", ports[0], "--dashboard-port", ports[1])
+    assert ui.process.stdout is not None
+    printed = ""
+    for line in ui.process.stdout:
+        printed += line
+        if line.startswith("Ctrl-C ends both"):
+            break
+    for port in ports:
+        assert f"http://127.0.0.1:{port}" in printed
+    children = psutil.Process(ui.process.pid).children(recursive=True)
+    assert len(children) >= 2
+    ui.press_ctrl_c()
+    ended = ui.end()
+    assert (ended.code, "Traceback" in ended.err) == (0, False)
+    wait_until_gone(children)
+    for port in ports:
+        with socket.create_server(("127.0.0.1", int(port))):
+            pass  # Nobody holds the port any more.
