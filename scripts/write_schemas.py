@@ -31,7 +31,7 @@ def files() -> dict[str, str]:
     texts: dict[str, str] = {}
     rows: list[str] = []
     for verb, model in sorted(OUTPUTS.items()):
-        name = f"{verb}.schema.json"
+        name = f"{verb.replace(' ', '-')}.schema.json"
         schema = model.model_json_schema(mode="serialization")
         schema = {
             "$schema": "https://json-schema.org/draft/2020-12/schema",

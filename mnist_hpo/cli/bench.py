@@ -37,6 +37,7 @@ def replay(
     from mnist_hpo.bench.replay import process_start_unix_s
     from mnist_hpo.bench.replay import replay as run_replay
     from mnist_hpo.bench.trainings import read_trainings
+    from mnist_hpo.spec.bench_outputs import BenchReplayOutput
 
     found = run_replay(
         read_trainings(trainings),
@@ -48,7 +49,7 @@ def replay(
     )
     figures = found.figures()
     if as_json:
-        print_json(figures)
+        print_json(BenchReplayOutput.model_validate(figures))
     else:
         console().print(_replay_table(figures))
 
@@ -66,13 +67,14 @@ def peers(
     Example: mnist-hpo bench peers trainings.json
     """
     from mnist_hpo.bench.peers import race
+    from mnist_hpo.spec.bench_outputs import BenchPeersOutput
 
     def report(name: str, number: int, wall_s: float) -> None:
         console(to_stderr=True).print(f"round {number + 1} of {rounds}: {name}: {wall_s:.1f} s", soft_wrap=True)
 
     figures = race(trainings, n_rounds=rounds, on_run=report)
     if as_json:
-        print_json(figures)
+        print_json(BenchPeersOutput.model_validate(figures))
     else:
         console().print(_peers_table(figures))
 
@@ -87,12 +89,13 @@ def roofline(
     Example: mnist-hpo bench roofline --picture roofline.png
     """
     from mnist_hpo.bench.roofline import draw_roofline, measure_roofline
+    from mnist_hpo.spec.bench_outputs import BenchRooflineOutput
 
     points = measure_roofline()
     draw_roofline(points, picture)
     rows = [vars(point) for point in points]
     if as_json:
-        print_json(rows)
+        print_json(BenchRooflineOutput.model_validate(rows))
         return
     table = Table(title="GFLOP/s on one core", title_justify="left")
     for column in ("width", "batch size", "bare sgemm", "epoch fp32", "epoch bf16"):
@@ -116,6 +119,7 @@ def overhead(
     Example: mnist-hpo bench overhead --trials 100 --trials 1000
     """
     from mnist_hpo.bench.overhead import first_epoch_s, help_s, measure_overhead
+    from mnist_hpo.spec.bench_outputs import BenchOverheadOutput
 
     figures: dict[str, Any] = {
         "help_s": help_s(),
@@ -123,7 +127,7 @@ def overhead(
         "studies": [measure_overhead(sampler, n_trials).figures() for n_trials in trials or [100, 1000]],
     }
     if as_json:
-        print_json(figures)
+        print_json(BenchOverheadOutput.model_validate(figures))
         return
     console().print(f"mnist-hpo --help: {figures['help_s']:.2f} s")
     console().print(f"mnist-hpo run to the first epoch's result: {figures['first_epoch_s']:.1f} s")

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, RootModel
+from pydantic import BaseModel, RootModel
 
+from mnist_hpo.spec.bench_outputs import (
+    BenchOverheadOutput,
+    BenchPeersOutput,
+    BenchReplayOutput,
+    BenchRooflineOutput,
+)
+from mnist_hpo.spec.output import Output
 from mnist_hpo.spec.study import ParameterValue, TrialState
 
 
-class _Output(BaseModel):
-    # JSON has no NaN: a figure that is not finite must never get here.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
-
-
-class StateCounts(_Output):
+class StateCounts(Output):
     """How many trials stand how."""
 
     complete: int
@@ -26,7 +28,7 @@ class StateCounts(_Output):
     running: int
 
 
-class TrialBudget(_Output):
+class TrialBudget(Output):
     """What a study may compute."""
 
     n_trials: int
@@ -34,7 +36,7 @@ class TrialBudget(_Output):
     """Of each trial."""
 
 
-class WorkerSeconds(_Output):
+class WorkerSeconds(Output):
     """Seconds of work, added up over all workers."""
 
     total: float
@@ -43,7 +45,7 @@ class WorkerSeconds(_Output):
     """Compiling, or loading a compiled program."""
 
 
-class BestTrial(_Output):
+class BestTrial(Output):
     """The complete trial of the lowest valid_loss."""
 
     number: int
@@ -53,7 +55,7 @@ class BestTrial(_Output):
     """The searched hyperparameters."""
 
 
-class StatusOutput(_Output):
+class StatusOutput(Output):
     """How far a study is."""
 
     study: str
@@ -79,7 +81,7 @@ class RunOutput(StatusOutput):
     """By the clock, of this run alone."""
 
 
-class TrialOutput(_Output):
+class TrialOutput(Output):
     """A trial. What depends on time is `seconds`, `compile_s`, `started_at` and `finished_at`, and nothing else."""
 
     number: int
@@ -126,7 +128,7 @@ class BestOutput(TrialOutput):
     """By epoch, from 0 to 1."""
 
 
-class RetrainOutput(_Output):
+class RetrainOutput(Output):
     """A re-trained trial and its test. `mean` and `std` (the sample's deviation; 0 for one seed) are over the seeds."""
 
     study: str
@@ -146,6 +148,9 @@ class RetrainOutput(_Output):
     test_log_loss_mean: float
     """Mean cross-entropy in nats."""
     test_log_loss_std: float
+    test_ece_mean: float
+    """Expected calibration error."""
+    test_ece_std: float
     test_macro_precision_mean: float
     test_macro_precision_std: float
     test_macro_recall_mean: float
@@ -167,7 +172,7 @@ class RetrainOutput(_Output):
     """The folder of the first seed's model."""
 
 
-class SplitOutput(_Output):
+class SplitOutput(Output):
     """A split of a dataset."""
 
     n_train: int
@@ -179,7 +184,7 @@ class SplitOutput(_Output):
     """By part (train, valid, test): examples of each class."""
 
 
-class DataOutput(_Output):
+class DataOutput(Output):
     """A prepared dataset."""
 
     dataset: str
@@ -193,7 +198,7 @@ class DataOutput(_Output):
     splits: dict[str, SplitOutput]
 
 
-class CostToTarget(_Output):
+class CostToTarget(Output):
     """What had been spent when a valid_loss was first reached, counted in the study's own order of events."""
 
     n_trials: int
@@ -210,7 +215,7 @@ class AnytimePoint(CostToTarget):
     valid_loss: float
 
 
-class ChampionTest(_Output):
+class ChampionTest(Output):
     """What `mnist-hpo retrain` found on the test split."""
 
     trial: int
@@ -221,7 +226,7 @@ class ChampionTest(_Output):
     """`exact`, or by how much the re-trained valid_loss differs from the recorded one."""
 
 
-class ComparedOutput(_Output):
+class ComparedOutput(Output):
     """One of the studies or trials that are compared."""
 
     label: str
@@ -255,7 +260,7 @@ class ComparedOutput(_Output):
     """Every improvement of the best valid_loss so far, over all epochs of all trials."""
 
 
-class SeedTest(_Output):
+class SeedTest(Output):
     """McNemar's exact test of two models, on the same test examples."""
 
     seed_index: int
@@ -265,7 +270,7 @@ class SeedTest(_Output):
     p_value: float
 
 
-class PairedTest(_Output):
+class PairedTest(Output):
     """Two champions on the same test examples, one model a seed each."""
 
     first: str
@@ -276,7 +281,7 @@ class PairedTest(_Output):
     """Over the seeds: valid however the seeds' tests depend on each other."""
 
 
-class CompareOutput(_Output):
+class CompareOutput(Output):
     """Studies or single trials beside each other."""
 
     comparable: bool
@@ -293,6 +298,10 @@ class CompareOutput(_Output):
 
 
 OUTPUTS: Mapping[str, type[BaseModel]] = {
+    "bench overhead": BenchOverheadOutput,
+    "bench peers": BenchPeersOutput,
+    "bench replay": BenchReplayOutput,
+    "bench roofline": BenchRooflineOutput,
     "best": BestOutput,
     "compare": CompareOutput,
     "data": DataOutput,
