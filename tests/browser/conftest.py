@@ -47,7 +47,12 @@ def page(chromium: Browser) -> Generator[Page]:
     context.close()
 
 
+@pytest.fixture
 def free_port() -> int:
+    return find_free_port()
+
+
+def find_free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
 
@@ -56,7 +61,7 @@ def free_port() -> int:
 def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Generator[Shown]:
     folder = make_folder(tmp_path_factory.getbasetemp(), "shown")
     finished.copy_record(folder, "optuna.db", "mlflow.db")
-    ports = free_port(), free_port()
+    ports = find_free_port(), find_free_port()
     ui = folder.start("ui", "--dashboard", "--port", str(ports[0]), "--dashboard-port", str(ports[1]))
     assert ui.process.stdout is not None
     printed: dict[str, str] = {}
