@@ -23,7 +23,7 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
 
-from conftest import ARGUMENTS, CHROMIUM  # noqa: E402
+from chromium import launch  # noqa: E402
 from pretended_study import run_pretended, study_of  # noqa: E402
 
 from mnist_hpo.report.page import report_html  # noqa: E402
@@ -62,7 +62,7 @@ def open_s(path: Path, width_px: int) -> tuple[float, float, float]:
 
     """
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        browser = launch(playwright)
         page = browser.new_page(viewport={"width": width_px, "height": 900})
         devtools = page.context.new_cdp_session(page)
         devtools.send("Performance.enable", {"timeDomain": "threadTicks"})

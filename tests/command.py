@@ -181,7 +181,10 @@ class Folder:
         return self.call("status", "small", "--json").json()
 
     def trials(self) -> list[dict[str, Any]]:
-        return self.call("trials", "small", "--json").json()
+        """What was computed, without how long it took and when."""
+        timed = ("seconds", "compile_s", "started_at", "finished_at")
+        rows = self.call("trials", "small", "--json").json()
+        return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 
     def files(self) -> list[str]:
         """Everything that the product has written here."""

@@ -1,11 +1,10 @@
 """A real browser, and `mnist-hpo ui` on a study that was run for real, both started once."""
 
-import os
-import shutil
 import socket
 from collections.abc import Generator
 
 import pytest
+from chromium import CHROMIUM, launch
 from command import Folder, make_folder
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from showing import Shown, wait_until_it_answers
@@ -13,27 +12,14 @@ from showing import Shown, wait_until_it_answers
 SLOW_MACHINE_MS = 60_000
 """No test is decided by time; this only keeps a page that never comes from hanging the tests."""
 
-# Nothing that a browser does of its own accord: no network, no first steps.
-ARGUMENTS = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture(scope="session")
 def chromium() -> Generator[Browser]:
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium on PATH; scripts/setup --browser installs it")
-    # Chromium's sandbox does not work for root.
-    arguments = [*ARGUMENTS, "--no-sandbox"] if os.geteuid() == 0 else ARGUMENTS
     expect.set_options(timeout=SLOW_MACHINE_MS)
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on PATH; scripts/setup --browser installs it")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=arguments)
+        browser = launch(playwright)
         yield browser
         browser.close()
 

@@ -286,36 +286,3 @@ def test_a_study_without_a_single_epoch(entries: list[Entry]) -> None:
     assert [entry.valid_loss for entry in found.compared] == [None, None]
     assert "incomplete" in comparison_page(found)
     assert not math.isnan(found.compared[0].worker_s)
-
-
-CHROMIUM = Path("/usr/bin/chromium")
-QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
-QUIET += ["--disable-component-update", "--disable-sync", "--no-sandbox"]
-
-
-@pytest.mark.browser
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium: scripts/setup --browser")
-@pytest.mark.parametrize(("columns", "scheme"), [(1200, "light"), (390, "dark")])
-def test_the_page_in_a_browser(output: CompareOutput, tmp_path: Path, columns: int, scheme: Any) -> None:
-    from playwright.sync_api import sync_playwright
-
-    page_file = tmp_path / "compared.html"
-    page_file.write_text(comparison_page(output))
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": columns, "height": 800}, color_scheme=scheme)
-        requests, errors = [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(page_file.as_uri())
-        page.wait_for_selector("#anytime .scatterlayer .trace")
-        assert page.locator("#anytime .scatterlayer .trace").count() == 3 * len(output.compared)
-        assert page.evaluate("document.documentElement.scrollWidth") <= columns
-        # Side by side where there is room, one below the other on a phone.
-        boxes = [box.bounding_box() for box in page.locator("#anytime .nsewdrag").all()]
-        lefts = {round(box["x"]) for box in boxes if box}
-        assert len(boxes) == 3
-        assert len(lefts) == (3 if columns > 700 else 1)
-        browser.close()
-    assert errors == []
-    assert requests == [page_file.as_uri()]
