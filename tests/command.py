@@ -181,10 +181,7 @@ class Folder:
         return self.call("status", "small", "--json").json()
 
     def trials(self) -> list[dict[str, Any]]:
-        """What was computed, without how long it took and when."""
-        timed = ("seconds", "compile_s", "started_at", "finished_at")
-        rows = self.call("trials", "small", "--json").json()
-        return [{name: value for name, value in row.items() if name not in timed} for row in rows]
+        return self.call("trials", "small", "--json").json()
 
     def files(self) -> list[str]:
         """Everything that the product has written here."""

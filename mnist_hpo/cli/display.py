@@ -184,8 +184,8 @@ class LivePicture:
         if left_s is not None:
             pace.append(f"about {duration(left_s)} left")
         counts = count_states(trials)
-        ended = [f"{counts[state]} {state}" for state in ("complete", "pruned", "failed") if counts[state]]
-        summary = Text("  ·  ".join([", ".join(ended) or "no trial has ended yet", *pace]), overflow="ellipsis")
+        ended = [f"{counts[state]} {state}" for state in ("complete", "pruned", "failed")]
+        summary = Text(" · ".join([", ".join(ended), *pace]), overflow="ellipsis")
         curve_width = min(max(self.tally.max_epochs, 5), max(width // 6, 10))
         return Group(
             self._progress, summary, self._best_line(width), _running_table(running, self.tally.max_epochs, curve_width)
@@ -216,7 +216,7 @@ class TerminalDisplay:
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
         """See `runner.Display`."""
-        self._picture.footer = f", {n_workers} workers"
+        self._picture.footer = f" on {n_workers} workers"
         n_finished = sum(trial.state != "running" for trial in recorded)
         self._picture.begin(study, recorded, _headline(study, n_finished, n_workers))
 

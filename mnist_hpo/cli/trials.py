@@ -50,6 +50,8 @@ def trials(
 ) -> None:
     """List a study's trials: parameters, state, best validation loss and accuracy, epochs, seconds, model size, FLOPs.
 
+    With --json each trial's whole curve too, and nothing that depends on time: two runs of a study print the same.
+
     Columns are named as in the CSV file; in a notebook, mnist_hpo.load_trials("quickstart") gives the same table.
 
     Example: mnist-hpo trials quickstart --where 'learning_rate<0.002' --sort valid_accuracy --descending
@@ -58,15 +60,15 @@ def trials(
     from mnist_hpo.spec.outputs import TrialsOutput
 
     record, file = recorded_study(storage, study)
-    outputs = [trial_output(file.study, trial) for trial in record.trials()]
-    frame = trials_frame(file.study, outputs)
+    records = record.trials()
+    frame = trials_frame(file.study, records)
     chosen = choose(frame, states=_states(state or []), where=where or [], sort=sort, descending=descending, top=top)
     for path, write in ((csv, chosen.to_csv), (parquet, chosen.to_parquet)):
         if path is not None:
             with written(path):
                 write(path, index=False)
     if as_json:
-        print_json(TrialsOutput([outputs[position] for position in chosen.index]))
+        print_json(TrialsOutput([trial_output(file.study, records[position]) for position in chosen.index]))
     elif csv is None and parquet is None:
         out = console()
         named = [text for text in (sort, *(where or [])) if text]

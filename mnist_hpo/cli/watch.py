@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -24,13 +26,21 @@ def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialReco
     """Show a study until every trial of its budget has ended; return its trials.
 
     It is read from the storage alone, so that it does not matter which process on which machine runs it.
+
+    Raises:
+        KeyboardInterrupt: SIGINT came.
+
     """
+    # Asked for by name, as `run` does: a shell's background job has SIGINT ignored. And a flag, because what is raised
+    # wherever the signal happens to come can be lost, in a destructor for instance.
+    interrupted = threading.Event()
+    signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
     trials = record.trials()
     if output.is_terminal:
         with LivePicture(output) as picture:
             picture.begin(study, trials, f"study {study.name}: watching {record.url} (Ctrl-C ends the watching alone)")
             while not _is_over(study, trials):
-                trials = _read_again(record)
+                trials = _read_again(record, interrupted)
                 _take_in(picture.tally, trials)
                 picture.footer = _since_last_word(trials)
         return trials
@@ -42,14 +52,15 @@ def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialReco
             shown = line
         if _is_over(study, trials):
             return trials
-        trials = _read_again(record)
+        trials = _read_again(record, interrupted)
 
 
-def _read_again(record: StudyStorage) -> list[TrialRecord]:
+def _read_again(record: StudyStorage, interrupted: threading.Event) -> list[TrialRecord]:
     start = time.monotonic()
     trials = record.trials()
     took_s = time.monotonic() - start
-    time.sleep(max(_REFRESH_S - took_s, took_s / _LARGEST_SHARE))
+    if interrupted.wait(max(_REFRESH_S - took_s, took_s / _LARGEST_SHARE)):
+        raise KeyboardInterrupt
     return trials
 
 

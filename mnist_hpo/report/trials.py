@@ -80,11 +80,11 @@ def load_trials(study: str, *, storage: str | None = None) -> pd.DataFrame:
     """
     record = StudyStorage.load(storage or os.environ.get("MNIST_HPO_STORAGE") or DEFAULT_STORAGE, study)
     file = parse_study(record.study_file, Path(f"{record.name}.yaml"))
-    return trials_frame(file.study, [trial_output(file.study, trial) for trial in record.trials()])
+    return trials_frame(file.study, record.trials())
 
 
 def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
-    """All that is known of a trial."""
+    """A trial's results, without what depends on time."""
     dataset = DATASETS[study.dataset]
     parameters = {**study.fixed, **trial.parameters}
     program, _ = split(study.model, parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
@@ -100,19 +100,15 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
         best_valid_accuracy=best and best.valid_accuracy,
         best_epoch=trial.best_epoch,
         n_epochs=len(trial.epochs),
-        seconds=round(sum(result.total_s for result in trial.epochs.values()), 6),
-        compile_s=round(sum(result.compile_s for result in trial.epochs.values()), 6),
         n_parameters=program.n_parameters(),
         train_flops=train_flops(program, dataset.splits[study.split].n_train) * len(trial.epochs),
-        started_at=_utc(trial.started_unix_s or None),
-        finished_at=_utc(trial.finished_unix_s),
     )
 
 
-def trials_frame(study: Study, trials: Sequence[TrialOutput]) -> pd.DataFrame:
+def trials_frame(study: Study, trials: Sequence[TrialRecord]) -> pd.DataFrame:
     """The table that `load_trials` describes, with a row for each of these trials."""
     dtypes = {**_BEFORE, **{name: _dtype(space) for name, space in study.space.items()}, **_AFTER}
-    rows = [_row(trial) for trial in trials]
+    rows = [_row(study, trial) for trial in trials]
     return pd.DataFrame({name: _column(rows, name, dtype) for name, dtype in dtypes.items()})
 
 
@@ -154,10 +150,20 @@ def choose(
     return frame if top is None else frame.head(top)
 
 
-def _row(trial: TrialOutput) -> dict[str, Any]:
-    fields = trial.model_dump(exclude={"params", "valid_loss", "value", "best_valid_loss", "best_valid_accuracy"})
-    best = {"valid_loss": trial.best_valid_loss, "valid_accuracy": trial.best_valid_accuracy}
-    return {**fields, **best, **trial.params}
+def _row(study: Study, trial: TrialRecord) -> dict[str, Any]:
+    output = trial_output(study, trial)
+    return {
+        **output.model_dump(
+            include={"number", "state", "reason", "best_epoch", "n_epochs", "n_parameters", "train_flops"}
+        ),
+        **output.params,
+        "valid_loss": output.best_valid_loss,
+        "valid_accuracy": output.best_valid_accuracy,
+        "seconds": sum(result.total_s for result in trial.epochs.values()),
+        "compile_s": sum(result.compile_s for result in trial.epochs.values()),
+        "started_at": _utc(trial.started_unix_s or None),
+        "finished_at": _utc(trial.finished_unix_s),
+    }
 
 
 def _column(rows: Sequence[Mapping[str, Any]], name: str, dtype: Any) -> pd.Series:
@@ -235,5 +241,5 @@ def _check_column(frame: pd.DataFrame, name: str, asked: str) -> None:
         raise UserError(f"{asked}: no column {name!r}{nearest(name, columns)}; there are {', '.join(columns)}")
 
 
-def _utc(unix_s: float | None) -> str | None:
-    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="microseconds")
+def _utc(unix_s: float | None) -> datetime | None:
+    return None if unix_s is None else datetime.fromtimestamp(unix_s, UTC)

@@ -82,7 +82,7 @@ class RunOutput(StatusOutput):
 
 
 class TrialOutput(Output):
-    """A trial. What depends on time is `seconds`, `compile_s`, `started_at` and `finished_at`, and nothing else."""
+    """A trial's results: a function of the study file. What depends on time is in the table (`trials --csv`) alone."""
 
     number: int
     """Counted from 0."""
@@ -103,18 +103,10 @@ class TrialOutput(Output):
     """The epoch of the lowest valid_loss."""
     n_epochs: int
     """Epochs that have ended."""
-    seconds: float
-    """Worker seconds of its epochs."""
-    compile_s: float
-    """Of these, seconds of compiling or of loading a compiled program."""
     n_parameters: int
     """Numbers that the model learns."""
     train_flops: int
     """Model FLOPs of the training so far, without validation."""
-    started_at: str | None
-    """ISO 8601, in UTC."""
-    finished_at: str | None
-    """ISO 8601, in UTC; null while it runs."""
 
 
 class TrialsOutput(RootModel[list[TrialOutput]]):

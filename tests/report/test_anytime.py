@@ -59,12 +59,14 @@ def test_two_slots_take_turns_by_what_their_epochs_cost() -> None:
 
 
 def test_a_failed_trial_has_held_its_slot_and_a_running_one_still_does() -> None:
-    failed_at_once, running = trial(0, "failed", 16), trial(1, "running", 16, 0.5)
-    after = trial(2, "complete", 16, 0.4)
+    failed_at_once, running = trial(0, "failed", 16), trial(1, "running", 16, 0.5, 0.45, 0.4)
+    # It begins when the first epoch of trial 0 has failed, and so its only epoch ends after trial 1's second.
+    after = trial(2, "complete", 16, 0.47)
+    # At the same virtual time the lower number comes first: trial 2 begins before trial 1's first epoch is looked at.
     assert figures(anytime_points(study_of(slots=2), [failed_at_once, running, after])) == [
-        # At the same virtual time, the lower number comes first: trial 2 begins before trial 1's epoch is looked at.
         (3, 1, 1.5, 0.5),
-        (3, 2, 3.0, 0.4),
+        (3, 2, 3.0, 0.45),
+        (3, 4, 6.0, 0.4),
     ]
 
 

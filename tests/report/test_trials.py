@@ -12,7 +12,7 @@ from command import ROOT, Folder, assert_refused, finished_small
 
 import mnist_hpo
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.report.trials import choose, trial_output, trials_frame
+from mnist_hpo.report.trials import choose, trials_frame
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.outputs import TrialsOutput
 from mnist_hpo.spec.study import Study
@@ -99,7 +99,7 @@ def test_hyperparameters_of_every_kind_and_a_trial_that_has_just_begun() -> None
         }
     )
     record = TrialRecord(0, "running", {"depth": 2, "dropout": 0, "optimizer": "adam"}, started_unix_s=1.5e9)
-    frame = trials_frame(study, [trial_output(study, record)])
+    frame = trials_frame(study, [record])
     kinds = {name: str(dtype) for name, dtype in frame.dtypes.items()}
     assert (kinds["depth"], kinds["dropout"], kinds["optimizer"]) == ("Int64", "float64", "category")
     assert list(frame["optimizer"].cat.categories) == ["sgd", "adam"]
