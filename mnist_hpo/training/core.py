@@ -7,6 +7,7 @@ Images are u8[E, F] and become floats (× 1/255) inside the step; labels are u8[
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 from mnist_hpo.models.dropout import hashed_dropout, no_dropout
-from mnist_hpo.models.registry import MODELS
+from mnist_hpo.models.registry import MODELS, Architecture
 from mnist_hpo.training.hyperparameters import Program
 from mnist_hpo.training.optimizers import Scalar, init_optimizer, update
 
@@ -48,7 +49,8 @@ class Dynamics(NamedTuple):
 
 def init(program: Program) -> TrainState:
     """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
-    parameters = nnx.to_pure_dict(nnx.state(_build(program), nnx.Param))
+    _, shapes = _abstract(program)
+    parameters = jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), shapes)
     return TrainState(parameters, init_optimizer(program.optimizer, parameters), jnp.uint32(0))
 
 
@@ -78,7 +80,7 @@ def train_epoch(
         The new state, and the mean cross-entropy of each step's batch, f32[S].
 
     """
-    graph = _graph(program)
+    graph, _ = _abstract(program)
 
     def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
@@ -108,7 +110,7 @@ def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.
 
     The last, smaller batch is filled up with examples that are cut off the result again.
     """
-    graph = _graph(program)
+    graph, _ = _abstract(program)
     n_examples, n_features = images.shape
     n_batches = -(-n_examples // EVALUATION_BATCH)
     padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
@@ -118,15 +120,20 @@ def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
 
 
-def _build(program: Program) -> nnx.Module:
-    build = importlib.import_module(MODELS[program.model].module).build
-    architecture = dict(program.architecture)
-    return build(program.n_features, program.n_classes, architecture, program.precision, rngs=nnx.Rngs(0))
+def _abstract(program: Program) -> tuple[Any, Parameters]:
+    """The model without its weights, and their shapes; nothing is computed for it."""
+    return _abstract_model(
+        program.model, program.n_features, program.n_classes, program.architecture, program.precision
+    )
 
 
-def _graph(program: Program) -> Any:
-    """The model without its weights; nothing is computed for it."""
-    return nnx.graphdef(nnx.eval_shape(lambda: _build(program)))
+@cache
+def _abstract_model(
+    model: str, n_features: int, n_classes: int, architecture: Architecture, precision: str
+) -> tuple[Any, Parameters]:
+    build = importlib.import_module(MODELS[model].module).build
+    abstract = nnx.eval_shape(lambda: build(n_features, n_classes, dict(architecture), precision, rngs=nnx.Rngs(0)))
+    return nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
 
 
 def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar) -> jax.Array:
