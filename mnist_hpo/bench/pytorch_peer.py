@@ -118,7 +118,13 @@ def _network(torch: Any, training: Training, n_features: int) -> Any:
     for _ in range(training.depth):
         layers += [torch.nn.Linear(n_in, training.width), torch.nn.ReLU(), torch.nn.Dropout(training.dropout)]
         n_in = training.width
-    return torch.nn.Sequential(*layers, torch.nn.Linear(n_in, 10))
+    model = torch.nn.Sequential(*layers, torch.nn.Linear(n_in, 10))
+    for layer in model:
+        if isinstance(layer, torch.nn.Linear):
+            # As ours (He et al., 2015), so that both learn the same.
+            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            torch.nn.init.zeros_(layer.bias)
+    return model
 
 
 if __name__ == "__main__":

@@ -1,0 +1,118 @@
+"""`mnist-hpo bench` on small lists; that it is fast is for its figures to say, not for a test."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import PROGRAM, ROOT
+from jsonschemas import problems
+
+from mnist_hpo.data.prepared import PreparedDataset
+
+SMALL = {"depth": 1, "width": 16, "batch_size": 1000, "learning_rate": 0.01, "dropout": 0.1, "l2": 1e-6, "epochs": 2}
+pytestmark = pytest.mark.usefixtures("mnist")
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Path:
+    path = tmp_path / "trainings.json"
+    path.write_text(json.dumps([SMALL, SMALL | {"depth": 2, "epochs": 1}, SMALL | {"learning_rate": 0.001}]))
+    return path
+
+
+def bench(*arguments: str | Path) -> Any:
+    """What a verb prints, once it is as its schema says."""
+    ended = subprocess.run([PROGRAM, "bench", *arguments, "--json"], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    document = json.loads(ended.stdout)
+    schema = json.loads((ROOT / "docs" / "schemas" / f"bench-{arguments[0]}.schema.json").read_text())
+    assert list(problems(document, schema, schema)) == []
+    return document
+
+
+def refused(*arguments: str | Path) -> str:
+    ended = subprocess.run([PROGRAM, "bench", *arguments], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "Traceback" not in ended.stderr
+    return ended.stderr
+
+
+def test_a_replay_accounts_for_its_time_and_its_arithmetic(trainings: Path, mnist: PreparedDataset) -> None:
+    figures = bench("replay", trainings, "--workers", "2")
+    seconds = figures["worker_s"]
+    assert sum(seconds.values()) == pytest.approx(2 * figures["wall_s"])
+    assert min(seconds.values()) >= 0
+    assert figures["gflops"] == pytest.approx(1000 * figures["tflop"] / figures["wall_s"])
+    assert figures["fraction_of_peak"] == pytest.approx(figures["gflops"] / figures["sgemm_peak_gflops"])
+    # 4 FLOPs a multiply-add in the first layer and 6 in the others, 50,000 examples an epoch.
+    one, two = 4 * 784 * 16 + 6 * 160, 4 * 784 * 16 + 6 * (256 + 160)
+    assert figures["tflop"] == pytest.approx(50_000 * (4 * one + two) / 1e12)
+    assert len(figures["valid_accuracy"]) == 3
+    assert min(figures["valid_accuracy"]) > 0.5
+    assert figures["valid_accuracy"][0] != figures["valid_accuracy"][2]
+
+
+def test_a_replay_computes_the_same_with_any_number_of_workers_and_a_cold_cache(trainings: Path) -> None:
+    accuracies = [
+        bench("replay", trainings, *options)["valid_accuracy"] for options in (["--workers", "1"], ["--cold"])
+    ]
+    assert accuracies[0] == accuracies[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[{"depth": 1}]', "entry 0.width: Field required"),
+        ("[", "line 1, column 2"),
+        (json.dumps([SMALL | {"dropout": 1.5}]), "entry 0.dropout"),
+        (json.dumps([SMALL | {"speed": 1}]), "entry 0.speed"),
+    ],
+)
+def test_a_list_that_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "trainings.json"
+    path.write_text(text)
+    for verb in ("replay", "peers"):
+        message = refused(verb, path)
+        assert str(path) in message
+        assert told in message
+
+
+def test_without_pytorch_the_peers_say_how_to_get_it(trainings: Path) -> None:
+    program = "import sys; sys.modules['torch'] = None; from mnist_hpo.cli import main; main()"
+    ended = subprocess.run([sys.executable, "-c", program, "bench", "peers", trainings], capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "install" in ended.stderr
+    assert "torch==2.13.0" in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra bench: PyTorch")
+def test_the_peers_learn_the_same_trainings(trainings: Path) -> None:
+    figures = bench("peers", trainings, "--rounds", "1")
+    contenders = figures["contenders"]
+    assert {"mnist-hpo bf16", "mnist-hpo fp32", "pytorch fp32", "pytorch bf16 autocast"} <= contenders.keys()
+    accuracies = [contender["mean_valid_accuracy"] for contender in contenders.values()]
+    assert max(accuracies) - min(accuracies) < 0.03
+    assert min(contenders[name]["times_fastest_pytorch"] for name in ("pytorch fp32", "pytorch bf16 autocast")) <= 1
+    assert 1 in [contender["times_fastest_pytorch"] for contender in contenders.values()]
+
+
+@pytest.mark.slow
+def test_the_overhead_is_that_of_the_starts_and_of_the_trials_asked_for() -> None:
+    figures = bench("overhead", "--trials", "10", "--trials", "30")
+    assert figures["first_epoch_s"] > figures["help_s"] > 0
+    assert [study["n_trials"] for study in figures["studies"]] == [10, 30]
+    for study in figures["studies"]:
+        assert study["cpu_ms_per_trial"] > study["search_cpu_ms_per_trial"] > 0
+
+
+@pytest.mark.slow
+def test_the_roofline_is_drawn(tmp_path: Path) -> None:
+    points = bench("roofline", "--picture", tmp_path / "roofline.png")
+    assert len({(point["width"], point["batch_size"]) for point in points}) == len(points) == 12
+    assert all(point[kind] > 0 for point in points for kind in ("sgemm", "fp32", "bf16"))
+    assert (tmp_path / "roofline.png").read_bytes().startswith(b"\x89PNG")
