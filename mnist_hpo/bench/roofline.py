@@ -58,13 +58,13 @@ def draw_roofline(points: list[Point], path: Path) -> None:
         sizes = [point.batch_size for point in shown]
         for field, label, color in lines:
             panel.plot(sizes, [getattr(point, field) for point in shown], "o-", color=color, label=label)
-        panel.set(title=f"width {width}", xlabel="batch size", xscale="log", xticks=BATCH_SIZES, ylim=(0, None))
+        panel.set(title=f"width {width}", xlabel="batch size", xscale="log")
         panel.set_xticks(BATCH_SIZES, [str(size) for size in BATCH_SIZES])
         panel.minorticks_off()
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", alpha=0.3)
-    panels[0].set_ylabel("GFLOP/s on one core")
-    panels[0].legend(frameon=False, loc="upper left")
+    panels[0].set(ylabel="GFLOP/s on one core", ylim=(0, 1.05 * max(max(p.sgemm, p.fp32, p.bf16) for p in points)))
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 
