@@ -57,6 +57,9 @@ def ui(
     if not servers:
         return 0
     with _running(servers) as processes:
+        console(to_stderr=True).print(f"starting {' and '.join(server.name for server in servers)} …")
+        if not _wait_until_up(servers, processes):
+            return _wait(servers, processes)
         for server in servers:
             console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
             if server.tracking_uri:
@@ -143,6 +146,20 @@ def _running(servers: Sequence[_Server]) -> Generator[list[subprocess.Popen[byte
             signal.signal(number, signal.SIG_IGN)  # Once is enough: impatience must leave none of them behind.
         for process in processes:
             _end(process)
+
+
+def _wait_until_up(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> bool:
+    """Wait until every server takes connections, so that a printed address works; whether none has ended instead."""
+    while all(process.poll() is None for process in processes):
+        if all(_is_up(server) for server in servers):
+            return True
+        time.sleep(_POLL_S)
+    return False
+
+
+def _is_up(server: _Server) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((_HOST, server.port)) == 0
 
 
 def _wait(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> int:
