@@ -13,10 +13,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from mnist_hpo.report.blocks import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.importance import assess
-from mnist_hpo.report.sections import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles, make_sections
+from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.view import StudyView
 
 

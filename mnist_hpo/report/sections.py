@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from mnist_hpo.report.blocks import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts import champion, parameters, time
-from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.charts.trials import drawn_trials, history, learning_curves
 from mnist_hpo.report.importance import MIN_TRIALS, Importance
 from mnist_hpo.report.scale import is_ordered, is_single, range_text
@@ -17,77 +16,6 @@ from mnist_hpo.report.why import why_it_won
 from mnist_hpo.storage.records import count_states, history_sha256
 
 _N_TOP = 10
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of plain text."""
-
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    highlighted: int | None = None
-    """The row of the best trial."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of a whole: its name, its share from 0 to 1, its colour, and what it is."""
-
-    name: str
-    share: float
-    colour: str
-    figure: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Parts:
-    """A whole as one bar of its parts, with a line for each."""
-
-    parts: Sequence[Part]
-
-
-@dataclass(frozen=True)
-class Points:
-    """Sentences, one below the other."""
-
-    sentences: Sequence[str]
-
-
-@dataclass(frozen=True)
-class Tiles:
-    """A few figures that are read first: label, figure, a word more."""
-
-    figures: Sequence[tuple[str, str, str]]
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Why there is nothing to show, and the command that would change it."""
-
-    reason: str
-    command: str = ""
-
-
-@dataclass(frozen=True)
-class Source:
-    """A text as it stands in a file, folded away."""
-
-    title: str
-    text: str
-
-
-Block = Table | Parts | Points | Tiles | Missing | Source | Chart
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report, in plain text: the page escapes all of it."""
-
-    title: str
-    lead: str
-    """What is to be seen, and how it was got."""
-    blocks: Sequence[Block]
 
 
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:

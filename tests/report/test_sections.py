@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from pretended_study import SPACE, run_pretended, study_of
 
+from mnist_hpo.report.blocks import Missing, Points, Section, Table
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.charts.trials import MAX_CURVES, drawn_trials
 from mnist_hpo.report.importance import assess
 from mnist_hpo.report.page import report_html
-from mnist_hpo.report.sections import Missing, Points, Section, Table, make_sections
+from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.view import StudyView
 from mnist_hpo.storage.records import TrialRecord
 
