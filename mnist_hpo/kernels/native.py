@@ -15,8 +15,12 @@ _engines: list[llvm.ExecutionEngine] = []
 
 
 @cache
-def register_kernel(name: str) -> str:
+def register_kernel(name: str, **blanks: str) -> str:
     """Compile the function of this name from `NAME.ll`, once a process.
+
+    Args:
+        name: the function's and the file's.
+        blanks: what the file leaves to be filled in, by the word that stands there.
 
     Returns:
         The target's name for `jax.ffi.ffi_call`.
@@ -27,8 +31,10 @@ def register_kernel(name: str) -> str:
     features = llvm.get_host_cpu_features().flatten()
     target = llvm.Target.from_default_triple()
     machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3)
-    source = (_FOLDER / "xla_ffi.ll").read_text() + (_FOLDER / f"{name}.ll").read_text()
-    module = llvm.parse_assembly(source)
+    source = (_FOLDER / f"{name}.ll").read_text()
+    for blank, filling in blanks.items():
+        source = source.replace(blank, filling)
+    module = llvm.parse_assembly((_FOLDER / "xla_ffi.ll").read_text() + source)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     passes = llvm.create_pass_builder(machine, options)

@@ -72,6 +72,16 @@ define internal i64 @rank(ptr %buffers, i64 %index) {
   ret i64 %rank
 }
 
+define internal i64 @dimension(ptr %buffers, i64 %index, i64 %axis) {
+  %buffer_at = getelementptr inbounds ptr, ptr %buffers, i64 %index
+  %buffer = load ptr, ptr %buffer_at
+  %dims_at = getelementptr inbounds %Buffer, ptr %buffer, i32 0, i32 5
+  %dims = load ptr, ptr %dims_at
+  %dim_at = getelementptr inbounds i64, ptr %dims, i64 %axis
+  %dim = load i64, ptr %dim_at
+  ret i64 %dim
+}
+
 define internal i64 @size(ptr %buffers, i64 %index) {
 entry:
   %buffer_at = getelementptr inbounds ptr, ptr %buffers, i64 %index

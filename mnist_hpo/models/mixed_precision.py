@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from mnist_hpo.kernels.opaque import opaque
+from mnist_hpo.kernels.transpose import transpose
 
 DotGeneral = Callable[..., jax.Array]
 """What `nnx.Linear` takes as `dot_general`."""
@@ -37,8 +37,8 @@ def _backward(factors: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tupl
     x, kernel = factors
     gradient = _round(gradient)
     # The kernel's gradient sums over the rows of both factors, for which XLA has no bfloat16 routine and falls back to
-    # float32. For rows times columns it has one, so x is transposed in memory, where XLA cannot undo it.
-    return _sum_products(gradient, kernel, 1, 1), _sum_products(opaque(x.T), gradient, 1, 0)
+    # float32. For rows times columns it has one, so x is transposed in memory.
+    return _sum_products(gradient, kernel, 1, 1), _sum_products(transpose(x), gradient, 1, 0)
 
 
 bf16_matmul.defvjp(_forward, _backward)
