@@ -107,3 +107,25 @@ multiply:
 done:
   ret i64 %size
 }
+
+; Whether a buffer holds bfloat16 (XLA's number for it) and not float32.
+define internal i1 @is_bf16(ptr %buffers, i64 %index) {
+  %buffer_at = getelementptr inbounds ptr, ptr %buffers, i64 %index
+  %buffer = load ptr, ptr %buffer_at
+  %dtype_at = getelementptr inbounds %Buffer, ptr %buffer, i32 0, i32 2
+  %dtype = load i32, ptr %dtype_at
+  %is_bf16 = icmp eq i32 %dtype, 16
+  ret i1 %is_bf16
+}
+
+; The nearest bfloat16, of two the even one, in whole numbers: CPUs that have an instruction for it flush small ones.
+define internal i16 @bf16(float %number) alwaysinline {
+  %bits = bitcast float %number to i32
+  %shifted = lshr i32 %bits, 16
+  %is_odd = and i32 %shifted, 1
+  %half = add i32 %is_odd, 32767
+  %rounded = add i32 %bits, %half
+  %upper = lshr i32 %rounded, 16
+  %result = trunc i32 %upper to i16
+  ret i16 %result
+}

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 
 from mnist_hpo.kernels.transpose import transpose
 
@@ -59,3 +60,5 @@ def _bf16_dot_general(x: jax.Array, kernel: jax.Array, *_arguments: Any, **_opti
 
 DOT_GENERAL: Mapping[str, DotGeneral] = {"fp32": lax.dot_general, "bf16": _bf16_dot_general}
 """By the value of the hyperparameter `precision`."""
+FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+"""What a product's factors are rounded to, by the same."""

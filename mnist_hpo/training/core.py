@@ -17,6 +17,7 @@ from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 from mnist_hpo.models.dropout import hashed_dropout, no_dropout
+from mnist_hpo.models.mixed_precision import FACTOR
 from mnist_hpo.models.registry import MODELS, Architecture
 from mnist_hpo.training.hyperparameters import Program
 from mnist_hpo.training.optimizers import Scalar, init_optimizer, update
@@ -84,7 +85,9 @@ def train_epoch(
 
     def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
-        logits = nnx.merge(graph, parameters)(gather_pixels(images, rows), dropout)
+        # Rounded already where the first product would round them; as float32 again, which XLA takes back.
+        pixels = gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
+        logits = nnx.merge(graph, parameters)(pixels, dropout)
         return jnp.mean(_cross_entropy(logits, labels[rows], dynamics.label_smoothing))
 
     def take_step(state: TrainState, inputs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
