@@ -5,9 +5,10 @@
 ; the same at any vector width, on any CPU.
 
 declare float @llvm.sqrt.f32(float)
+declare double @llvm.sqrt.f64(double)
 declare float @llvm.fma.f32(float, float, float)
 
-; One tensor. The hyperparameters: learning rate, step size (both bias corrections folded in), epsilon, the l1 penalty's
+; Some weights. The hyperparameters: learning rate, step size (both bias corrections folded in), epsilon, the l1 penalty's
 ; and the l2 penalty's gradient factors, and whether the penalty joins the gradient or (AdamW) the update: 1 or 0 each.
 define internal void @update(ptr noalias %weights, ptr noalias %means, ptr noalias %squares,
                              ptr noalias readonly %gradients, i64 %size, float %rate, float %step_size, float %epsilon,
@@ -75,6 +76,87 @@ done:
   ret void
 }
 
+; The weights as bfloat16, for the products of the next step.
+define internal void @round(ptr noalias readonly %weights, ptr noalias %rounded, i64 %size) #0 {
+entry:
+  %is_empty = icmp eq i64 %size, 0
+  br i1 %is_empty, label %done, label %each
+
+each:
+  %i = phi i64 [ 0, %entry ], [ %next, %each ]
+  %weight_at = getelementptr inbounds float, ptr %weights, i64 %i
+  %weight = load float, ptr %weight_at, align 4
+  %result = call i16 @bf16(float %weight)
+  %result_at = getelementptr inbounds i16, ptr %rounded, i64 %i
+  store i16 %result, ptr %result_at, align 2
+  %next = add nuw nsw i64 %i, 1
+  %is_last = icmp eq i64 %next, %size
+  br i1 %is_last, label %done, label %each
+
+done:
+  ret void
+}
+
+; One tensor, in pieces that are rounded while they lie in the nearest cache; `rounded` is null where nobody wants that.
+define internal void @update_tensor(ptr noalias %weights, ptr noalias %means, ptr noalias %squares,
+                                    ptr noalias readonly %gradients, ptr noalias %rounded, i64 %size, float %rate,
+                                    float %step_size, float %epsilon, float %l1, float %l2, float %coupled,
+                                    float %decoupled) #1 {
+entry:
+  %is_rounded = icmp ne ptr %rounded, null
+  br label %each
+
+each:
+  %start = phi i64 [ 0, %entry ], [ %next, %piece_done ]
+  %left = sub i64 %size, %start
+  %is_short = icmp ult i64 %left, 2048
+  %n = select i1 %is_short, i64 %left, i64 2048
+  %weights_at = getelementptr inbounds float, ptr %weights, i64 %start
+  %means_at = getelementptr inbounds float, ptr %means, i64 %start
+  %squares_at = getelementptr inbounds float, ptr %squares, i64 %start
+  %gradients_at = getelementptr inbounds float, ptr %gradients, i64 %start
+  call void @update(ptr %weights_at, ptr %means_at, ptr %squares_at, ptr %gradients_at, i64 %n, float %rate,
+                    float %step_size, float %epsilon, float %l1, float %l2, float %coupled, float %decoupled)
+  br i1 %is_rounded, label %round, label %piece_done
+
+round:
+  %rounded_at = getelementptr inbounds i16, ptr %rounded, i64 %start
+  call void @round(ptr %weights_at, ptr %rounded_at, i64 %n)
+  br label %piece_done
+
+piece_done:
+  %next = add i64 %start, %n
+  %more = icmp ult i64 %next, %size
+  br i1 %more, label %each, label %done
+
+done:
+  ret void
+}
+
+; A number to a whole power, by squaring.
+define internal double @power(double %base, i64 %exponent) #1 {
+entry:
+  br label %each
+
+each:
+  %factor = phi double [ %base, %entry ], [ %squared, %each ]
+  %result = phi double [ 1.0, %entry ], [ %new_result, %each ]
+  %left = phi i64 [ %exponent, %entry ], [ %halved, %each ]
+  %low_bit = and i64 %left, 1
+  %is_odd = icmp ne i64 %low_bit, 0
+  %multiplied = fmul double %result, %factor
+  %new_result = select i1 %is_odd, double %multiplied, double %result
+  %squared = fmul double %factor, %factor
+  %halved = lshr i64 %left, 1
+  %more = icmp ne i64 %halved, 0
+  br i1 %more, label %each, label %done
+
+done:
+  ret double %new_result
+}
+
+; In: learning rate, l1, l2, whether decoupled (1 or 0): f32[] each; then what is changed; then n gradients.
+; Changed: n weights, n means, n squares; the number of updates; the rounded kernels, all of them or none.
 define ptr @fused_adam(ptr %frame) {
 entry:
   %asks_version = call i1 @asks_version(ptr %frame)
@@ -83,21 +165,41 @@ entry:
 call:
   %inputs = call ptr @inputs(ptr %frame)
   %outputs = call ptr @outputs(ptr %frame)
+  %n_inputs = call i64 @n_inputs(ptr %frame)
   %n_outputs = call i64 @n_outputs(ptr %frame)
-  %n = udiv i64 %n_outputs, 3
-  %hyperparameters = call ptr @data(ptr %inputs, i64 0)
-  %rate = call float @number(ptr %hyperparameters, i64 0)
-  %step_size = call float @number(ptr %hyperparameters, i64 1)
-  %epsilon = call float @number(ptr %hyperparameters, i64 2)
-  %all_l1 = call float @number(ptr %hyperparameters, i64 3)
-  %all_l2 = call float @number(ptr %hyperparameters, i64 4)
-  %coupled = call float @number(ptr %hyperparameters, i64 5)
-  %decoupled = call float @number(ptr %hyperparameters, i64 6)
-  %first_gradient = add i64 %n_outputs, 1
+  %first_gradient = add i64 %n_outputs, 4
+  %n = sub i64 %n_inputs, %first_gradient
+  %count_index = mul i64 %n, 3
+  %first_rounded = add i64 %count_index, 1
+  %has_rounded = icmp ult i64 %first_rounded, %n_outputs
+
+  %rate = call float @number(ptr %inputs, i64 0)
+  %all_l1 = call float @number(ptr %inputs, i64 1)
+  %l2_factor = call float @number(ptr %inputs, i64 2)
+  %all_l2 = fmul float %l2_factor, 2.0
+  %decoupled = call float @number(ptr %inputs, i64 3)
+  %coupled = fsub float 1.0, %decoupled
+
+  ; Both bias corrections as one step size and one epsilon.
+  %count_at = call ptr @data(ptr %outputs, i64 %count_index)
+  %n_before = load float, ptr %count_at
+  %n_updates = fadd float %n_before, 1.0
+  store float %n_updates, ptr %count_at
+  %exponent = fptoui float %n_updates to i64
+  %mean_decay = call double @power(double 0.9, i64 %exponent)
+  %square_decay = call double @power(double 0.999, i64 %exponent)
+  %mean_share = fsub double 1.0, %mean_decay
+  %square_share = fsub double 1.0, %square_decay
+  %correction = call double @llvm.sqrt.f64(double %square_share)
+  %exact_step_size = fdiv double %correction, %mean_share
+  %exact_epsilon = fmul double %correction, 1.0e-8
+  %step_size = fptrunc double %exact_step_size to float
+  %epsilon = fptrunc double %exact_epsilon to float
   br label %each
 
-each:                                                      ; outputs: weights, means, squares, n of each
-  %i = phi i64 [ 0, %call ], [ %next, %each ]
+each:
+  %i = phi i64 [ 0, %call ], [ %next, %updated ]
+  %rounded_index = phi i64 [ %first_rounded, %call ], [ %next_rounded_index, %updated ]
   %mean_index = add i64 %n, %i
   %square_index = add i64 %n, %mean_index
   %gradient_index = add i64 %first_gradient, %i
@@ -107,11 +209,25 @@ each:                                                      ; outputs: weights, m
   %gradients = call ptr @data(ptr %inputs, i64 %gradient_index)
   %rank = call i64 @rank(ptr %outputs, i64 %i)
   %size = call i64 @size(ptr %outputs, i64 %i)
-  %is_kernel = icmp ugt i64 %rank, 1                       ; biases are left free
+  %is_kernel = icmp ugt i64 %rank, 1                       ; biases are left free, and enter no product
   %l1 = select i1 %is_kernel, float %all_l1, float 0.0
   %l2 = select i1 %is_kernel, float %all_l2, float 0.0
-  call void @update(ptr %weights, ptr %means, ptr %squares, ptr %gradients, i64 %size, float %rate, float %step_size,
-                    float %epsilon, float %l1, float %l2, float %coupled, float %decoupled)
+  %is_rounded = and i1 %is_kernel, %has_rounded
+  br i1 %is_rounded, label %find_rounded, label %update
+
+find_rounded:
+  %found = call ptr @data(ptr %outputs, i64 %rounded_index)
+  %after_found = add i64 %rounded_index, 1
+  br label %update
+
+update:
+  %rounded = phi ptr [ %found, %find_rounded ], [ null, %each ]
+  %next_rounded_index = phi i64 [ %after_found, %find_rounded ], [ %rounded_index, %each ]
+  call void @update_tensor(ptr %weights, ptr %means, ptr %squares, ptr %gradients, ptr %rounded, i64 %size, float %rate,
+                           float %step_size, float %epsilon, float %l1, float %l2, float %coupled, float %decoupled)
+  br label %updated
+
+updated:
   %next = add i64 %i, 1
   %more = icmp ult i64 %next, %n
   br i1 %more, label %each, label %done
@@ -120,10 +236,11 @@ done:
   ret ptr null
 }
 
-define internal float @number(ptr %numbers, i64 %index) {
-  %at = getelementptr inbounds float, ptr %numbers, i64 %index
+define internal float @number(ptr %buffers, i64 %index) {
+  %at = call ptr @data(ptr %buffers, i64 %index)
   %value = load float, ptr %at
   ret float %value
 }
 
 attributes #0 = { noinline nounwind "prefer-vector-width"="512" }
+attributes #1 = { nounwind }

@@ -11,12 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from mnist_hpo.kernels.native import register_kernel
-
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-8
-"""The betas stand in `fused_adam.ll` too."""
 
 
 class AdamState(NamedTuple):
@@ -38,46 +34,44 @@ def update(
     parameters: Any,
     state: AdamState,
     gradients: Any,
+    rounded: Any,
     *,
     learning_rate: Any,
     l1: Any,
     l2: Any,
     decoupled: bool,
-) -> tuple[Any, AdamState]:
+) -> tuple[Any, AdamState, Any]:
     """One update of Adam (Kingma & Ba, 2015), with the bias corrections folded into two scalars (end of section 2).
+
+    Its betas are 0.9 and 0.999, its epsilon is 1e-8; `fused_adam.ll` holds them.
 
     Args:
         parameters: a tree of f32 arrays.
         state: the moments.
         gradients: of the loss without its penalty, a tree like the parameters.
+        rounded: the parameters' tree with bf16 arrays in the place of all tensors of rank 2 and more and None for the
+            others, or with None for every one. What they hold is overwritten.
         learning_rate: f32[].
         l1: f32[], the factor of Σ|w| in the loss, over the tensors of rank 2 and more.
         l2: f32[], the factor of Σw².
         decoupled: whether the penalty bypasses the moments (AdamW; Loshchilov & Hutter, 2019).
 
+    Returns:
+        The new parameters, the new state, and the new parameters rounded.
+
     """
     weights, structure = jax.tree.flatten(parameters)
+    copies, copies_structure = jax.tree.flatten(rounded)
     means, squares, slopes = (jax.tree.leaves(tree) for tree in (state.mean, state.square, gradients))
-    count = state.n_updates + 1.0
-    correction = jnp.sqrt(1.0 - _BETA_2**count)
-    hyperparameters = jnp.stack(
-        [
-            learning_rate,
-            correction / (1.0 - _BETA_1**count),
-            _EPSILON * correction,
-            l1,
-            2.0 * l2,
-            np.float32(not decoupled),
-            np.float32(decoupled),
-        ]
-    )
-    changed = [*weights, *means, *squares]
+    told = [jnp.asarray(number, jnp.float32) for number in (learning_rate, l1, l2, decoupled)]
+    changed = [*weights, *means, *squares, state.n_updates, *copies]
     call = jax.ffi.ffi_call(
         register_kernel("fused_adam"),
         [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in changed],
-        input_output_aliases={1 + index: index for index in range(len(changed))},
+        input_output_aliases={len(told) + index: index for index in range(len(changed))},
     )
-    results = call(hyperparameters, *changed, *slopes)
+    results = call(*told, *changed, *slopes)
     n = len(weights)
     parameters, mean, square = (structure.unflatten(results[start : start + n]) for start in (0, n, 2 * n))
-    return parameters, AdamState(mean, square, count)
+    n_updates, *copies = results[3 * n :]
+    return parameters, AdamState(mean, square, n_updates), copies_structure.unflatten(copies)

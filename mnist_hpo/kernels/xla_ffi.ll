@@ -50,6 +50,12 @@ define internal ptr @outputs(ptr %frame) {
   ret ptr %outputs
 }
 
+define internal i64 @n_inputs(ptr %frame) {
+  %at = getelementptr inbounds %CallFrame, ptr %frame, i32 0, i32 5, i32 2
+  %count = load i64, ptr %at
+  ret i64 %count
+}
+
 define internal i64 @n_outputs(ptr %frame) {
   %at = getelementptr inbounds %CallFrame, ptr %frame, i32 0, i32 6, i32 2
   %count = load i64, ptr %at

@@ -62,3 +62,32 @@ DOT_GENERAL: Mapping[str, DotGeneral] = {"fp32": lax.dot_general, "bf16": _bf16_
 """By the value of the hyperparameter `precision`."""
 FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
 """What a product's factors are rounded to, by the same."""
+
+
+def round_kernels(parameters: Any, precision: str) -> Any:
+    """The parameters' tree with the kernels (rank 2 and more: the factors of products) rounded, and None for the rest.
+
+    Where the precision rounds nothing, None for every one.
+    """
+    dtype = FACTOR[precision]
+    is_rounded = dtype != jnp.float32
+    return jax.tree.map(lambda w: w.astype(dtype) if is_rounded and w.ndim > 1 else None, parameters)
+
+
+def round_like(rounded: Any, parameters: Any) -> Any:
+    """Round other parameters as those were that `rounded` was made of."""
+    return _where_rounded(lambda copy, weight: weight.astype(copy.dtype), lambda _: None, rounded, parameters)
+
+
+def with_rounded(parameters: Any, rounded: Any) -> Any:
+    """The parameters as products see them: f32 arrays, whose values are the rounded ones where there are such."""
+    return _where_rounded(lambda copy, _: copy.astype(jnp.float32), lambda weight: weight, rounded, parameters)
+
+
+def _where_rounded(
+    then: Callable[[jax.Array, jax.Array], Any], otherwise: Callable[[jax.Array], Any], rounded: Any, parameters: Any
+) -> Any:
+    def choose(copy: jax.Array | None, weight: jax.Array) -> Any:
+        return otherwise(weight) if copy is None else then(copy, weight)
+
+    return jax.tree.map(choose, rounded, parameters, is_leaf=lambda copy: copy is None)

@@ -17,7 +17,7 @@ from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 from mnist_hpo.models.dropout import hashed_dropout, no_dropout
-from mnist_hpo.models.mixed_precision import FACTOR
+from mnist_hpo.models.mixed_precision import FACTOR, round_kernels, with_rounded
 from mnist_hpo.models.registry import MODELS, Architecture
 from mnist_hpo.training.hyperparameters import Program
 from mnist_hpo.training.optimizers import Scalar, init_optimizer, update
@@ -90,22 +90,28 @@ def train_epoch(
         logits = nnx.merge(graph, parameters)(pixels, dropout)
         return jnp.mean(_cross_entropy(logits, labels[rows], dynamics.label_smoothing))
 
-    def take_step(state: TrainState, inputs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
-        rows, learning_rate = inputs
-        loss, gradients = jax.value_and_grad(batch_loss)(state.parameters, rows, state.step)
-        parameters, optimizer_state = update(
+    def take_step(
+        carried: tuple[TrainState, Parameters], inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[TrainState, Parameters], jax.Array]:
+        (state, rounded), (rows, learning_rate) = carried, inputs
+        factors = with_rounded(state.parameters, rounded)
+        loss, gradients = jax.value_and_grad(batch_loss)(factors, rows, state.step)
+        parameters, optimizer_state, rounded = update(
             program.optimizer,
             state.parameters,
             state.optimizer_state,
             gradients,
+            rounded,
             learning_rate=learning_rate,
             l1=dynamics.l1,
             l2=dynamics.l2,
             momentum=dynamics.momentum,
         )
-        return TrainState(parameters, optimizer_state, state.step + jnp.uint32(1)), loss
+        return (TrainState(parameters, optimizer_state, state.step + jnp.uint32(1)), rounded), loss
 
-    return lax.scan(take_step, state, (order, learning_rates))
+    rounded = round_kernels(state.parameters, program.precision)
+    (state, _), losses = lax.scan(take_step, (state, rounded), (order, learning_rates))
+    return state, losses
 
 
 def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from mnist_hpo.kernels import fused_adam
+from mnist_hpo.models.mixed_precision import round_like
 
 Scalar = jax.Array | np.float32 | float
 """f32[], traced or not."""
@@ -33,12 +34,13 @@ def update(
     parameters: Any,
     state: Any,
     gradients: Any,
+    rounded: Any,
     *,
     learning_rate: Scalar,
     l1: Scalar,
     l2: Scalar,
     momentum: Scalar,
-) -> tuple[Any, Any]:
+) -> tuple[Any, Any, Any]:
     """Change the weights once.
 
     Args:
@@ -46,13 +48,14 @@ def update(
         parameters: a tree of f32 arrays.
         state: what `init_optimizer` or the last update returned.
         gradients: of the loss without its penalty, a tree like the parameters.
+        rounded: what `round_kernels` made of the parameters.
         learning_rate: may be traced, as all numbers here.
         l1: the factor of Σ|w| in the loss, over the kernels; biases are left free.
         l2: the factor of Σw².
         momentum: read by rmsprop, sgd and sgd_nesterov.
 
     Returns:
-        The new parameters and the new state.
+        The new parameters, the new state, and the new parameters rounded.
 
     Raises:
         ValueError: there is no such optimiser.
@@ -63,6 +66,7 @@ def update(
             parameters,
             state,
             gradients,
+            rounded,
             learning_rate=learning_rate,
             l1=l1,
             l2=l2,
@@ -70,7 +74,8 @@ def update(
         )
     gradients = jax.tree.map(jnp.add, gradients, _penalty_gradients(parameters, l1, l2))
     updates, state = _from_optax(name, momentum).update(gradients, state)
-    return jax.tree.map(lambda p, u: p - learning_rate * u, parameters, updates), state
+    parameters = jax.tree.map(lambda p, u: p - learning_rate * u, parameters, updates)
+    return parameters, state, round_like(rounded, parameters)
 
 
 def _from_optax(name: str, momentum: Scalar) -> optax.GradientTransformation:

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,14 +39,15 @@ def formula(
 
 
 def fused(weights: list[Any], slopes: list[list[Any]], **options: Any) -> tuple[list[Any], fused_adam.AdamState]:
+    nothing = [None] * len(weights)
     step = jax.jit(
         lambda weights, state, gradients: fused_adam.update(
-            weights, state, gradients, learning_rate=jnp.float32(RATE), **options
+            weights, state, gradients, nothing, learning_rate=jnp.float32(RATE), **options
         )
     )
     state = fused_adam.init(weights)
     for gradients in slopes:
-        weights, state = step(weights, state, gradients)
+        weights, state, _ = step(weights, state, gradients)
     return weights, state
 
 
@@ -89,8 +91,42 @@ def test_many_tensors_are_changed_in_place() -> None:
     weights, slopes = tensors(0, *shapes), tensors(1, *shapes)
     rates = {"learning_rate": jnp.float32(RATE), "l1": 0.0, "l2": 0.0, "decoupled": False}
 
-    def steps(weights: Any, state: Any) -> Any:
-        return jax.lax.fori_loop(0, 3, lambda _, both: fused_adam.update(*both, slopes, **rates), (weights, state))
+    def steps(weights: Any, state: Any, rounded: Any) -> Any:
+        def step(_: int, carried: Any) -> Any:
+            weights, state, rounded = carried
+            return fused_adam.update(weights, state, slopes, rounded, **rates)
 
-    compiled = jax.jit(steps, donate_argnums=(0, 1)).lower(weights, fused_adam.init(weights)).compile()
+        return jax.lax.fori_loop(0, 3, step, (weights, state, rounded))
+
+    rounded = [weights[0].astype(ml_dtypes.bfloat16), None]
+    compiled = jax.jit(steps, donate_argnums=(0, 1, 2)).lower(weights, fused_adam.init(weights), rounded).compile()
     assert "copy(" not in "".join(line for line in compiled.as_text().splitlines() if "256,256" in line)
+
+
+@pytest.mark.parametrize("size", [1, 17, 2047, 2048, 2049, 5000])
+def test_the_new_kernels_come_rounded_too(size: int) -> None:
+    shapes = ((size,), (size, 3), (1, size))
+    weights, slopes = tensors(0, *shapes), tensors(1, *shapes)
+    empty = [None, *(np.zeros(shape, ml_dtypes.bfloat16) for shape in shapes[1:])]
+    rates = {"learning_rate": jnp.float32(RATE), "l1": 0.0, "l2": 0.0, "decoupled": False}
+    update = jax.jit(lambda *arrays: fused_adam.update(*arrays, **rates))
+    found, _, rounded = update(weights, fused_adam.init(weights), slopes, empty)
+    assert rounded[0] is None
+    for weight, copy in zip(found[1:], rounded[1:], strict=True):
+        assert np.array_equal(copy, np.asarray(weight).astype(ml_dtypes.bfloat16))
+
+
+def test_the_corrections_hold_after_many_updates() -> None:
+    """A mean that is as it should be after 10,000 updates steps by the learning rate."""
+    weights = tensors(0, (4, 4))
+    steady = fused_adam.AdamState(
+        [np.full((4, 4), 0.5, np.float32)], [np.full((4, 4), 0.25, np.float32)], np.float32(1e4)
+    )
+    slopes = [np.full((4, 4), 0.5, np.float32)]
+    found, state, _ = jax.jit(
+        lambda *arrays: fused_adam.update(
+            *arrays, [None], learning_rate=jnp.float32(RATE), l1=0.0, l2=0.0, decoupled=False
+        )
+    )(weights, steady, slopes)
+    np.testing.assert_allclose(weights[0] - found[0], RATE, rtol=1e-4)
+    assert state.n_updates == 10_001
