@@ -6,7 +6,6 @@
 
 declare float @llvm.sqrt.f32(float)
 declare double @llvm.sqrt.f64(double)
-declare float @llvm.fma.f32(float, float, float)
 
 ; Some weights. The hyperparameters: learning rate, step size (both bias corrections folded in), epsilon, the l1 penalty's
 ; and the l2 penalty's gradient factors, and whether the penalty joins the gradient or (AdamW) the update: 1 or 0 each.

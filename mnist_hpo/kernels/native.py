@@ -10,6 +10,8 @@ import jax
 import llvmlite.binding as llvm
 
 _FOLDER = Path(__file__).parent
+_SHARED = ("xla_ffi.ll", "elementary.ll")
+"""What stands in front of each kernel's file."""
 _engines: list[llvm.ExecutionEngine] = []
 """They own the machine code: kept for as long as the process lives."""
 
@@ -34,7 +36,8 @@ def register_kernel(name: str, **blanks: str) -> str:
     source = (_FOLDER / f"{name}.ll").read_text()
     for blank, filling in blanks.items():
         source = source.replace(blank, filling)
-    module = llvm.parse_assembly((_FOLDER / "xla_ffi.ll").read_text() + source)
+    shared = "".join((_FOLDER / file).read_text() for file in _SHARED)
+    module = llvm.parse_assembly(shared + source)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = True
     passes = llvm.create_pass_builder(machine, options)

@@ -16,6 +16,7 @@ from flax import nnx
 from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
+from mnist_hpo.kernels.softmax_loss import softmax_loss
 from mnist_hpo.models.dropout import hashed_dropout, no_dropout
 from mnist_hpo.models.mixed_precision import FACTOR, round_kernels, with_rounded
 from mnist_hpo.models.registry import MODELS, Architecture
@@ -88,7 +89,7 @@ def train_epoch(
         # Rounded already where the first product would round them; as float32 again, which XLA takes back.
         pixels = gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
         logits = nnx.merge(graph, parameters)(pixels, dropout)
-        return jnp.mean(_cross_entropy(logits, labels[rows], dynamics.label_smoothing))
+        return softmax_loss(logits, labels, rows, dynamics.label_smoothing)
 
     def take_step(
         carried: tuple[TrainState, Parameters], inputs: tuple[jax.Array, jax.Array]
@@ -143,12 +144,3 @@ def _abstract_model(
     build = importlib.import_module(MODELS[model].module).build
     abstract = nnx.eval_shape(lambda: build(n_features, n_classes, dict(architecture), precision, rngs=nnx.Rngs(0)))
     return nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
-
-
-def _cross_entropy(logits: jax.Array, labels: jax.Array, label_smoothing: Scalar) -> jax.Array:
-    """f32[B]; label smoothing as in Szegedy et al., "Rethinking the Inception Architecture" (2016)."""
-    classes = lax.broadcasted_iota(jnp.int32, logits.shape, 1)
-    # Compared, not gathered: the gradient of a gather is a scatter, which XLA's CPU backend runs element by element.
-    is_right = (labels.astype(jnp.int32)[:, None] == classes).astype(jnp.float32)
-    targets = is_right * (1.0 - label_smoothing) + label_smoothing / logits.shape[1]
-    return -jnp.sum(jax.nn.log_softmax(logits) * targets, axis=1)

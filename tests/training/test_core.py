@@ -83,7 +83,8 @@ def optax_steps(few: tuple[Any, Any], optimizer: optax.GradientTransformation, l
 
 
 def assert_same_steps(ours: tuple[Any, Any], theirs: tuple[Any, Any], *, loss_too: bool = True) -> None:
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-6), ours[0], theirs[0])
+    # A hundredth of a step: where a gradient all but vanishes, Adam divides rounding errors by rounding errors.
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=2e-4, atol=RATE / 100), ours[0], theirs[0])
     if loss_too:
         np.testing.assert_allclose(ours[1], theirs[1], rtol=2e-4)
 
