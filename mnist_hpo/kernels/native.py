@@ -17,11 +17,12 @@ _engines: list[llvm.ExecutionEngine] = []
 
 
 @cache
-def register_kernel(name: str, **blanks: str) -> str:
+def register_kernel(name: str, variant: str = "", **blanks: str) -> str:
     """Compile the function of this name from `NAME.ll`, once a process.
 
     Args:
         name: the function's and the file's.
+        variant: tells apart what is made of one file with different blanks.
         blanks: what the file leaves to be filled in, by the word that stands there.
 
     Returns:
@@ -46,6 +47,6 @@ def register_kernel(name: str, **blanks: str) -> str:
     engine.finalize_object()
     _engines.append(engine)
     handler = ctypes.cast(engine.get_function_address(name), ctypes.c_void_p)
-    target_name = f"mnist_hpo.{name}"
+    target_name = f"mnist_hpo.{name}{variant}"
     jax.ffi.register_ffi_target(target_name, jax.ffi.pycapsule(handler), platform="cpu")
     return target_name

@@ -1,10 +1,10 @@
-; Rows become columns. In: 16-bit numbers [R, C]. Out: the same numbers [C, R].
-; Blocks of 8 by 8 go through registers; `transpose.py` writes out what happens in one.
+; Rows become columns. In: numbers [R, C]. Out: the same numbers [C, R]. Blocks of 8 by 8 go through registers.
+; `transpose.py` fills in how wide the numbers are, and what happens in a block.
 
 define internal ptr @element(ptr %matrix, i64 %row, i64 %n_columns, i64 %column) #1 {
   %row_start = mul i64 %row, %n_columns
   %index = add i64 %row_start, %column
-  %at = getelementptr inbounds i16, ptr %matrix, i64 %index
+  %at = getelementptr inbounds ELEMENT, ptr %matrix, i64 %index
   ret ptr %at
 }
 
@@ -30,9 +30,9 @@ each_row:
 each:
   %column = phi i64 [ %first_column, %each_row ], [ %next_column, %each ]
   %from = call ptr @element(ptr %matrix, i64 %row, i64 %n_columns, i64 %column)
-  %number = load i16, ptr %from, align 2
+  %number = load ELEMENT, ptr %from, align 2
   %to = call ptr @element(ptr %transposed, i64 %column, i64 %n_rows, i64 %row)
-  store i16 %number, ptr %to, align 2
+  store ELEMENT %number, ptr %to, align 2
   %next_column = add i64 %column, 1
   %more_columns = icmp ult i64 %next_column, %n_columns
   br i1 %more_columns, label %each, label %row_done

@@ -7,6 +7,7 @@ the activations between products and the loss stay float32. bfloat16 has float32
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -14,39 +15,42 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
+from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.transpose import transpose
 
 DotGeneral = Callable[..., jax.Array]
 """What `nnx.Linear` takes as `dot_general`."""
 
 
-@jax.custom_vjp
-def bf16_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
+"""What a product's factors are rounded to, by the value of the hyperparameter `precision`."""
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(x: jax.Array, kernel: jax.Array, precision: str) -> jax.Array:
     """f32[B, I] times f32[I, O] to f32[B, O]; the gradients' products are rounded likewise.
 
     The gradients are written out because what JAX derives is slow on a CPU: see `_backward`.
     """
-    return _sum_products(_round(x), _round(kernel), 1, 0)
+    return _forward(x, kernel, precision)[0]
 
 
-def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    factors = _round(x), _round(kernel)
+def _forward(x: jax.Array, kernel: jax.Array, precision: str) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    dtype = FACTOR[precision]
+    factors = x.astype(dtype), kernel.astype(dtype)
     return _sum_products(*factors, 1, 0), factors
 
 
-def _backward(factors: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _backward(precision: str, factors: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = factors
-    gradient = _round(gradient)
-    # The kernel's gradient sums over the rows of both factors, for which XLA has no bfloat16 routine and falls back to
-    # float32. For rows times columns it has one, so x is transposed in memory.
+    if FACTOR[precision] != gradient.dtype:
+        gradient = round_to_bf16(gradient)
+    # The kernel's gradient sums over the rows of both factors, for which XLA has no bfloat16 routine (it falls back to
+    # float32), and a slower float32 one. For rows times columns it has the best of both, so x is transposed in memory.
     return _sum_products(gradient, kernel, 1, 1), _sum_products(transpose(x), gradient, 1, 0)
 
 
-bf16_matmul.defvjp(_forward, _backward)
-
-
-def _round(x: jax.Array) -> jax.Array:
-    return x.astype(jnp.bfloat16)
+matmul.defvjp(_forward, _backward)
 
 
 def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:
@@ -54,14 +58,13 @@ def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis:
     return lax.dot_general(left, right, dimensions, preferred_element_type=jnp.float32)
 
 
-def _bf16_dot_general(x: jax.Array, kernel: jax.Array, *_arguments: Any, **_options: Any) -> jax.Array:
-    return bf16_matmul(x, kernel)
+def dot_general(precision: str) -> DotGeneral:
+    """The product of `nnx.Linear` in this precision."""
 
+    def product(x: jax.Array, kernel: jax.Array, *_arguments: Any, **_options: Any) -> jax.Array:
+        return matmul(x, kernel, precision)
 
-DOT_GENERAL: Mapping[str, DotGeneral] = {"fp32": lax.dot_general, "bf16": _bf16_dot_general}
-"""By the value of the hyperparameter `precision`."""
-FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
-"""What a product's factors are rounded to, by the same."""
+    return product
 
 
 def round_kernels(parameters: Any, precision: str) -> Any:
@@ -71,7 +74,7 @@ def round_kernels(parameters: Any, precision: str) -> Any:
     """
     dtype = FACTOR[precision]
     is_rounded = dtype != jnp.float32
-    return jax.tree.map(lambda w: w.astype(dtype) if is_rounded and w.ndim > 1 else None, parameters)
+    return jax.tree.map(lambda w: round_to_bf16(w) if is_rounded and w.ndim > 1 else None, parameters)
 
 
 def round_like(rounded: Any, parameters: Any) -> Any:

@@ -10,7 +10,7 @@ import jax
 from flax import nnx
 
 from mnist_hpo.models.dropout import Dropout
-from mnist_hpo.models.mixed_precision import DOT_GENERAL
+from mnist_hpo.models.mixed_precision import dot_general
 from mnist_hpo.spec.study import ParameterValue
 
 _ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -36,7 +36,7 @@ class MLP(nnx.Module):
         depth, width = int(architecture["depth"]), int(architecture["width"])
         sizes = [n_features] + [width] * depth
         self.activation = _ACTIVATIONS[str(architecture["activation"])]
-        linear = partial(nnx.Linear, dot_general=DOT_GENERAL[precision], rngs=rngs)
+        linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
         self.hidden = nnx.List([linear(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
         self.logits = linear(width, n_classes)
 

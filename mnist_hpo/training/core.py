@@ -125,7 +125,7 @@ def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.
     n_batches = -(-n_examples // EVALUATION_BATCH)
     padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
     batches = padded.reshape(n_batches, EVALUATION_BATCH, n_features)
-    model = nnx.merge(graph, parameters)
+    model = nnx.merge(graph, with_rounded(parameters, round_kernels(parameters, program.precision)))
     logits = lax.map(lambda batch: model(batch.astype(jnp.float32) * SCALE, no_dropout), batches)
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
 

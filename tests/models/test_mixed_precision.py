@@ -9,42 +9,46 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnist_hpo.models.mixed_precision import bf16_matmul
+from mnist_hpo.models.mixed_precision import matmul
 
 
 def matrix(seed: int, *shape: int) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def rounded(x: Any) -> NDArray[np.float64]:
-    return np.asarray(x).astype(ml_dtypes.bfloat16).astype(np.float64)
+def rounded(x: Any, precision: str) -> NDArray[np.float64]:
+    factor = ml_dtypes.bfloat16 if precision == "bf16" else np.float32
+    return np.asarray(x).astype(factor).astype(np.float64)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("n_rows", "n_in", "n_out"), [(1, 3, 2), (32, 784, 64), (33, 17, 10), (128, 256, 256)])
-def test_factors_are_rounded_and_sums_are_not(n_rows: int, n_in: int, n_out: int) -> None:
+def test_factors_are_rounded_and_sums_are_not(n_rows: int, n_in: int, n_out: int, precision: str) -> None:
     x, kernel, slope = matrix(0, n_rows, n_in), matrix(1, n_in, n_out), matrix(2, n_rows, n_out)
 
     def both(x: Any, kernel: Any, slope: Any) -> Any:
-        product, pull_back = jax.vjp(bf16_matmul, x, kernel)
+        product, pull_back = jax.vjp(lambda x, kernel: matmul(x, kernel, precision), x, kernel)
         return product, *pull_back(slope)
 
     product, x_gradient, kernel_gradient = jax.jit(both)(x, kernel, slope)
     assert product.dtype == x_gradient.dtype == kernel_gradient.dtype == np.float32
     tolerance = {"rtol": 1e-4, "atol": 1e-4}
-    np.testing.assert_allclose(product, rounded(x) @ rounded(kernel), **tolerance)
-    np.testing.assert_allclose(x_gradient, rounded(slope) @ rounded(kernel).T, **tolerance)
-    np.testing.assert_allclose(kernel_gradient, rounded(x).T @ rounded(slope), **tolerance)
+    np.testing.assert_allclose(product, rounded(x, precision) @ rounded(kernel, precision), **tolerance)
+    np.testing.assert_allclose(x_gradient, rounded(slope, precision) @ rounded(kernel, precision).T, **tolerance)
+    np.testing.assert_allclose(kernel_gradient, rounded(x, precision).T @ rounded(slope, precision), **tolerance)
 
 
-def test_no_product_falls_back_to_float32() -> None:
+@pytest.mark.parametrize(("precision", "factor"), [("fp32", "f32"), ("bf16", "bf16")])
+def test_every_product_has_the_fast_routine(precision: str, factor: str) -> None:
     """XLA has no bfloat16 routine for some products and widens their factors: nothing would be won."""
     x, kernel, slope = matrix(0, 128, 784), matrix(1, 784, 256), matrix(2, 128, 256)
 
     def gradients(x: Any, kernel: Any, slope: Any) -> Any:
-        return jax.vjp(bf16_matmul, x, kernel)[1](slope)
+        return jax.vjp(lambda x, kernel: matmul(x, kernel, precision), x, kernel)[1](slope)
 
     program = jax.jit(gradients).lower(x, kernel, slope).compile().as_text()
     kinds = dict(re.findall(r"(%\S+) = (\w+)\[", program))
     factors = re.findall(r" dot\((%[^,\s]+), (%[^)\s]+)\)", program)
     assert len(factors) == 2
-    assert {kinds[name] for pair in factors for name in pair} == {"bf16"}
+    assert {kinds[name] for pair in factors for name in pair} == {factor}
+    assert len(re.findall(r"%ynn_fusion\S* = ", program)) == 2
