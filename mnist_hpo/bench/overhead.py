@@ -16,7 +16,7 @@ from typing import Any
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
-from mnist_hpo.runner import Home, make_projection
+from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -155,7 +155,7 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
         context = {"dataset_digest": DATASETS[study.dataset].digest}
         storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
-        tracker = Tracker(lambda: make_projection(storage, study, home), [], lambda _message: None)
+        tracker = Tracker(projected(storage, study, home.tracking_uri), [], lambda _message: None)
         clock = _Clock()
         start_s, start_cpu_s, start_search_cpu_s = time.perf_counter(), time.process_time(), time.thread_time()
         Scheduler(
@@ -167,7 +167,7 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
             observers=[tracker, clock],
         ).run()
         search_cpu_s = time.thread_time() - start_search_cpu_s
-        tracker.close(lambda projection: projection.finish(storage.trials()), timeout_s=_CATCH_UP_S)
+        tracker.close(None, timeout_s=_CATCH_UP_S)
         cpu_s, wall_s = time.process_time() - start_cpu_s, time.perf_counter() - start_s
         storage.close()
     tenth = n_trials // 10
