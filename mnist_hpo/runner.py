@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
@@ -19,10 +19,8 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
 from mnist_hpo.storage.records import TrialRecord, best_of
 from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
-
-if TYPE_CHECKING:
-    from mnist_hpo.tracking.projection import Projection
 
 _MLFLOW_END_S = 60.0
 _MLFLOW_INTERRUPTED_S = 10.0
@@ -87,7 +85,7 @@ def run_study(
         try:
             recorded = storage.trials()
             display.begin(study, recorded, executor.n_workers)
-            tracker = Tracker(lambda: make_projection(storage, study, home), recorded, display.warn)
+            tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
             data = DataRef(str(dataset.directory), study.split, DATASETS[study.dataset].n_classes)
             scheduler = Scheduler(
                 study,
@@ -103,20 +101,18 @@ def run_study(
                 bundle = _best_bundle(study, storage, executor, data, home)
             except BaseException:
                 executor.close()
-                _end_tracking(tracker, storage, display, None, interrupted=True)
+                _end_tracking(tracker, study, display, None, _MLFLOW_INTERRUPTED_S)
                 raise
-            _end_tracking(tracker, storage, display, bundle, interrupted=False)
+            _end_tracking(tracker, study, display, bundle, _MLFLOW_END_S)
             return storage.trials()
         finally:
             executor.close()
             storage.close()
 
 
-def make_projection(storage: StudyStorage, study: Study, home: Home) -> Projection:
-    """The study's projection into MLflow, not opened yet."""
-    from mnist_hpo.tracking.projection import Projection
-
-    return Projection(home.tracking_uri, study, storage.study_file, storage.uid, storage.context)
+def projected(storage: StudyStorage, study: Study, tracking_uri: str) -> Subject:
+    """What of a study MLflow is told beside its trials."""
+    return Subject(tracking_uri, study, storage.study_file, storage.uid, storage.context)
 
 
 def _best_bundle(
@@ -144,20 +140,10 @@ def _best_bundle(
 
 
 def _end_tracking(
-    tracker: Tracker,
-    storage: StudyStorage,
-    display: Display,
-    bundle: tuple[int, Path] | None,
-    *,
-    interrupted: bool,
+    tracker: Tracker, study: Study, display: Display, bundle: tuple[int, Path] | None, timeout_s: float
 ) -> None:
-    def last(projection: Projection) -> None:
-        if bundle is not None:
-            projection.log_model(*bundle)
-        projection.finish(storage.trials())
-
-    if not tracker.close(last, timeout_s=_MLFLOW_INTERRUPTED_S if interrupted else _MLFLOW_END_S):
-        display.warn(f"MLflow does not hold all of it yet; when it can be reached: mnist-hpo sync {storage.name}")
+    if not tracker.close(bundle, timeout_s=timeout_s):
+        display.warn(f"MLflow does not hold all of it yet; when it can be reached: mnist-hpo sync {study.name}")
 
 
-__all__ = ["Display", "Home", "Interrupted", "make_projection", "run_study"]
+__all__ = ["Display", "Home", "Interrupted", "projected", "run_study"]

@@ -96,28 +96,30 @@ def kill_and_continue(folder: Path, victim: str, after_s: float, rng: random.Ran
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
-        workers = children(process.pid)
+        started = children(process.pid)
+        workers = [pid for pid, command in started.items() if "mnist_hpo.executors.worker" in command]
         if victim == "coordinator":
             process.kill()
         elif workers:
             os.kill(rng.choice(workers), signal.SIGKILL)
         process.wait()
-        wait_until_gone(workers)
+        wait_until_gone(list(started))
     run(folder)
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started."""
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    return [int(line) for line in found.stdout.split()]
+def children(pid: int) -> dict[int, str]:
+    """The processes that a process has started, with their commands."""
+    ask = ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)]
+    found = subprocess.run(ask, capture_output=True, text=True, check=False)
+    return {int(line.split()[0]): line for line in found.stdout.splitlines()}
 
 
 def wait_until_gone(pids: list[int]) -> None:
-    """No orphans: workers end themselves within seconds of their coordinator."""
+    """No orphans: workers, and the writer of MLflow, end themselves within seconds of their coordinator."""
     deadline = time.monotonic() + 10
     while alive := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
         if time.monotonic() > deadline:
-            raise SystemExit(f"workers {alive} are still there 10 s after their coordinator's end")
+            raise SystemExit(f"processes {alive} are still there 10 s after their coordinator's end")
         time.sleep(0.1)
 
 

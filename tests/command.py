@@ -112,7 +112,14 @@ class Call:
         return Outcome(self.process.returncode, out, "".join(self._err) + err)
 
     def workers(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process(self.process.pid).children() if "mnist_hpo" in str(child.cmdline())]
+        return self._children("mnist_hpo.executors.worker")
+
+    def writers(self) -> list[psutil.Process]:
+        """The processes that write MLflow: one, or none any more."""
+        return self._children("mnist_hpo.tracking.writer")
+
+    def _children(self, module: str) -> list[psutil.Process]:
+        return [child for child in psutil.Process(self.process.pid).children() if module in child.cmdline()]
 
 
 class Folder:
@@ -239,6 +246,7 @@ class Killed:
     folder: Folder
     pid: int
     n_workers: int
+    n_writers: int
     second: Outcome
     """Another coordinator's, started before the first one was killed."""
     left_behind: dict[str, Any]
@@ -255,14 +263,16 @@ def killed_small(base: Path) -> Killed:
         run = folder.start("run", "small.yaml")
         run.freeze_after(r"^trial \d")
         second = folder.call("run", "small.yaml")
-        workers = run.workers()
+        workers, writers = run.workers(), run.writers()
         run.process.kill()
         run.end()
-        wait_until_gone(workers)
+        wait_until_gone(workers + writers)
         left_behind = folder.status()
         if left_behind["state"] == "complete":
             raise TooLateError
-        return Killed(folder, run.process.pid, len(workers), second, left_behind, folder.run("--workers", "1"))
+        return Killed(
+            folder, run.process.pid, len(workers), len(writers), second, left_behind, folder.run("--workers", "1")
+        )
 
     return in_time(attempt)
 

@@ -49,6 +49,7 @@ def copy(tmp_path: Path) -> Path:
         ("training/config.py", "def f():\n    import optuna.trial", "A worker loads nothing of search"),
         ("executors/checkpoint.py", "from mlflow.entities import Run", "A worker loads nothing of search"),
         ("training/config.py", "import jax", "The coordinator loads no JAX"),
+        ("tracking/tracker.py", "def f():\n    import mnist_hpo.tracking.client", "A search loads no MLflow"),
         ("spec/study.py", "from mnist_hpo.training import cost", "Imports run downward only"),
         ("search/space.py", "import mnist_hpo.storage.records", "Imports run downward only"),
         ("a_new_room.py", "", "Imports run downward only"),

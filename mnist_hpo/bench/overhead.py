@@ -9,16 +9,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
-from mnist_hpo.runner import Home, make_projection
+from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
+from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
+from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.tracker import Tracker
 from mnist_hpo.training.result import EpochResult
@@ -103,20 +107,27 @@ class InstantExecutor:
 
 @dataclass(frozen=True)
 class Overhead:
-    """The coordinator's cost of a study."""
+    """What a study costs beside its trainings."""
 
     sampler: str
     n_trials: int
     cpu_ms_per_trial: float
-    """All of the coordinator's work, MLflow's too."""
-    search_cpu_ms_per_trial: float
-    """Of that, what the search itself waits for: ask, report, prune, tell and the durable record."""
-    last_tenth_search_cpu_ms_per_trial: float
-    """The same over the last tenth of the trials: how the cost has grown."""
+    """All of the coordinator's work: ask, report, prune, tell, the durable record, and telling the MLflow process."""
+    ask_cpu_ms_per_trial: float
+    """Of that, the sampler's."""
+    first_tenth_cpu_ms_per_trial: float
+    """The coordinator's work over the first tenth of the trials."""
+    last_tenth_cpu_ms_per_trial: float
+    growth: float
+    """How many times the first tenth's cost the last tenth's is."""
+    mlflow_cpu_ms_per_trial: float
+    """The MLflow process's work, its start and its last plots too; the search does not wait for it."""
+    search_wall_s: float
+    """Until the last trial has ended."""
     wall_s: float
     """Until MLflow has it all."""
     grown_bytes: int
-    """By how much the process's peak memory has grown since a tenth of the trials had ended."""
+    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
 
     def figures(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -124,16 +135,35 @@ class Overhead:
 
 
 class _Clock:
-    """An observer that notes what the search's thread had worked, and the memory, when each trial ended."""
+    """An observer that notes what the coordinator had worked, and its memory, when each trial ended."""
 
     def __init__(self) -> None:
-        self.ended_cpu_s: list[float] = []
-        self.peak_bytes: list[int] = []
+        self.cpu_s = [time.process_time()]
+        self.peak_bytes = [_peak_bytes()]
 
-    def trial_changed(self, trial: Any) -> None:
+    def trial_changed(self, trial: TrialRecord) -> None:
+        """See `scheduler.Observer`."""
         if trial.state != "running":
-            self.ended_cpu_s.append(time.thread_time())
+            self.cpu_s.append(time.process_time())
             self.peak_bytes.append(_peak_bytes())
+
+
+@contextmanager
+def _timed_asks() -> Generator[list[float]]:
+    """The CPU seconds of every ask meanwhile."""
+    ask, seconds = AskTell.ask, list[float]()
+
+    def timed(self: AskTell) -> Proposal:
+        start = time.thread_time()
+        proposal = ask(self)
+        seconds.append(time.thread_time() - start)
+        return proposal
+
+    AskTell.ask = timed
+    try:
+        yield seconds
+    finally:
+        AskTell.ask = ask
 
 
 def measure_overhead(sampler: str, n_trials: int) -> Overhead:
@@ -155,31 +185,44 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
         context = {"dataset_digest": DATASETS[study.dataset].digest}
         storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
-        tracker = Tracker(lambda: make_projection(storage, study, home), [], lambda _message: None)
-        clock = _Clock()
-        start_s, start_cpu_s, start_search_cpu_s = time.perf_counter(), time.process_time(), time.thread_time()
-        Scheduler(
-            study,
-            storage,
-            InstantExecutor(),
-            data=DataRef(folder, "standard", 10),
-            checkpoints=home.checkpoints(storage),
-            observers=[tracker, clock],
-        ).run()
-        search_cpu_s = time.thread_time() - start_search_cpu_s
-        tracker.close(lambda projection: projection.finish(storage.trials()), timeout_s=_CATCH_UP_S)
-        cpu_s, wall_s = time.process_time() - start_cpu_s, time.perf_counter() - start_s
+        children_cpu_s, start_s = _children_cpu_s(), time.perf_counter()
+        clock, warnings = _Clock(), list[str]()
+        tracker = Tracker(projected(storage, study, home.tracking_uri), [], warnings.append)
+        with _timed_asks() as asks_s:
+            Scheduler(
+                study,
+                storage,
+                InstantExecutor(),
+                data=DataRef(folder, "standard", 10),
+                checkpoints=home.checkpoints(storage),
+                observers=[tracker, clock],
+            ).run()
+        search_wall_s = time.perf_counter() - start_s
+        if not tracker.close(None, timeout_s=_CATCH_UP_S):
+            raise UserError(f"MLflow did not get all of it: {'; '.join(warnings) or 'it took too long'}")
+        cpu_s, wall_s = time.process_time() - clock.cpu_s[0], time.perf_counter() - start_s
         storage.close()
     tenth = n_trials // 10
+    first_s, last_s = clock.cpu_s[tenth] - clock.cpu_s[0], clock.cpu_s[-1] - clock.cpu_s[-1 - tenth]
     return Overhead(
         sampler=sampler,
         n_trials=n_trials,
         cpu_ms_per_trial=1000 * cpu_s / n_trials,
-        search_cpu_ms_per_trial=1000 * search_cpu_s / n_trials,
-        last_tenth_search_cpu_ms_per_trial=1000 * (clock.ended_cpu_s[-1] - clock.ended_cpu_s[-1 - tenth]) / tenth,
+        ask_cpu_ms_per_trial=1000 * sum(asks_s) / n_trials,
+        first_tenth_cpu_ms_per_trial=1000 * first_s / tenth,
+        last_tenth_cpu_ms_per_trial=1000 * last_s / tenth,
+        growth=last_s / first_s,
+        mlflow_cpu_ms_per_trial=1000 * (_children_cpu_s() - children_cpu_s) / n_trials,
+        search_wall_s=search_wall_s,
         wall_s=wall_s,
         grown_bytes=_peak_bytes() - clock.peak_bytes[tenth],
     )
+
+
+def _children_cpu_s() -> float:
+    """CPU seconds of the child processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _peak_bytes() -> int:

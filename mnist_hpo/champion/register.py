@@ -55,7 +55,7 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
         "mlflow.parentRunId": projection.parent_id,
         "mlflow.source.git.commit": provenance.get("git_commit", ""),
         "mnist_hpo.kind": "champion",
-        "mnist_hpo.study_uid": projection.uid,
+        "mnist_hpo.study_uid": projection.subject.uid,
         "trial.number": str(champion.trial.number),
         "reproduced": champion.reproduced,
         **{f"mnist_hpo.{name}": value for name, value in provenance.items()},

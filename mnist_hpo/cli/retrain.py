@@ -14,7 +14,6 @@ from rich.table import Table
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
-    FOLDER,
     JsonOption,
     StorageOption,
     StudyArgument,
@@ -102,12 +101,13 @@ def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | Non
 
 def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str]:
     from mnist_hpo.champion.register import register, write_report
-    from mnist_hpo.runner import Home, make_projection
+    from mnist_hpo.runner import projected
     from mnist_hpo.spec.provenance import provenance
     from mnist_hpo.tracking.client import told_clearly
+    from mnist_hpo.tracking.projection import Projection
 
     report = write_report(champion)
-    projection = make_projection(record, champion.study, Home(record.url, tracking_uri, FOLDER))
+    projection = Projection(projected(record, champion.study, tracking_uri))
     try:
         with told_clearly(tracking_uri):
             trials = record.trials()

@@ -25,16 +25,17 @@ def sync(
     """
     from rich.progress import track
 
-    from mnist_hpo.runner import Home, make_projection
+    from mnist_hpo.runner import Home, projected
     from mnist_hpo.storage.lock import study_lock
     from mnist_hpo.storage.records import best_of
     from mnist_hpo.tracking.client import told_clearly
+    from mnist_hpo.tracking.projection import Projection
 
     record, file = recorded_study(storage, study)
     home = Home(storage, tracking_uri, FOLDER)
     with study_lock(storage, record.name), told_clearly(tracking_uri):
         trials = record.trials()
-        projection = make_projection(record, file.study, home)
+        projection = Projection(projected(record, file.study, tracking_uri))
         projection.open(trials)
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)

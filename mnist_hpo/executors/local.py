@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from mnist_hpo.executors.job import (
     decode_message,
     encode_job,
 )
+from mnist_hpo.executors.last_words import last_words
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.training.hyperparameters import Program, split
 
@@ -200,16 +200,8 @@ class LocalExecutor:
             code = worker.process.wait()
         worker.connection.close()
         os.close(worker.lifeline)
-        worker.errors.seek(0)
-        lines = worker.errors.read().decode(errors="replace").strip().splitlines()
-        worker.errors.close()
-        if worker.last_words:
-            return worker.last_words
-        if code == -signal.SIGKILL:
-            return "killed by SIGKILL (the system does so when memory runs out)"
-        if code < 0:
-            return f"killed by {signal.Signals(-code).name}"
-        return f"exit code {code}: {lines[-1] if lines else 'no message'}"
+        with worker.errors:
+            return worker.last_words or last_words(code, worker.errors)
 
 
 def _program(job: Job) -> Program:

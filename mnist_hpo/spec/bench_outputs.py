@@ -66,20 +66,27 @@ class BenchPeersOutput(Output):
 
 
 class OverheadOutput(Output):
-    """The coordinator's work for a study whose trainings take no time. Milliseconds are of CPU time."""
+    """The work for a study whose trainings take no time. Milliseconds are of CPU time."""
 
     sampler: str
     n_trials: int
     cpu_ms_per_trial: float
-    """All of it, MLflow's writing too."""
-    search_cpu_ms_per_trial: float
-    """What the search waits for: ask, report, prune, tell, record."""
-    last_tenth_search_cpu_ms_per_trial: float
-    """The same over the last tenth of the trials."""
+    """All of the coordinator's: ask, report, prune, tell, record, and telling the process that writes MLflow."""
+    ask_cpu_ms_per_trial: float
+    """Of that, the sampler's."""
+    first_tenth_cpu_ms_per_trial: float
+    """The coordinator's over the first tenth of the trials."""
+    last_tenth_cpu_ms_per_trial: float
+    growth: float
+    """How many times the first tenth's cost the last tenth's is."""
+    mlflow_cpu_ms_per_trial: float
+    """Of the process that writes MLflow, from its start to its end; the search does not wait for it."""
+    search_wall_s: float
+    """Until the last trial has ended."""
     wall_s: float
     """Until MLflow has it all."""
     grown_bytes: int
-    """By how much the peak memory has grown since a tenth of the trials had ended."""
+    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
 
 
 class BenchOverheadOutput(Output):

@@ -1,1 +1,1 @@
-"""MLflow as a projection of the storage: `projection` writes it, `tracker` does so in the background of a search."""
+"""MLflow as a projection of the storage: `projection` writes it, in a process that `tracker` starts beside a search."""

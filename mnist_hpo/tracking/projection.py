@@ -15,6 +15,7 @@ from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_st
 from mnist_hpo.tracking import summary
 from mnist_hpo.tracking.client import connect, open_experiment, runs_with_tags
 from mnist_hpo.tracking.datasets import dataset_input
+from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.saved_view import saved_view
 from mnist_hpo.tracking.trial_run import all_parameters, columns, curves, metrics_at, milliseconds, run_name
 
@@ -49,19 +50,18 @@ class Projection:
     one of equal ones; runs are found again by their tags.
     """
 
-    tracking_uri: str
-    study: Study
-    study_file: str
-    uid: str
-    """Tells a study from an earlier one of the same name."""
-    context: Mapping[str, str]
-    """What else the results depend on; the dataset's digest is in it."""
+    subject: Subject
     _runs: dict[int, _TrialRun] = field(default_factory=dict[int, _TrialRun])
     _n_steps: int = 0
     """Steps of the parent's progress that are known to be logged."""
     _parent_tags: dict[str, str] = field(default_factory=dict[str, str])
     """As they were last written, like those that follow."""
     _experiment_tags: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def study(self) -> Study:
+        """What the file says."""
+        return self.subject.study
 
     def open(self, trials: Sequence[TrialRecord]) -> None:
         """Find what is there already, and make the parent run where it is not.
@@ -70,18 +70,18 @@ class Projection:
             trials: the study's so far: the parent run began with the first of them.
 
         """
-        self.client = connect(self.tracking_uri)
+        self.client = connect(self.subject.tracking_uri)
         first_tags = {**summary.experiment_tags(self.study, [], "running"), **saved_view(self.study)}
-        self.experiment_id = open_experiment(self.client, self.tracking_uri, self.study.name, first_tags)
+        self.experiment_id = open_experiment(self.client, self.subject.tracking_uri, self.study.name, first_tags)
         parents = runs_with_tags(
-            self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.uid
+            self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.subject.uid
         )
         self.parent_id = self._keep_one(parents) or self._create_parent(trials)
         self._plotted = parents[0].data.tags.get(_PLOTTED_TAG) if parents else None
         self._n_steps = len(self.client.get_metric_history(self.parent_id, summary.LAST_OF_A_STEP)) if parents else 0
         self.client.update_run(self.parent_id, status="RUNNING")
-        self.client.log_text(self.parent_id, self.study_file, "study.yaml")
-        searched = dataset_input(self.study, self.context["dataset_digest"], "search")
+        self.client.log_text(self.parent_id, self.subject.study_file, "study.yaml")
+        searched = dataset_input(self.study, self.subject.context["dataset_digest"], "search")
         self.client.log_inputs(self.parent_id, datasets=[searched])
         self._runs = self._find_trial_runs()
 
@@ -153,10 +153,10 @@ class Projection:
     def _create_parent(self, trials: Sequence[TrialRecord]) -> str:
         study = self.study
         tags = {
-            "mlflow.source.git.commit": self.context.get("git_commit", ""),
+            "mlflow.source.git.commit": self.subject.context.get("git_commit", ""),
             "mnist_hpo.kind": "study",
-            "mnist_hpo.study_uid": self.uid,
-            **{f"mnist_hpo.{name}": value for name, value in self.context.items()},
+            "mnist_hpo.study_uid": self.subject.uid,
+            **{f"mnist_hpo.{name}": value for name, value in self.subject.context.items()},
         }
         started = milliseconds(min((trial.started_unix_s for trial in trials), default=time.time()))
         run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=study.name)
@@ -198,7 +198,7 @@ class Projection:
         tags = {
             "mlflow.parentRunId": self.parent_id,
             "mnist_hpo.kind": "trial",
-            "mnist_hpo.study_uid": self.uid,
+            "mnist_hpo.study_uid": self.subject.uid,
             "trial.number": str(trial.number),
             "trial.state": "RUNNING",
         }

@@ -1,125 +1,137 @@
-"""The projection in the background of a search: it never holds the search up, and catches up by itself."""
+"""The projection beside a search: a process of its own writes it, and the search never waits for it."""
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO
 
-from mnist_hpo.spec.errors import first_line
+from mnist_hpo.executors.last_words import last_words
 from mnist_hpo.storage.records import TrialRecord
-
-if TYPE_CHECKING:
-    from mnist_hpo.tracking.projection import Projection
+from mnist_hpo.tracking.messages import Ending, Subject
 
 _BATCH_S = 0.5
-"""Changes are gathered for so long, so that quick epochs share a request."""
-_RETRY_S = 5.0
-_LAST_TRIES = 3
-"""Once the search has ended, nobody waits for a server that is away for longer than this takes."""
+"""Changes are gathered for so long, so that quick epochs share a message, and a request."""
+_MAX_STARTS = 3
+"""A process that dies so often is given up."""
+_GRACE_S = 1.0
+"""The process is told when to give up, and answers a moment later."""
+
+
+@dataclass(frozen=True)
+class _Process:
+    """The process that writes MLflow, as seen from here."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    errors: IO[bytes]
+
+    def bury(self) -> str:
+        """Free what belongs to it when it is dead or dying; say what it died of."""
+        # In the order that ends it in any case: without a coordinator it ends by itself.
+        self.connection.close()
+        code = self.process.wait()
+        with self.errors:
+            return last_words(code, self.errors)
 
 
 class Tracker:
-    """An observer of the scheduler that pushes what changed to MLflow from a thread of its own.
+    """An observer of the scheduler that has what changed written to MLflow.
 
     Args:
-        make: makes the projection; called in the thread, since importing MLflow takes a while.
+        subject: what is projected.
         recorded: the trials that the storage holds already.
         warn: told once where MLflow cannot be written, and once where it can again.
 
     """
 
-    def __init__(
-        self, make: Callable[[], Projection], recorded: Iterable[TrialRecord], warn: Callable[[str], None]
-    ) -> None:
-        self._make, self._warn = make, warn
-        self._changed = {trial.number: trial for trial in recorded}
-        self._known = dict(self._changed)
+    def __init__(self, subject: Subject, recorded: Iterable[TrialRecord], warn: Callable[[str], None]) -> None:
+        self._subject, self._warn = subject, warn
+        self._known = {trial.number: trial for trial in recorded}
+        self._changed = dict[int, TrialRecord]()
         self._condition = threading.Condition()
-        self._ending = False
-        self._deadline = float("inf")
-        self._n_last_tries = 0
-        self._last: Callable[[Projection], None] | None = None
-        self._complete = False
-        self._has_warned = False
-        self._thread = threading.Thread(target=self._run, name="mlflow", daemon=True)
+        self._ending: Ending | None = None
+        self._is_complete = False
+        self._writer = _start()
+        # A thread, since a message to a process that does not listen waits.
+        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
         self._thread.start()
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
         with self._condition:
             self._changed[trial.number] = self._known[trial.number] = trial
-            self._condition.notify()
 
-    def close(self, last: Callable[[Projection], None], *, timeout_s: float) -> bool:
-        """Write what is left, then do the last thing; return whether MLflow now holds all of it."""
+    def close(self, bundle: tuple[int, Path] | None, *, timeout_s: float) -> bool:
+        """Have written what is left, with the best trial's model; return whether MLflow now holds all of it."""
         with self._condition:
-            self._last, self._ending, self._deadline = last, True, time.monotonic() + timeout_s
+            self._ending = Ending(bundle, timeout_s)
             self._condition.notify()
-        self._thread.join(timeout_s)
-        return self._complete
+        self._thread.join(timeout_s + _GRACE_S)
+        # Nothing is lost: what it said to be written is.
+        self._writer.process.kill()
+        self._thread.join()
+        return self._is_complete
 
     def _run(self) -> None:
-        projection: Projection | None = None
-        while True:
+        """Keep a process that writes, as long as there is something to write."""
+        for n_left in reversed(range(_MAX_STARTS)):
             try:
-                if projection is None:
-                    projection = self._open()
-                if self._push_changes(projection):
-                    return
-            except Exception as error:  # (whatever ails MLflow must not end the search)
-                self._say_once(f"MLflow cannot be written: {first_line(error)}; the search goes on")
-                # What did get through is found again when it is opened anew.
-                projection = None
-                if self._gave_up():
-                    return
+                self._is_complete = self._talk(self._writer.connection)
+            except (EOFError, OSError):
+                reason = self._writer.bury()
+            else:
+                self._writer.bury()
+                return
+            if self._ending is not None:
+                return
+            then = "it is started anew" if n_left else "the search goes on"
+            self._warn(f"MLflow cannot be written: the process that does so has ended, {reason}; {then}")
+            if n_left:
+                self._writer = _start()
 
-    def _open(self) -> Projection:
-        projection = self._make()
+    def _talk(self, connection: Connection) -> bool:
+        """Tell a new process all, pass on what changes and its warnings, until it answers whether all is written."""
+        connection.send(self._subject)
         with self._condition:
-            known = list(self._known.values())
-        projection.open(known)
-        if self._has_warned:
-            self._warn("MLflow can be written again; catching up")
-            self._has_warned = False
-        return projection
+            self._changed = dict(self._known)
+        while (ending := self._pass_on(connection)) is None:
+            while connection.poll():
+                self._warn(connection.recv())
+        connection.send(ending)
+        while not isinstance(answer := connection.recv(), bool):
+            self._warn(answer)
+        return answer
 
-    def _push_changes(self, projection: Projection) -> bool:
-        """Wait for changes and push them; return whether all is done."""
+    def _pass_on(self, connection: Connection) -> Ending | None:
+        """Gather changes for a while and send them; return the ending once it has come."""
         with self._condition:
-            self._condition.wait_for(lambda: self._changed or self._ending)
-            if not self._ending:
-                self._condition.wait_for(lambda: self._ending, timeout=_BATCH_S)
-            changed, known, ending = dict(self._changed), list(self._known.values()), self._ending
-        for number, trial in sorted(changed.items()):
-            projection.push(trial)
-            with self._condition:
-                if self._changed.get(number) is trial:
-                    del self._changed[number]
+            self._condition.wait_for(lambda: self._ending, timeout=_BATCH_S)
+            changed, self._changed = list(self._changed.values()), {}
+            ending = self._ending
         if changed:
-            projection.show_progress(known)
-        if ending and not self._changed:
-            if self._last is not None:
-                self._last(projection)
-            self._complete = True
-            return True
-        return False
+            connection.send(changed)
+        return ending
 
-    def _say_once(self, message: str) -> None:
-        if not self._has_warned:
-            self._has_warned = True
-            self._warn(message)
 
-    def _gave_up(self) -> bool:
-        """Wait before the next try; whether there will be none."""
-        with self._condition:
-            left = self._deadline - time.monotonic()
-            self._condition.wait_for(lambda: self._ending, timeout=min(_RETRY_S, max(left, 0)))
-        if not self._ending:
-            return False
-        self._n_last_tries += 1
-        if self._n_last_tries == _LAST_TRIES:
-            return True
-        time.sleep(min(1.0, max(self._deadline - time.monotonic(), 0)))
-        return time.monotonic() >= self._deadline
+def _start() -> _Process:
+    ours, theirs = socket.socketpair()
+    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "mnist_hpo.tracking.writer", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            pass_fds=(theirs.fileno(),),
+            # A terminal's Ctrl-C is for the coordinator alone: what is left is written first.
+            process_group=0,
+        )
+    return _Process(process, Connection(ours.detach()), errors)

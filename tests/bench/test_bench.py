@@ -107,7 +107,12 @@ def test_the_overhead_is_that_of_the_starts_and_of_the_trials_asked_for() -> Non
     assert figures["first_epoch_s"] > figures["help_s"] > 0
     assert [study["n_trials"] for study in figures["studies"]] == [10, 30]
     for study in figures["studies"]:
-        assert study["cpu_ms_per_trial"] > study["search_cpu_ms_per_trial"] > 0
+        assert study["cpu_ms_per_trial"] > study["ask_cpu_ms_per_trial"] > 0
+        assert study["mlflow_cpu_ms_per_trial"] > 0
+        assert study["growth"] == pytest.approx(
+            study["last_tenth_cpu_ms_per_trial"] / study["first_tenth_cpu_ms_per_trial"]
+        )
+        assert study["wall_s"] > study["search_wall_s"] > 0
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def test_a_second_ctrl_c_ends_at_once(
         folder = make_folder(tmp_path, "stopped", hanging_server)
         run = folder.start("run", "small.yaml")
         run.freeze_after(r"^trial \d")
-        workers = run.workers()
+        processes = run.workers() + run.writers()
         run.press_ctrl_c()
         run.thaw()
         run.wait_for("again to end at once")
@@ -57,15 +57,17 @@ def test_a_second_ctrl_c_ends_at_once(
         if "To go on" in outcome.err:
             raise TooLateError  # The first one's way to its end was over already.
         assert "Traceback" not in outcome.err
-        wait_until_gone(workers)
+        wait_until_gone(processes)
         return folder.path
 
     resumed = Folder(in_time(attempt), shared_tracking).run()
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
-def test_a_killed_coordinator_takes_its_workers_along(killed: Killed) -> None:
-    assert killed.n_workers >= 1  # and all of them have ended, or the fixture would still wait
+def test_a_killed_coordinator_takes_its_processes_along(killed: Killed) -> None:
+    # All of them have ended, or the fixture would still wait.
+    assert killed.n_workers >= 1
+    assert killed.n_writers == 1
 
 
 def test_a_killed_study_goes_on_to_the_same_end(killed: Killed, status: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import mlflow
 import pytest
 import requests
-from command import LONG_S, Folder, assert_refused
+from command import LONG_S, Folder, Outcome, TooLateError, assert_refused, in_time, make_folder
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, parent_of, runs_of, trial_runs
 
@@ -76,6 +76,58 @@ def test_the_search_goes_on_without_mlflow(
     assert_holds(folder.tracking_uri, trials)
     best = trial_runs(runs_of(folder.tracking_uri))[outcome.json()["best"]["number"]]
     assert "model" in artifacts(folder.tracking_uri, best)
+
+
+def test_a_writing_process_that_is_killed_is_started_anew_and_catches_up(
+    tmp_path: Path, trials: list[dict[str, Any]]
+) -> None:
+    def attempt() -> tuple[Folder, Outcome]:
+        folder = make_folder(tmp_path, "killed")
+        run = folder.start("run", "small.yaml", "--workers", "1")
+        run.freeze_after(r"^trial \d")
+        (writer,) = run.writers()
+        writer.kill()
+        run.thaw()
+        outcome = run.end()
+        if "started anew" not in outcome.err:
+            raise TooLateError  # The search was over before it was noticed.
+        return folder, outcome
+
+    folder, outcome = in_time(attempt)
+    assert outcome.code == 0
+    assert outcome.err.count(CANNOT) == outcome.err.count("killed by SIGKILL") == 1
+    assert "Traceback" not in outcome.err
+    assert folder.trials() == trials
+    assert_holds(folder.tracking_uri, trials)
+    assert parent_of(runs_of(folder.tracking_uri)).info.status == "FINISHED"
+
+
+def test_a_writing_process_that_cannot_live_does_not_end_the_search(
+    folder: Folder, trials: list[dict[str, Any]]
+) -> None:
+    deadly = package(folder, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    outcome = folder.run("--workers", "1", PYTHONPATH=deadly)
+    assert 1 <= outcome.err.count("killed by SIGKILL") <= 3
+    assert "Traceback" not in outcome.err
+    assert outcome.err.rstrip().endswith("mnist-hpo sync small")
+    assert folder.trials() == trials
+
+
+def test_a_search_loads_no_mlflow_and_tells_why_it_cannot_be_loaded(
+    folder: Folder, trials: list[dict[str, Any]]
+) -> None:
+    outcome = folder.run("--workers", "1", PYTHONPATH=package(folder, "raise ImportError('broken package')"))
+    assert outcome.err.count(CANNOT) == 1
+    assert "broken package" in outcome.err
+    assert "Traceback" not in outcome.err
+    assert folder.trials() == trials
+
+
+def package(folder: Folder, text: str) -> str:
+    """A place with an MLflow that does only this when it is imported."""
+    (folder.path / "packages" / "mlflow").mkdir(parents=True)
+    (folder.path / "packages" / "mlflow" / "__init__.py").write_text(text)
+    return str(folder.path / "packages")
 
 
 def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folder, closed_port: str) -> None:
