@@ -99,9 +99,9 @@ class Tracker:
 
     def _talk(self, connection: Connection) -> bool:
         """Tell a new process all, pass on what changes and its warnings, until it answers whether all is written."""
-        connection.send(self._subject)
         with self._condition:
-            self._changed = dict(self._known)
+            known, self._changed = list(self._known.values()), {}
+        connection.send((self._subject, known))
         while (ending := self._pass_on(connection)) is None:
             while connection.poll():
                 self._warn(connection.recv())

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ def main(connection_fd: int) -> None:
     """Write what the coordinator tells, until it says that the search has ended, or dies."""
     os.nice(_NICENESS)
     connection = Connection(connection_fd)
-    writer = Writer(connection.recv(), connection.send)
+    writer = Writer(*connection.recv(), warn=connection.send)
     threading.Thread(target=_receive, args=(connection, writer), daemon=True).start()
     connection.send(writer.run())
 
@@ -50,14 +50,15 @@ class Writer:
 
     Args:
         subject: what is projected.
+        trials: the study's so far.
         warn: told once where MLflow cannot be written, and once where it can again.
 
     """
 
-    def __init__(self, subject: Subject, warn: Callable[[Answer], None]) -> None:
+    def __init__(self, subject: Subject, trials: Iterable[TrialRecord], *, warn: Callable[[Answer], None]) -> None:
         self._subject, self._warn = subject, warn
-        self._changed: dict[int, TrialRecord] = {}
-        self._known: dict[int, TrialRecord] = {}
+        self._known = {trial.number: trial for trial in trials}
+        self._changed = dict(self._known)
         self._condition = threading.Condition()
         self._ending: Ending | None = None
         self._deadline = float("inf")

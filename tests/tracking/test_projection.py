@@ -219,6 +219,14 @@ def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(fin
     assert n_nested == [8, 8]
 
 
+def test_a_parent_that_is_made_later_begins_with_the_first_trial(finished: Folder, folder: Folder) -> None:
+    finished.copy_record(folder, "optuna.db")
+    folder.write_study()
+    assert folder.run().code == 0
+    runs = runs_of(folder.tracking_uri)
+    assert parent_of(runs).info.start_time == min(run.info.start_time for run in trial_runs(runs).values())
+
+
 def change(folder: Folder, statement: str) -> None:
     with sqlite3.connect(folder.storage) as connection:
         assert connection.execute(statement).rowcount == 1
