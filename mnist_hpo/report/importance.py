@@ -10,21 +10,18 @@ from typing import Any
 import numpy as np
 import optuna
 from numpy.typing import NDArray
-from optuna.importance import PedAnovaImportanceEvaluator
 from optuna.trial import TrialState, create_trial
 from scipy.stats import spearmanr
 from sklearn.ensemble import RandomForestRegressor
 
 from mnist_hpo.report.scale import fraction, is_ordered, is_single
 from mnist_hpo.report.view import StudyView
+from mnist_hpo.search.importance import ped_anova, top_quantile
 from mnist_hpo.search.space import distributions
 from mnist_hpo.spec.study import CategoricalSpace, Space
 
 MIN_TRIALS = 4
 """Fewer complete trials say nothing about importance."""
-_TOP_TRIALS = 5
-"""PED-ANOVA wants at least so many trials in the top quantile (Optuna's documentation)."""
-_TOP_QUANTILE, _LARGEST_TOP_QUANTILE = 0.1, 0.5
 _N_TREES = 64
 
 Shares = dict[str, float]
@@ -67,12 +64,11 @@ def assess(view: StudyView, on_step: Callable[[str], None]) -> Importance:
     """
     values = np.array([trial.value for trial in view.complete], np.float64)
     if len(values) < MIN_TRIALS or np.ptp(values) == 0:
-        return Importance({}, {}, {}, _TOP_QUANTILE)
-    top_quantile = min(max(_TOP_QUANTILE, _TOP_TRIALS / len(values)), _LARGEST_TOP_QUANTILE)
+        return Importance({}, {}, {}, top_quantile(max(len(values), 1)))
     on_step("fANOVA")
     fanova = fanova_shares(view, values)
     on_step("PED-ANOVA")
-    return Importance(fanova, _ped_anova_shares(view, top_quantile), _correlations(view, values), top_quantile)
+    return Importance(fanova, _ped_anova_shares(view), _correlations(view, values), top_quantile(len(values)))
 
 
 def fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
@@ -137,7 +133,7 @@ def _leaves(tree: Any, n_parameters: int) -> tuple[NDArray[np.float64], NDArray[
     return lows[is_leaf], highs[is_leaf], tree.value[is_leaf, 0, 0]
 
 
-def _ped_anova_shares(view: StudyView, top_quantile: float) -> Shares:
+def _ped_anova_shares(view: StudyView) -> Shares:
     """How far the best trials' parameters stand out from all trials' (Watanabe et al., IJCAI 2023; Optuna's)."""
     by_name = distributions(view.study.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -148,7 +144,7 @@ def _ped_anova_shares(view: StudyView, top_quantile: float) -> Shares:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _normalized(PedAnovaImportanceEvaluator(target_quantile=top_quantile).evaluate(study))
+        return _normalized(ped_anova(len(view.complete)).evaluate(study))
 
 
 def _normalized(shares: Shares) -> Shares:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
+from mnist_hpo.search.importance import ped_anova, top_quantile
 from mnist_hpo.search.space import distributions
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
@@ -27,7 +28,8 @@ from mnist_hpo.storage.records import TrialRecord, best_of
 _COLOURS = {"complete": "tab:blue", "pruned": "tab:orange", "failed": "tab:red"}
 _INTRODUCTION = {
     "Optimisation history": "Each dot is a trial that went to its end; the line is the best so far.",
-    "Parameter importances": "How much each tells the best tenth of the trials from the others (PED-ANOVA).",
+    "Parameter importances": "How much each tells the best {top:.0%} of the complete trials from all (PED-ANOVA, as in "
+    "`mnist-hpo report`, which has fANOVA beside it).",
     "Parallel coordinates": "A line a trial: drag along an axis to pick some.",
     "Slices": "Each hyperparameter against valid_loss.",
     "Learning curves": "valid_loss by epoch of every trial, the pruned ones too.",
@@ -88,7 +90,8 @@ def _n_complete(seen: optuna.Study) -> int:
 
 def _importances(seen: optuna.Study) -> dict[str, float]:
     """By hyperparameter, the largest first; empty where too few trials are complete to tell."""
-    return get_param_importances(seen) if _n_complete(seen) > 1 else {}
+    n_complete = _n_complete(seen)
+    return get_param_importances(seen, evaluator=ped_anova(n_complete)) if n_complete > 1 else {}
 
 
 def _page(study: Study, seen: optuna.Study) -> str:
@@ -97,13 +100,17 @@ def _page(study: Study, seen: optuna.Study) -> str:
     if _n_complete(seen) > 1:
         figures = {
             "Optimisation history": draw.plot_optimization_history(seen, target_name="valid_loss"),
-            "Parameter importances": draw.plot_param_importances(seen, target_name="valid_loss"),
+            "Parameter importances": draw.plot_param_importances(
+                seen, evaluator=ped_anova(_n_complete(seen)), target_name="valid_loss"
+            ),
             "Parallel coordinates": draw.plot_parallel_coordinate(seen, target_name="valid_loss"),
             "Slices": draw.plot_slice(seen, target_name="valid_loss"),
             **figures,
         }
+    top = top_quantile(max(_n_complete(seen), 1))
+    introduced = {name: _INTRODUCTION[name].format(top=top) for name in figures}
     sections = [
-        f"<h2>{name}</h2>\n<p>{_INTRODUCTION[name]}</p>\n{_embedded(figure, name, with_library=index == 0)}"
+        f"<h2>{name}</h2>\n<p>{introduced[name]}</p>\n{_embedded(figure, name, with_library=index == 0)}"
         for index, (name, figure) in enumerate(figures.items())
     ]
     title = f"{study.name}: {len(seen.trials)} trials"

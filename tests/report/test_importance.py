@@ -1,5 +1,6 @@
 """Importances against Optuna's own, and correlations against SciPy's."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from scipy.stats import spearmanr
 from mnist_hpo.report.importance import assess
 from mnist_hpo.report.view import StudyView
 from mnist_hpo.search.space import distributions
+from mnist_hpo.tracking.plots import write_plots
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,15 @@ def test_a_parameter_on_a_log_scale_counts_as_it_is_searched(tmp_path: Path) -> 
     assert importance.ranking()[0] == "learning_rate"
     assert importance.fanova["learning_rate"] > 0.8
     assert importance.ped_anova.keys() == importance.fanova.keys()
+
+
+def test_mlflows_plots_tell_the_same(tmp_path: Path) -> None:
+    """Who looks in MLflow must not read another answer than who reads the report, nor of a few trials alone."""
+    view = run_pretended(tmp_path, study_of(pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2}))
+    write_plots(view.study, view.trials, tmp_path)
+    page = (tmp_path / "plots.html").read_text()
+    share = max(assess(view, lambda _step: None).ped_anova.values())
+    assert re.search(rf'"text":\[.*"{share:.2f}".*\]', page)
 
 
 def test_correlations_are_spearmans(linear: StudyView) -> None:
