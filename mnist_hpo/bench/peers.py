@@ -21,7 +21,7 @@ from mnist_hpo.executors.local import usable_cores
 from mnist_hpo.spec.errors import UserError
 
 _PYTORCH = ("pytorch fp32", "pytorch bf16 autocast")
-_INSTALL = 'python3 -m pip --python .venv/bin/python install "torch==2.13.0" "ray[tune]"'
+_INSTALL = "scripts/setup --peers"
 
 
 @dataclass

@@ -45,8 +45,27 @@ def test_without_python_it_says_what_it_needs(path_without_python: Path) -> None
         text=True,
     )
     assert done.returncode == 2
-    assert "needs Python 3.11, 3.12 or 3.13" in done.stderr
+    assert "needs Python 3.11, 3.12 or 3.13 with pip" in done.stderr
     assert not (path_without_python / "clone" / ".venv").exists()
+
+
+def test_where_the_environment_is_activated_the_python_that_made_it_installs(path_without_python: Path) -> None:
+    """The environment's own comes first on PATH then, and has no pip."""
+    own, outside = path_without_python / ".venv" / "bin", path_without_python / "outside"
+    for folder, exit_code in ((own, 1), (outside, 0)):
+        folder.mkdir(parents=True)
+        (folder / "python3").write_text(f"#!{shutil.which('bash')}\nexit {exit_code}\n")
+        (folder / "python3").chmod(0o755)
+    script = (ROOT / "scripts" / "setup").read_text()
+    finder = script[script.index("find_python()") : script.index("# What .venv was made from")]
+    done = subprocess.run(
+        ["bash", "-c", f"{finder}\nfind_python"],
+        cwd=path_without_python,
+        env={"PATH": f"{own}:{path_without_python}:{outside}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.strip() == str(outside / "python3")
 
 
 def test_a_browser_where_apt_is_not(path_without_python: Path) -> None:
