@@ -152,7 +152,7 @@ def _correlations(view: StudyView, importance: Importance) -> Section:
         f"Spearman's ρ of each parameter with valid_loss over the {len(view.complete):,} complete trials. Left of 0: "
         "higher values went with lower losses. Pale bars "
         f"are what chance alone may give (p ≥ {parameters.SIGNIFICANT_P}). A parameter whose best value lies in the "
-        "middle has no steady trend: see its slice."
+        "middle may show none: see its slice."
     )
     if unordered:
         lead += f" Left out, since their values have no order: {', '.join(unordered)}."
