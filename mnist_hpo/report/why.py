@@ -79,7 +79,7 @@ def _by_choice(view: StudyView, name: str) -> str:
     for trial in view.complete:  # the best first
         assert trial.value is not None
         reached.setdefault(brief(trial.parameters[name]), trial.value)
-    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.4f}" for choice, value in reached.items()])
+    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
 
 
 def _listed(items: list[str]) -> str:

@@ -108,6 +108,15 @@ def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
     assert rows["momentum"] == "0.9"
 
 
+def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
+    assert view.best is not None
+    best = f"{view.best.value:.5f}"
+    found = sections(view)
+    (history,), (parallel,) = charts(found["Optimisation history"]), charts(found["Parallel coordinates"])
+    assert [trace["text"] for trace in history.data if trace["name"] == "best"] == [[f"#{view.best.number}: {best}"]]
+    assert best in [label["text"] for label in parallel.layout["annotations"]]
+
+
 def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
     shown = table(sections(view)["Top trials"])
     assert [row[0] for row in shown.rows] == [f"#{trial.number}" for trial in view.complete[:10]]

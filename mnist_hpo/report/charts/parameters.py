@@ -276,7 +276,7 @@ def _axis_labels(view: StudyView, names: Sequence[str], bounds: tuple[float, flo
         entry = view.study.space[name]
         values = entry.choices if isinstance(entry, CategoricalSpace) else (entry.low, entry.high)
         labels += [(at, fraction(entry, value), brief(value)) for value in values]
-    labels += [(len(names), _loss_fraction(loss, bounds), f"{loss:.3g}") for loss in bounds]
+    labels += [(len(names), _loss_fraction(loss, bounds), f"{loss:.5f}") for loss in bounds]
     return [
         {
             "x": at,
