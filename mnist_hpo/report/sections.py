@@ -11,7 +11,7 @@ from mnist_hpo.report.charts.trials import drawn_trials, history, learning_curve
 from mnist_hpo.report.importance import MIN_TRIALS, Importance
 from mnist_hpo.report.scale import is_ordered, is_single, range_text
 from mnist_hpo.report.timeline import sessions, slot_spans, time_spent, worker_spans
-from mnist_hpo.report.view import StudyView, brief, signed
+from mnist_hpo.report.view import StudyView, best_accuracy, brief, percent, signed
 from mnist_hpo.report.why import why_it_won
 from mnist_hpo.storage.records import count_states, history_sha256
 
@@ -55,11 +55,10 @@ def _summary(view: StudyView, importance: Importance) -> Section:
     if best is None:
         reason = f"No trial is complete yet ({states}), so there is no best one."
         return Section("Why it won", "", [Tiles(tiles), Missing(reason, _run(view))])
-    assert best.best_epoch is not None
-    accuracy = best.epochs[best.best_epoch].valid_accuracy
+    accuracy = best_accuracy(best)
     tiles.insert(0, ("best valid_loss", f"{best.value:.5f}", f"trial #{best.number}, epoch {best.best_epoch}"))
     if accuracy is not None:
-        tiles.insert(1, ("its validation accuracy", f"{100 * accuracy:.2f} %", "on examples held back from training"))
+        tiles.insert(1, ("its validation accuracy", percent(accuracy), "on examples held back from training"))
     blocks: list[Block] = [Tiles(tiles), Points(why_it_won(view, importance)), _best_table(view, importance)]
     return Section("Why it won", "", blocks)
 
@@ -229,9 +228,10 @@ def _top(view: StudyView) -> Section:
         assert trial.value is not None
         seconds = sum(result.total_s for result in trial.epochs.values())
         behind = "–" if trial is top[0] else f"+{trial.value - first:.5f}"
-        figures = [f"#{trial.number}", f"{trial.value:.5f}", behind, f"{trial.best_epoch} of {len(trial.epochs)}"]
-        rows.append([*figures, duration(seconds), *(brief(trial.parameters[name]) for name in names)])
-    header = ["trial", "valid_loss", "behind", "best epoch", "time", *names]
+        figures = [f"#{trial.number}", f"{trial.value:.5f}", behind, percent(best_accuracy(trial))]
+        spent = [f"{trial.best_epoch} of {len(trial.epochs)}", duration(seconds)]
+        rows.append([*figures, *spent, *(brief(trial.parameters[name]) for name in names)])
+    header = ["trial", "valid_loss", "behind", "valid_accuracy", "best epoch", "time", *names]
     lead = (
         f"The best {len(top)} of {len(view.complete):,} complete trials."
         if len(top) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mnist_hpo.report.charts.parameters import SIGNIFICANT_P
 from mnist_hpo.report.importance import Importance
 from mnist_hpo.report.scale import fraction, is_ordered
-from mnist_hpo.report.view import StudyView, brief, signed
+from mnist_hpo.report.view import StudyView, best_accuracy, brief, percent, signed
 from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
 
@@ -35,11 +35,10 @@ def why_it_won(view: StudyView, importance: Importance) -> list[str]:
 
 def _victory(view: StudyView, best: TrialRecord) -> str:
     assert best.value is not None
-    assert best.best_epoch is not None
-    accuracy = best.epochs[best.best_epoch].valid_accuracy
+    accuracy = best_accuracy(best)
     reached = f"Trial #{best.number} has the lowest valid_loss of {_count(len(view.complete), 'complete trial')}: "
     reached += f"{best.value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
-    reached += "" if accuracy is None else f", with {100 * accuracy:.2f} % validation accuracy"
+    reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
     second = view.complete[1]

@@ -121,6 +121,10 @@ def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
     shown = table(sections(view)["Top trials"])
     assert [row[0] for row in shown.rows] == [f"#{trial.number}" for trial in view.complete[:10]]
     assert shown.highlighted == 0
+    at = shown.header.index("valid_accuracy")
+    for row, trial in zip(shown.rows, view.complete, strict=False):
+        lowest = min(trial.epochs.values(), key=lambda result: result.valid_loss or 0)
+        assert row[at] == f"{100 * (lowest.valid_accuracy or 0):.2f} %"
 
 
 def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
