@@ -23,7 +23,7 @@ def why_it_won(view: StudyView, importance: Importance) -> list[str]:
 
     """
     assert view.best is not None
-    sentences = [_victory(view, view.best)]
+    sentences = [_victory(view, view.best), *_surpassed(view, view.best)]
     ranking = importance.ranking()
     if not ranking:
         return sentences
@@ -45,6 +45,16 @@ def _victory(view: StudyView, best: TrialRecord) -> str:
     assert second.value is not None
     lead = second.value - best.value
     return f"{reached}. The runner-up, #{second.number}, is {lead:.5f} ({100 * lead / second.value:.1f} %) behind."
+
+
+def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
+    """Who has the higher accuracy, if anyone: a reader who looks for it in the tables should not have to wonder."""
+    accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
+    highest = max(accuracies, key=lambda number: accuracies[number])
+    if accuracies[highest] <= accuracies[best.number]:
+        return []
+    figures = f"{percent(accuracies[highest])} against {percent(accuracies[best.number])}"
+    return [f"#{highest} has the higher valid_accuracy, {figures}; the study's objective is {view.study.objective}."]
 
 
 def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:

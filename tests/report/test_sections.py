@@ -56,6 +56,11 @@ def table(section: Section) -> Table:
     return next(block for block in section.blocks if isinstance(block, Table))
 
 
+def why(view: StudyView, tests: Sequence[ChampionTest] = ()) -> str:
+    (points,) = (block for block in sections(view, tests)["Why it won"].blocks if isinstance(block, Points))
+    return " ".join(points.sentences)
+
+
 def points_of(chart: Chart, name: str) -> dict[int, Any]:
     trace = next(trace for trace in chart.data if trace["name"] == name)
     return dict(zip(trace["trials"], trace["y"], strict=True))
@@ -94,9 +99,7 @@ def test_the_history_holds_every_trial_once_under_its_state(view: StudyView) -> 
 
 
 def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
-    summary = sections(view)["Why it won"]
-    (points,) = (block for block in summary.blocks if isinstance(block, Points))
-    text = " ".join(points.sentences)
+    summary, text = sections(view)["Why it won"], why(view)
     first, second = view.complete[:2]
     assert f"Trial #{first.number} has the lowest valid_loss of {len(view.complete)} complete trials" in text
     assert f"{first.value:.5f} at epoch {first.best_epoch}" in text
@@ -106,6 +109,21 @@ def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
     rows = {row[0]: row[1] for row in table(summary).rows}
     assert rows["learning_rate"] == f"{first.parameters['learning_rate']:.4g}"
     assert rows["momentum"] == "0.9"
+
+
+def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
+    first, second = view.complete[:2]
+    assert first.best_epoch is not None
+    assert second.best_epoch is not None
+    assert "the higher valid_accuracy" not in why(view)
+    accurate = dataclasses.replace(second.epochs[second.best_epoch], valid_accuracy=0.9876)
+    changed = dataclasses.replace(second, epochs={**second.epochs, second.best_epoch: accurate})
+    trials = tuple(changed if trial is second else trial for trial in view.trials)
+    expected = (
+        f"#{second.number} has the higher valid_accuracy, 98.76 % against "
+        f"{100 * (first.epochs[first.best_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
+    )
+    assert expected in why(dataclasses.replace(view, trials=trials))
 
 
 def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
