@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,9 +23,8 @@ from mnist_hpo.spec.study import CategoricalSpace, Space
 
 MIN_TRIALS = 4
 """Fewer complete trials say nothing about importance."""
-_TOP_TRIALS = 5
-"""PED-ANOVA wants at least so many trials in the top quantile (Optuna's documentation)."""
-_TOP_QUANTILE, _LARGEST_TOP_QUANTILE = 0.1, 0.5
+_MIN_TOP = 5
+"""PED-ANOVA wants at least so many trials at the top (Optuna's documentation)."""
 _N_TREES = 64
 
 Shares = dict[str, float]
@@ -48,8 +48,8 @@ class Importance:
     ped_anova: Shares
     correlations: dict[str, Correlation]
     """Of the ordered parameters that took more than one value."""
-    top_quantile: float
-    """What PED-ANOVA asks of: which parameters decide who is among so large a part of the trials."""
+    n_top: int
+    """What PED-ANOVA asks of: which parameters decide who is among so many of the best trials."""
 
     def ranking(self) -> list[str]:
         """Parameters, the most important first: by fANOVA, or by PED-ANOVA where that cannot tell."""
@@ -66,13 +66,13 @@ def assess(view: StudyView, on_step: Callable[[str], None]) -> Importance:
 
     """
     values = np.array([trial.value for trial in view.complete], np.float64)
+    n_top = min(max(math.ceil(len(values) / 10), _MIN_TOP), math.ceil(len(values) / 2))
     if len(values) < MIN_TRIALS or np.ptp(values) == 0:
-        return Importance({}, {}, {}, _TOP_QUANTILE)
-    top_quantile = min(max(_TOP_QUANTILE, _TOP_TRIALS / len(values)), _LARGEST_TOP_QUANTILE)
+        return Importance({}, {}, {}, n_top)
     on_step("fANOVA")
     fanova = fanova_shares(view, values)
     on_step("PED-ANOVA")
-    return Importance(fanova, _ped_anova_shares(view, top_quantile), _correlations(view, values), top_quantile)
+    return Importance(fanova, _ped_anova_shares(view, n_top), _correlations(view, values), n_top)
 
 
 def fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
@@ -137,7 +137,7 @@ def _leaves(tree: Any, n_parameters: int) -> tuple[NDArray[np.float64], NDArray[
     return lows[is_leaf], highs[is_leaf], tree.value[is_leaf, 0, 0]
 
 
-def _ped_anova_shares(view: StudyView, top_quantile: float) -> Shares:
+def _ped_anova_shares(view: StudyView, n_top: int) -> Shares:
     """How far the best trials' parameters stand out from all trials' (Watanabe et al., IJCAI 2023; Optuna's)."""
     by_name = distributions(view.study.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -146,6 +146,8 @@ def _ped_anova_shares(view: StudyView, top_quantile: float) -> Shares:
         create_trial(state=TrialState.COMPLETE, params=dict(trial.parameters), distributions=by_name, value=trial.value)
         for trial in view.complete
     )
+    # Optuna rounds up to whole trials: half a trial less keeps it from one too many where the division is not exact.
+    top_quantile = (n_top - 0.5) / len(view.complete)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _normalized(PedAnovaImportanceEvaluator(target_quantile=top_quantile).evaluate(study))

@@ -66,10 +66,11 @@ def _summary(view: StudyView, importance: Importance) -> Section:
 def _best_table(view: StudyView, importance: Importance) -> Table:
     """What the best trial was told: what was searched first, with its figures; then what was not."""
     assert view.best is not None
-    header = ["parameter", "best trial", "searched", "top trials", "fANOVA", "PED-ANOVA", "Spearman ρ"]
+    top = view.complete[: importance.n_top]
+    best_few = "best 1 trial" if len(top) == 1 else f"best {len(top)} trials"
+    header = ["parameter", "best trial", "searched", best_few, "fANOVA", "PED-ANOVA", "Spearman ρ"]
     ranked = importance.ranking()
     names = ranked + [name for name in view.study.space if name not in ranked]
-    top = view.complete[:_N_TOP]
     rows: list[list[str]] = []
     for name in names:
         entry = view.study.space[name]
@@ -126,7 +127,7 @@ def _importances(view: StudyView, importance: Importance) -> Section:
     lead = (
         "fANOVA: the share of each parameter alone in the variance of valid_loss, by a random forest over the "
         f"{len(view.complete):,} complete trials. PED-ANOVA, the fast one: how much the parameters of the best "
-        f"{100 * importance.top_quantile:.0f} % of them stand out from all the others', so it tells what decides at "
+        f"{importance.n_top:,} of them stand out from all the others', so it tells what decides at "
         "the top. Trials that a sampler chose are no random sample, and interactions are not shown: read "
         "large differences only."
     )

@@ -126,6 +126,18 @@ def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
     assert expected in why(dataclasses.replace(view, trials=trials))
 
 
+@pytest.mark.parametrize(("n_complete", "n_top"), [(1, 1), (3, 2), (12, 5)])
+def test_the_best_trial_stands_beside_the_group_that_ped_anova_asks_of(
+    view: StudyView, n_complete: int, n_top: int
+) -> None:
+    few = tuple(dataclasses.replace(trial, number=i) for i, trial in enumerate(view.complete[:n_complete]))
+    shown = table(sections(dataclasses.replace(view, trials=few))["Why it won"])
+    at = shown.header.index(f"best {n_top} trial" + "s" * (n_top > 1))
+    dropout = [float(trial.parameters["dropout"]) for trial in few[:n_top]]
+    expected = " to ".join(dict.fromkeys(f"{value:.4g}" for value in (min(dropout), max(dropout))))
+    assert {row[0]: row[at] for row in shown.rows}["dropout"] == expected
+
+
 def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
     assert view.best is not None
     best = f"{view.best.value:.5f}"
