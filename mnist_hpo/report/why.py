@@ -30,6 +30,7 @@ def why_it_won(view: StudyView, importance: Importance) -> list[str]:
     shares, method = (importance.fanova, "fANOVA") if importance.fanova else (importance.ped_anova, "PED-ANOVA")
     named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS]]
     sentences.append(f"What mattered most, by {method}: {_listed(named)}.")
+    sentences += _other_view(importance)
     return sentences + [_standing(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
 
 
@@ -55,6 +56,19 @@ def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
         return []
     figures = f"{percent(accuracies[highest])} against {percent(accuracies[best.number])}"
     return [f"#{highest} has the higher valid_accuracy, {figures}; the study's objective is {view.study.objective}."]
+
+
+def _other_view(importance: Importance) -> list[str]:
+    """What PED-ANOVA puts first where that is not what fANOVA does."""
+    fanova, ped_anova = importance.fanova, importance.ped_anova
+    if not fanova or not ped_anova:
+        return []
+    first, theirs = max(fanova, key=lambda name: fanova[name]), max(ped_anova, key=lambda name: ped_anova[name])
+    if first == theirs:
+        return []
+    figures = f"{100 * ped_anova[theirs]:.0f} %, and {first} {100 * ped_anova[first]:.0f} %"
+    asked = f"which asks what sets the best {importance.n_top:,} trials apart"
+    return [f"The two methods disagree: PED-ANOVA, {asked}, puts {theirs} first ({figures})."]
 
 
 def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:

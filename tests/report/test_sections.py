@@ -13,10 +13,11 @@ from mnist_hpo.report.blocks import Missing, Points, Section, Table
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.charts.trials import MAX_CURVES, drawn_trials
-from mnist_hpo.report.importance import assess
+from mnist_hpo.report.importance import Importance, assess
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.view import StudyView
+from mnist_hpo.report.why import why_it_won
 from mnist_hpo.storage.records import TrialRecord
 
 CHAMPION = {
@@ -124,6 +125,16 @@ def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
         f"{100 * (first.epochs[first.best_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
     )
     assert expected in why(dataclasses.replace(view, trials=trials))
+
+
+def test_the_summary_says_where_the_importances_disagree(view: StudyView) -> None:
+    fanova = {"learning_rate": 0.7, "dropout": 0.3}
+    agreeing = Importance(fanova, {"learning_rate": 0.6, "dropout": 0.4}, {}, n_top=5)
+    disagreeing = dataclasses.replace(agreeing, ped_anova={"learning_rate": 0.2, "dropout": 0.8})
+    assert "disagree" not in " ".join(why_it_won(view, agreeing))
+    assert "the best 5 trials apart, puts dropout first (80 %, and learning_rate 20 %)" in " ".join(
+        why_it_won(view, disagreeing)
+    )
 
 
 @pytest.mark.parametrize(("n_complete", "n_top"), [(1, 1), (3, 2), (12, 5)])
