@@ -21,7 +21,7 @@ _N_TOP = 10
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:
     """All sections of a study's report."""
     return [
-        _summary(view, importance),
+        _summary(view, importance, tests),
         _history(view),
         _importances(view, importance),
         _correlations(view, importance),
@@ -36,7 +36,7 @@ def make_sections(view: StudyView, importance: Importance, tests: Sequence[Champ
     ]
 
 
-def _summary(view: StudyView, importance: Importance) -> Section:
+def _summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> Section:
     counts = count_states(view.trials)
     n_ended = len(view.trials) - counts["running"]
     budget = view.study.budget.n_trials
@@ -59,7 +59,7 @@ def _summary(view: StudyView, importance: Importance) -> Section:
     tiles.insert(0, ("best valid_loss", f"{best.value:.5f}", f"trial #{best.number}, epoch {best.best_epoch}"))
     if accuracy is not None:
         tiles.insert(1, ("its validation accuracy", percent(accuracy), "on examples held back from training"))
-    blocks: list[Block] = [Tiles(tiles), Points(why_it_won(view, importance)), _best_table(view, importance)]
+    blocks: list[Block] = [Tiles(tiles), Points(why_it_won(view, importance, tests)), _best_table(view, importance)]
     return Section("Why it won", "", blocks)
 
 

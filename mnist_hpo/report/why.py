@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.parameters import SIGNIFICANT_P
 from mnist_hpo.report.importance import Importance
 from mnist_hpo.report.scale import fraction, is_ordered
@@ -14,16 +17,17 @@ _STEADY_RHO = 0.3
 """Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
 
 
-def why_it_won(view: StudyView, importance: Importance) -> list[str]:
+def why_it_won(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[str]:
     """Say what the best trial reached, by how much it won, and how its most important parameters stand.
 
     Args:
         view: a study with a complete trial.
         importance: what was assessed of it.
+        tests: what is known of its trials on the test split.
 
     """
     assert view.best is not None
-    sentences = [_victory(view, view.best), *_surpassed(view, view.best)]
+    sentences = [_victory(view, view.best), *_against_chance(view, view.best, tests), *_surpassed(view, view.best)]
     ranking = importance.ranking()
     if not ranking:
         return sentences
@@ -42,10 +46,29 @@ def _victory(view: StudyView, best: TrialRecord) -> str:
     reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
-    second = view.complete[1]
-    assert second.value is not None
-    lead = second.value - best.value
-    return f"{reached}. The runner-up, #{second.number}, is {lead:.5f} ({100 * lead / second.value:.1f} %) behind."
+    second, lead = view.complete[1], _lead(view)
+    behind = f"{lead:.5f} ({100 * lead / (best.value + lead):.1f} %) behind"
+    return f"{reached}. The runner-up, #{second.number}, is {behind}."
+
+
+def _lead(view: StudyView) -> float:
+    """By how much the best of at least two complete trials is ahead of the next."""
+    first, second = view.complete[0].value, view.complete[1].value
+    assert first is not None
+    assert second is not None
+    return second - first
+
+
+def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
+    """The lead beside what another seed changes: all that the record knows of it are the re-trained models' tests."""
+    # One seed alone has a deviation of 0.
+    test = next((test for test in tests if test.trial == best.number and test.test_log_loss_std > 0), None)
+    if test is None or len(view.complete) < 2:
+        return []
+    lead, deviation = _lead(view), test.test_log_loss_std
+    size = "within" if lead <= deviation else f"{lead / deviation:.1f} times"
+    known = f"± {deviation:.4f} in the log loss on test, over {test.n_seeds} seeds"
+    return [f"This lead is {size} what another seed changes ({known})."]
 
 
 def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:

@@ -127,13 +127,28 @@ def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
     assert expected in why(dataclasses.replace(view, trials=trials))
 
 
+def test_the_summary_sets_the_lead_beside_what_a_seed_changes(view: StudyView) -> None:
+    first, second = view.complete[:2]
+    lead = (second.value or 0) - (first.value or 0)
+
+    def told(trial: int, deviation: float) -> str:
+        return why(view, [ChampionTest.model_validate(CHAMPION | {"trial": trial, "test_log_loss_std": deviation})])
+
+    small, large = lead / 2.5, lead * 1.1
+    known = f"(± {small:.4f} in the log loss on test, over 3 seeds)"
+    assert f"This lead is 2.5 times what another seed changes {known}." in told(first.number, small)
+    assert f"This lead is within what another seed changes (± {large:.4f} in" in told(first.number, large)
+    for text in (why(view), told(second.number, small), told(first.number, 0.0)):
+        assert "another seed" not in text
+
+
 def test_the_summary_says_where_the_importances_disagree(view: StudyView) -> None:
     fanova = {"learning_rate": 0.7, "dropout": 0.3}
     agreeing = Importance(fanova, {"learning_rate": 0.6, "dropout": 0.4}, {}, n_top=5)
     disagreeing = dataclasses.replace(agreeing, ped_anova={"learning_rate": 0.2, "dropout": 0.8})
-    assert "disagree" not in " ".join(why_it_won(view, agreeing))
+    assert "disagree" not in " ".join(why_it_won(view, agreeing, []))
     assert "the best 5 trials apart, puts dropout first (80 %, and learning_rate 20 %)" in " ".join(
-        why_it_won(view, disagreeing)
+        why_it_won(view, disagreeing, [])
     )
 
 
