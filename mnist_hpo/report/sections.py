@@ -183,7 +183,8 @@ def _most_important(view: StudyView, importance: Importance) -> list[Section]:
         return [slices, Section("Contour", "", [_few(view)])]
     lead = (
         f"valid_loss over {two[0]} and {two[1]}: the colour is a smooth mean over the complete trials near a place "
-        "(the other parameters are averaged over as the sampler chose them), and is left out where no trial was."
+        "(the other parameters are averaged over as the sampler chose them). Read it near the points only: between and "
+        "beyond them it is carried on from the nearest ones, and it is blank only where even those are very far."
     )
     lead += _choice_of_trials(view, len(drawn_trials(view)))
     return [slices, Section("Contour", lead, [parameters.contour(view, two[0], two[1])])]

@@ -164,6 +164,13 @@ def test_the_best_trial_stands_beside_the_group_that_ped_anova_asks_of(
     assert {row[0]: row[at] for row in shown.rows}["dropout"] == expected
 
 
+def test_the_contours_colour_bar_can_be_read(view: StudyView) -> None:
+    (contour,) = charts(sections(view)["Contour"])
+    bar = contour.data[0]["colorbar"]
+    assert len(set(bar["ticktext"])) == len(bar["tickvals"]) == 5
+    assert [float(text) for text in bar["ticktext"]] == pytest.approx([10**at for at in bar["tickvals"]], rel=1e-3)
+
+
 def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
     assert view.best is not None
     best = f"{view.best.value:.5f}"
