@@ -328,17 +328,18 @@ def _test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
         reason = f"Trial #{view.best.number}, which is the best one now, was not tested yet. To test it:"
         return Section(title, lead, [table, Missing(reason, retrain)])
     matrix = tests[chosen].confusion_matrix
-    return Section(title, lead, [table, champion.confusion(matrix), _per_class(matrix)])
+    whose = f"Seed 0 of #{view.best.number}"
+    return Section(title, lead, [table, champion.confusion(matrix, whose), _per_class(matrix, whose)])
 
 
-def _per_class(matrix: Sequence[Sequence[int]]) -> Table:
+def _per_class(matrix: Sequence[Sequence[int]], caption: str) -> Table:
     """Precision and recall of each class, of the model whose confusion matrix this is."""
     rows: list[list[str]] = []
     for label, row in enumerate(matrix):
         n_true, n_guessed = sum(row), sum(other[label] for other in matrix)
         recall, precision = row[label] / max(n_true, 1), row[label] / max(n_guessed, 1)
         rows.append([str(label), f"{n_true:,}", f"{100 * precision:.2f} %", f"{100 * recall:.2f} %"])
-    return Table(["digit", "test examples", "precision", "recall"], rows)
+    return Table(["digit", "test examples", "precision", "recall"], rows, caption=caption)
 
 
 def _provenance(view: StudyView) -> Section:
