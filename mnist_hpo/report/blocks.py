@@ -16,6 +16,7 @@ class Table:
     rows: Sequence[Sequence[str]]
     highlighted: int | None = None
     """The row of the best trial."""
+    caption: str = ""
 
 
 @dataclass(frozen=True)

@@ -185,15 +185,20 @@ def sections(output: CompareOutput) -> list[Section]:
     ]
     names = dict.fromkeys(itertools.chain(*(entry.params for entry in compared)))
     parameters = [row(name, lambda entry, name=name: _brief(entry.params.get(name))) for name in names]
-    are_studies = any(entry.label == entry.study for entry in compared)
+    are_studies = has_studies(compared)
     found = [("best trial" if are_studies else "trial", best)]
     if output.target_valid_loss is not None:
-        found.append((f"to reach valid loss {output.target_valid_loss:.5f}", cost))
+        found.append((f"to reach valid loss {output.target_valid_loss:.5f}", cost if are_studies else cost[1:]))
     return [
         *found,
         ("search" if are_studies else "training", search if are_studies else search[-3:]),
         (HYPERPARAMETERS, parameters),
     ]
+
+
+def has_studies(compared: Sequence[ComparedOutput]) -> bool:
+    """Whether these are studies: single trials have one trial begun, whatever they reached."""
+    return any(entry.label == entry.study for entry in compared)
 
 
 def paired_test_sentence(test: PairedTest) -> str:

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
-from mnist_hpo.report.compare import paired_test_sentence, sections
+from mnist_hpo.report.compare import has_studies, paired_test_sentence, sections
 from mnist_hpo.spec.outputs import AnytimePoint, ComparedOutput, CompareOutput
 
 _COLOURS = ("#3b8fd6", "#e0803a", "#2fa57f", "#b56fc4", "#b8962a", "#8b95a3")
@@ -30,17 +30,18 @@ def comparison_page(output: CompareOutput) -> str:
         tests=_tests(output),
         plotlyjs=get_plotlyjs(),
         figure=figure.to_json(),
-        axes=json.dumps([title for _, title in _AXES]),
+        axes=json.dumps([title for _, title in _axes(output.compared)]),
     )
 
 
 def anytime_figure(compared: Sequence[ComparedOutput]) -> go.Figure:
-    """The best valid_loss so far against trials, epochs and worker seconds, side by side."""
-    figure = make_subplots(1, len(_AXES), shared_yaxes=True, horizontal_spacing=0.03)
+    """The best valid_loss so far against trials (of studies), epochs and worker seconds, side by side."""
+    axes = _axes(compared)
+    figure = make_subplots(1, len(axes), shared_yaxes=True, horizontal_spacing=0.03)
     for index, entry in enumerate(compared):
         line = {"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)], "width": 2.5}
         points = _to_the_end(entry)
-        for column, (field, title) in enumerate(_AXES, start=1):
+        for column, (field, title) in enumerate(axes, start=1):
             curve = go.Scatter(
                 x=[getattr(point, field) for point in points],
                 y=[point.valid_loss for point in points],
@@ -53,7 +54,7 @@ def anytime_figure(compared: Sequence[ComparedOutput]) -> go.Figure:
                 hovertemplate=f"%{{y:.5f}} after %{{x:,.4~g}} {title}<extra>{entry.label}</extra>",
             )
             figure.add_trace(curve, row=1, col=column)
-    for column, (_, title) in enumerate(_AXES, start=1):
+    for column, (_, title) in enumerate(axes, start=1):
         figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
     figure.update_yaxes(type="log", tickformat=".3~f", nticks=8)
     figure.update_yaxes(title_text="best valid loss so far", row=1, col=1)
@@ -67,6 +68,11 @@ def anytime_figure(compared: Sequence[ComparedOutput]) -> go.Figure:
         hoverlabel={"namelength": -1},
     )
     return figure
+
+
+def _axes(compared: Sequence[ComparedOutput]) -> tuple[tuple[str, str], ...]:
+    """The fields of a point with their names: what there is to count of studies, or of single trials."""
+    return _AXES if has_studies(compared) else _AXES[1:]
 
 
 def _to_the_end(entry: ComparedOutput) -> list[AnytimePoint]:

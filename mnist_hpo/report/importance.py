@@ -16,7 +16,7 @@ from sklearn.ensemble import RandomForestRegressor
 
 from mnist_hpo.report.scale import fraction, is_ordered, is_single
 from mnist_hpo.report.view import StudyView
-from mnist_hpo.search.importance import ped_anova, top_quantile
+from mnist_hpo.search.importance import n_top, ped_anova
 from mnist_hpo.search.space import distributions
 from mnist_hpo.spec.study import CategoricalSpace, Space
 
@@ -45,8 +45,8 @@ class Importance:
     ped_anova: Shares
     correlations: dict[str, Correlation]
     """Of the ordered parameters that took more than one value."""
-    top_quantile: float
-    """What PED-ANOVA asks of: which parameters decide who is among so large a part of the trials."""
+    n_top: int
+    """What PED-ANOVA asks of: which parameters decide who is among so many of the best trials."""
 
     def ranking(self) -> list[str]:
         """Parameters, the most important first: by fANOVA, or by PED-ANOVA where that cannot tell."""
@@ -64,11 +64,11 @@ def assess(view: StudyView, on_step: Callable[[str], None]) -> Importance:
     """
     values = np.array([trial.value for trial in view.complete], np.float64)
     if len(values) < MIN_TRIALS or np.ptp(values) == 0:
-        return Importance({}, {}, {}, top_quantile(max(len(values), 1)))
+        return Importance({}, {}, {}, n_top(len(values)))
     on_step("fANOVA")
     fanova = fanova_shares(view, values)
     on_step("PED-ANOVA")
-    return Importance(fanova, _ped_anova_shares(view), _correlations(view, values), top_quantile(len(values)))
+    return Importance(fanova, _ped_anova_shares(view), _correlations(view, values), n_top(len(values)))
 
 
 def fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:

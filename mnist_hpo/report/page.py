@@ -108,8 +108,9 @@ def _block(block: Block, ids: Any) -> str:
         case Chart():
             width = f"min-width:{block.min_width_px}px;" if block.min_width_px else ""
             style = f"height:{block.height_px}px;{width}"
+            caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
             return (
-                f'<figure><div class="chart" data-chart="{next(ids)}" role="img" '
+                f'<figure>{caption}<div class="chart" data-chart="{next(ids)}" role="img" '
                 f'aria-label="{escape(block.name)}" style="{style}"></div></figure>'
             )
         case Table():
@@ -139,7 +140,9 @@ def _table(table: Table) -> str:
         cells = f'<th scope="row">{escape(first)}</th>' + "".join(f"<td>{escape(cell)}</td>" for cell in others)
         marked = ' class="best"' if index == table.highlighted else ""
         rows.append(f"<tr{marked}>{cells}</tr>")
-    return f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    head, body = f"<thead><tr>{header}</tr></thead>", f"<tbody>{''.join(rows)}</tbody>"
+    return f'<div class="wide"><table>{caption}{head}{body}</table></div>'
 
 
 def _parts(parts: Sequence[Part]) -> str:

@@ -11,7 +11,7 @@ from mnist_hpo.report.charts.trials import drawn_trials, history, learning_curve
 from mnist_hpo.report.importance import MIN_TRIALS, Importance
 from mnist_hpo.report.scale import is_ordered, is_single, range_text
 from mnist_hpo.report.timeline import sessions, slot_spans, time_spent, worker_spans
-from mnist_hpo.report.view import StudyView, brief, signed
+from mnist_hpo.report.view import StudyView, best_accuracy, brief, percent, signed
 from mnist_hpo.report.why import why_it_won
 from mnist_hpo.storage.records import count_states, history_sha256
 
@@ -21,7 +21,7 @@ _N_TOP = 10
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:
     """All sections of a study's report."""
     return [
-        _summary(view, importance),
+        _summary(view, importance, tests),
         _history(view),
         _importances(view, importance),
         _correlations(view, importance),
@@ -36,7 +36,7 @@ def make_sections(view: StudyView, importance: Importance, tests: Sequence[Champ
     ]
 
 
-def _summary(view: StudyView, importance: Importance) -> Section:
+def _summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> Section:
     counts = count_states(view.trials)
     n_ended = len(view.trials) - counts["running"]
     budget = view.study.budget.n_trials
@@ -55,22 +55,22 @@ def _summary(view: StudyView, importance: Importance) -> Section:
     if best is None:
         reason = f"No trial is complete yet ({states}), so there is no best one."
         return Section("Why it won", "", [Tiles(tiles), Missing(reason, _run(view))])
-    assert best.best_epoch is not None
-    accuracy = best.epochs[best.best_epoch].valid_accuracy
+    accuracy = best_accuracy(best)
     tiles.insert(0, ("best valid_loss", f"{best.value:.5f}", f"trial #{best.number}, epoch {best.best_epoch}"))
     if accuracy is not None:
-        tiles.insert(1, ("its validation accuracy", f"{100 * accuracy:.2f} %", "on examples held back from training"))
-    blocks: list[Block] = [Tiles(tiles), Points(why_it_won(view, importance)), _best_table(view, importance)]
+        tiles.insert(1, ("its validation accuracy", percent(accuracy), "on examples held back from training"))
+    blocks: list[Block] = [Tiles(tiles), Points(why_it_won(view, importance, tests)), _best_table(view, importance)]
     return Section("Why it won", "", blocks)
 
 
 def _best_table(view: StudyView, importance: Importance) -> Table:
     """What the best trial was told: what was searched first, with its figures; then what was not."""
     assert view.best is not None
-    header = ["parameter", "best trial", "searched", "top trials", "fANOVA", "PED-ANOVA", "Spearman ρ"]
+    top = view.complete[: importance.n_top]
+    best_few = "best 1 trial" if len(top) == 1 else f"best {len(top)} trials"
+    header = ["parameter", "best trial", "searched", best_few, "fANOVA", "PED-ANOVA", "Spearman ρ"]
     ranked = importance.ranking()
     names = ranked + [name for name in view.study.space if name not in ranked]
-    top = view.complete[:_N_TOP]
     rows: list[list[str]] = []
     for name in names:
         entry = view.study.space[name]
@@ -127,7 +127,7 @@ def _importances(view: StudyView, importance: Importance) -> Section:
     lead = (
         "fANOVA: the share of each parameter alone in the variance of valid_loss, by a random forest over the "
         f"{len(view.complete):,} complete trials. PED-ANOVA, the fast one: how much the parameters of the best "
-        f"{100 * importance.top_quantile:.0f} % of them stand out from all the others', so it tells what decides at "
+        f"{importance.n_top:,} of them stand out from all the others', so it tells what decides at "
         "the top. Trials that a sampler chose are no random sample, and interactions are not shown: read "
         "large differences only."
     )
@@ -152,7 +152,7 @@ def _correlations(view: StudyView, importance: Importance) -> Section:
         f"Spearman's ρ of each parameter with valid_loss over the {len(view.complete):,} complete trials. Left of 0: "
         "higher values went with lower losses. Pale bars "
         f"are what chance alone may give (p ≥ {parameters.SIGNIFICANT_P}). A parameter whose best value lies in the "
-        "middle has no steady trend: see its slice."
+        "middle may show none: see its slice."
     )
     if unordered:
         lead += f" Left out, since their values have no order: {', '.join(unordered)}."
@@ -183,7 +183,8 @@ def _most_important(view: StudyView, importance: Importance) -> list[Section]:
         return [slices, Section("Contour", "", [_few(view)])]
     lead = (
         f"valid_loss over {two[0]} and {two[1]}: the colour is a smooth mean over the complete trials near a place "
-        "(the other parameters are averaged over as the sampler chose them), and is left out where no trial was."
+        "(the other parameters are averaged over as the sampler chose them). Read it near the points only: between and "
+        "beyond them it is carried on from the nearest ones, and it is blank only where even those are very far."
     )
     lead += _choice_of_trials(view, len(drawn_trials(view)))
     return [slices, Section("Contour", lead, [parameters.contour(view, two[0], two[1])])]
@@ -229,9 +230,10 @@ def _top(view: StudyView) -> Section:
         assert trial.value is not None
         seconds = sum(result.total_s for result in trial.epochs.values())
         behind = "–" if trial is top[0] else f"+{trial.value - first:.5f}"
-        figures = [f"#{trial.number}", f"{trial.value:.5f}", behind, f"{trial.best_epoch} of {len(trial.epochs)}"]
-        rows.append([*figures, duration(seconds), *(brief(trial.parameters[name]) for name in names)])
-    header = ["trial", "valid_loss", "behind", "best epoch", "time", *names]
+        figures = [f"#{trial.number}", f"{trial.value:.5f}", behind, percent(best_accuracy(trial))]
+        spent = [f"{trial.best_epoch} of {len(trial.epochs)}", duration(seconds)]
+        rows.append([*figures, *spent, *(brief(trial.parameters[name]) for name in names)])
+    header = ["trial", "valid_loss", "behind", "valid_accuracy", "best epoch", "time", *names]
     lead = (
         f"The best {len(top)} of {len(view.complete):,} complete trials."
         if len(top) > 1
@@ -326,17 +328,18 @@ def _test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
         reason = f"Trial #{view.best.number}, which is the best one now, was not tested yet. To test it:"
         return Section(title, lead, [table, Missing(reason, retrain)])
     matrix = tests[chosen].confusion_matrix
-    return Section(title, lead, [table, champion.confusion(matrix), _per_class(matrix)])
+    whose = f"Seed 0 of #{view.best.number}"
+    return Section(title, lead, [table, champion.confusion(matrix, whose), _per_class(matrix, whose)])
 
 
-def _per_class(matrix: Sequence[Sequence[int]]) -> Table:
+def _per_class(matrix: Sequence[Sequence[int]], caption: str) -> Table:
     """Precision and recall of each class, of the model whose confusion matrix this is."""
     rows: list[list[str]] = []
     for label, row in enumerate(matrix):
         n_true, n_guessed = sum(row), sum(other[label] for other in matrix)
         recall, precision = row[label] / max(n_true, 1), row[label] / max(n_guessed, 1)
         rows.append([str(label), f"{n_true:,}", f"{100 * precision:.2f} %", f"{100 * recall:.2f} %"])
-    return Table(["digit", "test examples", "precision", "recall"], rows)
+    return Table(["digit", "test examples", "precision", "recall"], rows, caption=caption)
 
 
 def _provenance(view: StudyView) -> Section:

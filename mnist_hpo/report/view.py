@@ -65,6 +65,16 @@ def lowest_loss(trial: TrialRecord) -> float | None:
     return None if trial.best_epoch is None else trial.valid_loss[trial.best_epoch]
 
 
+def best_accuracy(trial: TrialRecord) -> float | None:
+    """A trial's valid_accuracy at the epoch of its lowest valid_loss; None where there is none."""
+    return None if trial.best_epoch is None else trial.epochs[trial.best_epoch].valid_accuracy
+
+
+def percent(share: float | None) -> str:
+    """An accuracy, for people."""
+    return "–" if share is None else f"{100 * share:.2f} %"
+
+
 def brief(value: ParameterValue | None) -> str:
     """A hyperparameter's value in few characters."""
     if value is None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.parameters import SIGNIFICANT_P
 from mnist_hpo.report.importance import Importance
 from mnist_hpo.report.scale import fraction, is_ordered
-from mnist_hpo.report.view import StudyView, brief, signed
+from mnist_hpo.report.view import StudyView, best_accuracy, brief, percent, signed
 from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
 
@@ -14,38 +17,81 @@ _STEADY_RHO = 0.3
 """Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
 
 
-def why_it_won(view: StudyView, importance: Importance) -> list[str]:
+def why_it_won(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[str]:
     """Say what the best trial reached, by how much it won, and how its most important parameters stand.
 
     Args:
         view: a study with a complete trial.
         importance: what was assessed of it.
+        tests: what is known of its trials on the test split.
 
     """
     assert view.best is not None
-    sentences = [_victory(view, view.best)]
+    sentences = [_victory(view, view.best), *_against_chance(view, view.best, tests), *_surpassed(view, view.best)]
     ranking = importance.ranking()
     if not ranking:
         return sentences
     shares, method = (importance.fanova, "fANOVA") if importance.fanova else (importance.ped_anova, "PED-ANOVA")
     named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS]]
     sentences.append(f"What mattered most, by {method}: {_listed(named)}.")
+    sentences += _other_view(importance)
     return sentences + [_standing(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
 
 
 def _victory(view: StudyView, best: TrialRecord) -> str:
     assert best.value is not None
-    assert best.best_epoch is not None
-    accuracy = best.epochs[best.best_epoch].valid_accuracy
+    accuracy = best_accuracy(best)
     reached = f"Trial #{best.number} has the lowest valid_loss of {_count(len(view.complete), 'complete trial')}: "
     reached += f"{best.value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
-    reached += "" if accuracy is None else f", with {100 * accuracy:.2f} % validation accuracy"
+    reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
-    second = view.complete[1]
-    assert second.value is not None
-    lead = second.value - best.value
-    return f"{reached}. The runner-up, #{second.number}, is {lead:.5f} ({100 * lead / second.value:.1f} %) behind."
+    second, lead = view.complete[1], _lead(view)
+    behind = f"{lead:.5f} ({100 * lead / (best.value + lead):.1f} %) behind"
+    return f"{reached}. The runner-up, #{second.number}, is {behind}."
+
+
+def _lead(view: StudyView) -> float:
+    """By how much the best of at least two complete trials is ahead of the next."""
+    first, second = view.complete[0].value, view.complete[1].value
+    assert first is not None
+    assert second is not None
+    return second - first
+
+
+def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
+    """The lead beside what another seed changes: all that the record knows of it are the re-trained models' tests."""
+    # One seed alone has a deviation of 0.
+    test = next((test for test in tests if test.trial == best.number and test.test_log_loss_std > 0), None)
+    if test is None or len(view.complete) < 2:
+        return []
+    lead, deviation = _lead(view), test.test_log_loss_std
+    size = "within" if lead <= deviation else f"{lead / deviation:.1f} times"
+    known = f"± {deviation:.4f} in the log loss on test, over {test.n_seeds} seeds"
+    return [f"This lead is {size} what another seed changes ({known})."]
+
+
+def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
+    """Who has the higher accuracy, if anyone: a reader who looks for it in the tables should not have to wonder."""
+    accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
+    highest = max(accuracies, key=lambda number: accuracies[number])
+    if accuracies[highest] <= accuracies[best.number]:
+        return []
+    figures = f"{percent(accuracies[highest])} against {percent(accuracies[best.number])}"
+    return [f"#{highest} has the higher valid_accuracy, {figures}; the study's objective is {view.study.objective}."]
+
+
+def _other_view(importance: Importance) -> list[str]:
+    """What PED-ANOVA puts first where that is not what fANOVA does."""
+    fanova, ped_anova = importance.fanova, importance.ped_anova
+    if not fanova or not ped_anova:
+        return []
+    first, theirs = max(fanova, key=lambda name: fanova[name]), max(ped_anova, key=lambda name: ped_anova[name])
+    if first == theirs:
+        return []
+    figures = f"{100 * ped_anova[theirs]:.0f} %, and {first} {100 * ped_anova[first]:.0f} %"
+    asked = f"which asks what sets the best {importance.n_top:,} trials apart"
+    return [f"The two methods disagree: PED-ANOVA, {asked}, puts {theirs} first ({figures})."]
 
 
 def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
@@ -79,7 +125,7 @@ def _by_choice(view: StudyView, name: str) -> str:
     for trial in view.complete:  # the best first
         assert trial.value is not None
         reached.setdefault(brief(trial.parameters[name]), trial.value)
-    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.4f}" for choice, value in reached.items()])
+    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
 
 
 def _listed(items: list[str]) -> str:

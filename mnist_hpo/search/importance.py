@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 from optuna.importance import PedAnovaImportanceEvaluator
 
-_TOP_TRIALS = 5
-"""It wants at least so many trials in the top quantile (Optuna's documentation)."""
-_TOP_QUANTILE, _LARGEST_TOP_QUANTILE = 0.1, 0.5
+_MIN_TOP = 5
+"""It wants at least so many trials at the top (Optuna's documentation)."""
 
 
-def top_quantile(n_complete: int) -> float:
-    """Of which part of the complete trials it is asked what sets them apart: the best tenth, more of few trials."""
-    return min(max(_TOP_QUANTILE, _TOP_TRIALS / n_complete), _LARGEST_TOP_QUANTILE)
+def n_top(n_complete: int) -> int:
+    """Of how many of the complete trials it is asked what sets them apart: the best tenth, more of few trials."""
+    return min(max(math.ceil(n_complete / 10), _MIN_TOP), math.ceil(n_complete / 2))
 
 
 def ped_anova(n_complete: int) -> PedAnovaImportanceEvaluator:
     """Optuna's evaluator of it (Watanabe, Bansal & Hutter, IJCAI 2023), for so many complete trials."""
-    return PedAnovaImportanceEvaluator(target_quantile=top_quantile(n_complete))
+    # Optuna rounds up to whole trials: half a trial less keeps it from one too many where the division is not exact.
+    return PedAnovaImportanceEvaluator(target_quantile=(n_top(n_complete) - 0.5) / n_complete)

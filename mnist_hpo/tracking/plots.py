@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
-from mnist_hpo.search.importance import ped_anova, top_quantile
+from mnist_hpo.search.importance import n_top, ped_anova
 from mnist_hpo.search.space import distributions
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
@@ -28,7 +28,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of
 _COLOURS = {"complete": "tab:blue", "pruned": "tab:orange", "failed": "tab:red"}
 _INTRODUCTION = {
     "Optimisation history": "Each dot is a trial that went to its end; the line is the best so far.",
-    "Parameter importances": "How much each tells the best {top:.0%} of the complete trials from all (PED-ANOVA, as in "
+    "Parameter importances": "How much each tells the best {n_top} complete trials from all (PED-ANOVA, as in "
     "`mnist-hpo report`, which has fANOVA beside it).",
     "Parallel coordinates": "A line a trial: drag along an axis to pick some.",
     "Slices": "Each hyperparameter against valid_loss.",
@@ -107,8 +107,7 @@ def _page(study: Study, seen: optuna.Study) -> str:
             "Slices": draw.plot_slice(seen, target_name="valid_loss"),
             **figures,
         }
-    top = top_quantile(max(_n_complete(seen), 1))
-    introduced = {name: _INTRODUCTION[name].format(top=top) for name in figures}
+    introduced = {name: _INTRODUCTION[name].format(n_top=n_top(_n_complete(seen))) for name in figures}
     sections = [
         f"<h2>{name}</h2>\n<p>{introduced[name]}</p>\n{_embedded(figure, name, with_library=index == 0)}"
         for index, (name, figure) in enumerate(figures.items())

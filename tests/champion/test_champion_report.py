@@ -12,6 +12,8 @@ def test_the_report_shows_the_champions_test(retrained: Folder, figures: dict[st
     page = (retrained.path / "small.html").read_text(encoding="utf-8")
     assert f"{100 * figures['test_accuracy_mean']:.2f} ± {100 * figures['test_accuracy_std']:.2f} %" in page
     assert "Confusion matrix of the test" in page
+    for element in ("figcaption", "caption"):
+        assert f"<{element}>Seed 0 of #{figures['trial']}</{element}>" in page
     assert "mnist-hpo retrain small" not in page
     recall = figures["confusion_matrix"][3][3] / sum(figures["confusion_matrix"][3])
     assert f"<td>{100 * recall:.2f} %</td>" in page

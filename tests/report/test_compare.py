@@ -17,7 +17,7 @@ from scipy.stats import binom
 
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.report.compare import Entry, combined_p_value, compare, load_entry, mcnemar_p_value
-from mnist_hpo.report.compare_page import comparison_page
+from mnist_hpo.report.compare_page import anytime_figure, comparison_page
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.outputs import CompareOutput
 from mnist_hpo.training.cost import epoch_cost
@@ -179,6 +179,7 @@ def test_files_hold_the_same_figures(both: Folder, output: CompareOutput, tmp_pa
         assert row["learning_rate"] == entry.params["learning_rate"]
     text = page.read_text()
     assert f"{output.compared[0].valid_loss:.5f}" in text
+    assert "<th scope=row>trials begun</th>" in text
     assert "Not comparable" not in text
 
 
@@ -209,6 +210,8 @@ def test_single_trials(both: Folder) -> None:
     assert second.label == "other:0"
     assert first.to_target is not None
     assert first.to_target.n_trials == 1
+    assert "trials begun" not in comparison_page(found)
+    assert [axis.title.text for axis in anytime_figure(found.compared).select_xaxes()] == ["epochs", "worker seconds"]
 
 
 @pytest.mark.parametrize(

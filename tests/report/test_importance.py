@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import optuna
 import pytest
-from optuna.importance import FanovaImportanceEvaluator
+from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
 from pretended_study import SPACE, run_pretended, study_of
 from scipy.stats import spearmanr
@@ -59,6 +59,17 @@ def test_mlflows_plots_tell_the_same(tmp_path: Path) -> None:
     page = (tmp_path / "plots.html").read_text()
     share = max(assess(view, lambda _step: None).ped_anova.values())
     assert re.search(rf'"text":\[.*"{share:.2f}".*\]', page)
+
+
+def test_ped_anova_is_optunas_of_the_trials_at_the_top(linear: StudyView) -> None:
+    study = optuna.create_study()
+    by_name = distributions(linear.study.space)
+    for trial in linear.complete:
+        study.add_trial(create_trial(params=dict(trial.parameters), distributions=by_name, value=trial.value))
+    theirs = PedAnovaImportanceEvaluator(target_quantile=0.1).evaluate(study)
+    found = assess(linear, lambda _step: None)
+    assert found.n_top == 6 == len(linear.complete) / 10
+    assert found.ped_anova == pytest.approx({name: share / sum(theirs.values()) for name, share in theirs.items()})
 
 
 def test_correlations_are_spearmans(linear: StudyView) -> None:

@@ -13,10 +13,11 @@ from mnist_hpo.report.blocks import Missing, Points, Section, Table
 from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.charts.trials import MAX_CURVES, drawn_trials
-from mnist_hpo.report.importance import assess
+from mnist_hpo.report.importance import Importance, assess
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.view import StudyView
+from mnist_hpo.report.why import why_it_won
 from mnist_hpo.storage.records import TrialRecord
 
 CHAMPION = {
@@ -54,6 +55,11 @@ def missing(section: Section) -> str:
 
 def table(section: Section) -> Table:
     return next(block for block in section.blocks if isinstance(block, Table))
+
+
+def why(view: StudyView, tests: Sequence[ChampionTest] = ()) -> str:
+    (points,) = (block for block in sections(view, tests)["Why it won"].blocks if isinstance(block, Points))
+    return " ".join(points.sentences)
 
 
 def points_of(chart: Chart, name: str) -> dict[int, Any]:
@@ -94,9 +100,7 @@ def test_the_history_holds_every_trial_once_under_its_state(view: StudyView) -> 
 
 
 def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
-    summary = sections(view)["Why it won"]
-    (points,) = (block for block in summary.blocks if isinstance(block, Points))
-    text = " ".join(points.sentences)
+    summary, text = sections(view)["Why it won"], why(view)
     first, second = view.complete[:2]
     assert f"Trial #{first.number} has the lowest valid_loss of {len(view.complete)} complete trials" in text
     assert f"{first.value:.5f} at epoch {first.best_epoch}" in text
@@ -108,10 +112,82 @@ def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
     assert rows["momentum"] == "0.9"
 
 
+def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
+    first, second = view.complete[:2]
+    assert first.best_epoch is not None
+    assert second.best_epoch is not None
+    assert "the higher valid_accuracy" not in why(view)
+    accurate = dataclasses.replace(second.epochs[second.best_epoch], valid_accuracy=0.9876)
+    changed = dataclasses.replace(second, epochs={**second.epochs, second.best_epoch: accurate})
+    trials = tuple(changed if trial is second else trial for trial in view.trials)
+    expected = (
+        f"#{second.number} has the higher valid_accuracy, 98.76 % against "
+        f"{100 * (first.epochs[first.best_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
+    )
+    assert expected in why(dataclasses.replace(view, trials=trials))
+
+
+def test_the_summary_sets_the_lead_beside_what_a_seed_changes(view: StudyView) -> None:
+    first, second = view.complete[:2]
+    lead = (second.value or 0) - (first.value or 0)
+
+    def told(trial: int, deviation: float) -> str:
+        return why(view, [ChampionTest.model_validate(CHAMPION | {"trial": trial, "test_log_loss_std": deviation})])
+
+    small, large = lead / 2.5, lead * 1.1
+    known = f"(± {small:.4f} in the log loss on test, over 3 seeds)"
+    assert f"This lead is 2.5 times what another seed changes {known}." in told(first.number, small)
+    assert f"This lead is within what another seed changes (± {large:.4f} in" in told(first.number, large)
+    for text in (why(view), told(second.number, small), told(first.number, 0.0)):
+        assert "another seed" not in text
+
+
+def test_the_summary_says_where_the_importances_disagree(view: StudyView) -> None:
+    fanova = {"learning_rate": 0.7, "dropout": 0.3}
+    agreeing = Importance(fanova, {"learning_rate": 0.6, "dropout": 0.4}, {}, n_top=5)
+    disagreeing = dataclasses.replace(agreeing, ped_anova={"learning_rate": 0.2, "dropout": 0.8})
+    assert "disagree" not in " ".join(why_it_won(view, agreeing, []))
+    assert "the best 5 trials apart, puts dropout first (80 %, and learning_rate 20 %)" in " ".join(
+        why_it_won(view, disagreeing, [])
+    )
+
+
+@pytest.mark.parametrize(("n_complete", "n_top"), [(1, 1), (3, 2), (12, 5)])
+def test_the_best_trial_stands_beside_the_group_that_ped_anova_asks_of(
+    view: StudyView, n_complete: int, n_top: int
+) -> None:
+    few = tuple(dataclasses.replace(trial, number=i) for i, trial in enumerate(view.complete[:n_complete]))
+    shown = table(sections(dataclasses.replace(view, trials=few))["Why it won"])
+    at = shown.header.index(f"best {n_top} trial" + "s" * (n_top > 1))
+    dropout = [float(trial.parameters["dropout"]) for trial in few[:n_top]]
+    expected = " to ".join(dict.fromkeys(f"{value:.4g}" for value in (min(dropout), max(dropout))))
+    assert {row[0]: row[at] for row in shown.rows}["dropout"] == expected
+
+
+def test_the_contours_colour_bar_can_be_read(view: StudyView) -> None:
+    (contour,) = charts(sections(view)["Contour"])
+    bar = contour.data[0]["colorbar"]
+    assert len(set(bar["ticktext"])) == len(bar["tickvals"]) == 5
+    assert [float(text) for text in bar["ticktext"]] == pytest.approx([10**at for at in bar["tickvals"]], rel=1e-3)
+
+
+def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
+    assert view.best is not None
+    best = f"{view.best.value:.5f}"
+    found = sections(view)
+    (history,), (parallel,) = charts(found["Optimisation history"]), charts(found["Parallel coordinates"])
+    assert [trace["text"] for trace in history.data if trace["name"] == "best"] == [[f"#{view.best.number}: {best}"]]
+    assert best in [label["text"] for label in parallel.layout["annotations"]]
+
+
 def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
     shown = table(sections(view)["Top trials"])
     assert [row[0] for row in shown.rows] == [f"#{trial.number}" for trial in view.complete[:10]]
     assert shown.highlighted == 0
+    at = shown.header.index("valid_accuracy")
+    for row, trial in zip(shown.rows, view.complete, strict=False):
+        lowest = min(trial.epochs.values(), key=lambda result: result.valid_loss or 0)
+        assert row[at] == f"{100 * (lowest.valid_accuracy or 0):.2f} %"
 
 
 def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:

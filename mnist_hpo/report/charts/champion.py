@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mnist_hpo.report.charts.figure import PAPER, Chart, Json
 
 
-def confusion(matrix: Sequence[Sequence[int]]) -> Chart:
+def confusion(matrix: Sequence[Sequence[int]], caption: str) -> Chart:
     """A confusion matrix [true, guessed]: colour is for the mistakes, the diagonal stays pale."""
     n_classes = len(matrix)
     labels = [str(label) for label in range(n_classes)]
@@ -30,4 +30,4 @@ def confusion(matrix: Sequence[Sequence[int]]) -> Chart:
         "yaxis": {"title": {"text": "true digit"}, "type": "category", "autorange": "reversed", "showgrid": False},
         "margin": {"t": 16},
     }
-    return Chart("Confusion matrix of the test", [heat], layout, 440)
+    return Chart("Confusion matrix of the test", [heat], layout, 440, caption=caption)

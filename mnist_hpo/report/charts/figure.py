@@ -46,6 +46,7 @@ class Chart:
     height_px: int
     min_width_px: int = 0
     """On a narrower screen it is moved sideways in a frame of its own."""
+    caption: str = ""
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:

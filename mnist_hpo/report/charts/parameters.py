@@ -19,7 +19,6 @@ from mnist_hpo.report.charts.figure import (
     best_marker,
     by_state,
     log_range,
-    log_ticks,
     loss_axis,
     markers,
     parameter_axis,
@@ -35,6 +34,8 @@ from mnist_hpo.storage.records import TrialRecord, TrialState
 
 SIGNIFICANT_P = 0.05
 _N_CELLS = 40
+_N_TICKS = 5
+"""Of the contour's colour bar."""
 _BANDWIDTH = 0.5
 """Of the contour's kernel, over n_trials^(1/6) (Scott's rule for two dimensions), as a part of the range."""
 _MIN_WEIGHT = 0.05
@@ -205,7 +206,7 @@ def _surface(view: StudyView, x_name: str, y_name: str) -> Json:
     log_losses = np.array(log_range(trial.value for trial in view.complete if trial.value is not None))
     z = _smoothed(points, log_losses, x_cells, y_cells)
     low, high = float(np.nanmin(z)), float(np.nanmax(z))
-    ticks = log_ticks(10**low, 10**high)
+    ticks = np.linspace(low, high, _N_TICKS).tolist()
     return {
         "type": "contour" if len(x_cells) == len(y_cells) == _N_CELLS else "heatmap",
         "x": rounded(x_places),
@@ -219,8 +220,9 @@ def _surface(view: StudyView, x_name: str, y_name: str) -> Json:
         "hoverinfo": "skip",
         "colorbar": {
             "title": {"text": "valid_loss", "side": "right"},
-            "tickvals": log_range(ticks["tickvals"]),
-            "ticktext": ticks["ticktext"],
+            # The surface often spans less than two round values.
+            "tickvals": ticks,
+            "ticktext": [f"{10**tick:.4g}" for tick in ticks],
             "thickness": 12,
             "outlinewidth": 0,
         },
@@ -276,7 +278,7 @@ def _axis_labels(view: StudyView, names: Sequence[str], bounds: tuple[float, flo
         entry = view.study.space[name]
         values = entry.choices if isinstance(entry, CategoricalSpace) else (entry.low, entry.high)
         labels += [(at, fraction(entry, value), brief(value)) for value in values]
-    labels += [(len(names), _loss_fraction(loss, bounds), f"{loss:.3g}") for loss in bounds]
+    labels += [(len(names), _loss_fraction(loss, bounds), f"{loss:.5f}") for loss in bounds]
     return [
         {
             "x": at,

@@ -150,7 +150,7 @@ def _best_so_far(view: StudyView) -> list[Json]:
         "line": {"color": INK, "width": 1.5, "shape": "hv"},
         "hoverinfo": "skip",
     }
-    text = f"#{view.best.number}: {view.best.value:.4f}"
+    text = f"#{view.best.number}: {view.best.value:.5f}"
     near_end = view.best.number > 0.85 * len(view.trials)
     position = "bottom left" if near_end else "bottom right"
     return [line, best_marker(view.best, view.best.number, view.best.value, text, position)]
