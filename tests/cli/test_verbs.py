@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -22,6 +23,11 @@ def test_the_program_alone_lists_its_verbs(folder: Folder) -> None:
     for verb in VERBS:
         assert f" {verb} " in overview.out
     assert overview.err == ""
+
+
+def test_the_version(folder: Folder) -> None:
+    told = folder.call("--version")
+    assert (told.code, told.out, told.err) == (0, f"mnist-hpo {version('mnist-hpo')}\n", "")
 
 
 def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
