@@ -38,11 +38,14 @@ MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss
 @pytest.fixture(scope="module")
 def champion(retrained: Folder) -> Run:
     """Its run, read with MLflow's own client."""
-    client = MlflowClient(retrained.tracking_uri)
+    (run,) = champion_runs(MlflowClient(retrained.tracking_uri), "champion")
+    return run
+
+
+def champion_runs(client: MlflowClient, name: str) -> list[Run]:
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'champion'")
-    return run
+    return list(client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'"))
 
 
 @pytest.fixture(scope="module")
@@ -287,12 +290,20 @@ def test_once_more_is_the_next_version_of_the_model(tampered: Folder, figures: d
     assert str(client.get_model_version_by_alias("small", "champion").version) == "2"
 
 
-@pytest.mark.slow
-def test_another_trial_for_people(retrained: Folder, copy_of: Callable[[Folder], Folder]) -> None:
+def test_another_trial_than_the_best_does_not_become_champion(
+    retrained: Folder, copy_of: Callable[[Folder], Folder], figures: dict[str, Any]
+) -> None:
+    assert figures["champion_version"] == figures["model_version"] == "1"
     folder = copy_of(retrained)
     pruned = next(trial["number"] for trial in folder.trials() if trial["state"] == "pruned")
     outcome = folder.call("retrain", "small", "--trial", str(pruned), "--seeds", "1")
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("reproduced: exact\n")
     assert f"small, trial #{pruned}: test" in outcome.out
-    assert "models:/small@champion" in outcome.out
+    assert f"models:/small/2 (@champion stays with version 1: trial {pruned} is not the study's best)" in outcome.out
+    client = MlflowClient(folder.tracking_uri)
+    assert str(client.get_model_version_by_alias("small", "champion").version) == "1"
+    (run,) = champion_runs(client, f"trial {pruned}, tested")
+    assert run.data.tags["mnist_hpo.kind"] == "champion"
+    assert run.info.run_id == client.get_model_version("small", "2").run_id
+    assert len(champion_runs(client, "champion")) == 1
