@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,9 @@ def retrain(
     chosen = choose_trial(record.trials(), trial)
     check_reachable(tracking_uri)
     folder = champion_folder(record) / f"trial-{chosen.number:05d}"
+    n_seeds_before = _n_seeds_tested(folder)
+    if n_seeds_before > seeds:
+        print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)
@@ -71,6 +75,18 @@ def retrain(
     else:
         _print(figures)
     return 0 if champion.reproduced == "exact" else 1
+
+
+def _n_seeds_tested(folder: Path) -> int:
+    """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
+    from pydantic import ValidationError
+
+    from mnist_hpo.report.champion_test import ChampionTest
+
+    try:
+        return ChampionTest.model_validate_json((folder / "report" / "champion.json").read_bytes()).n_seeds
+    except (OSError, ValidationError):
+        return 0
 
 
 def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
