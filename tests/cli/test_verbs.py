@@ -90,6 +90,7 @@ def test_tables_for_people_say_the_same(finished: Folder, status: dict[str, Any]
     best = status["best"]
     table = finished.call("status", "small").out
     assert status["history_sha256"] in table
+    assert "complete: 8 of 8 trials ended" in table
     assert f"#{best['number']}, valid_loss {best['value']:.5f}" in table
     assert f"{best['value']:.5f}" in finished.call("best", "small").out
     rows = finished.call("trials", "small").out.splitlines()
