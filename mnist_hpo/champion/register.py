@@ -38,16 +38,19 @@ _RUNTIME = ("jax", "jaxlib", "llvmlite", "flax", "optax", "numpy", "safetensors"
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 
 
-def register(champion: Champion, projection: Projection, provenance: Mapping[str, str]) -> dict[str, str]:
-    """Log a champion run under the study's parent run and register its model.
+def register(
+    champion: Champion, projection: Projection, provenance: Mapping[str, str], *, is_best: bool
+) -> dict[str, str | None]:
+    """Log a re-trained trial's run under the study's parent run and register its model.
 
     Args:
         champion: what was re-trained and tested; its report is written already.
         projection: the study's, opened.
         provenance: versions, commit and CPU of this re-training.
+        is_best: whether the trial is the study's best, whose model alone takes the alias champion.
 
     Returns:
-        `run_id`, `model_name` and `model_version`.
+        `run_id`, `model_name`, `model_version`, and the `champion_version` that has the alias now, if one has.
 
     """
     client = projection.client
@@ -60,20 +63,28 @@ def register(champion: Champion, projection: Projection, provenance: Mapping[str
         "reproduced": champion.reproduced,
         **{f"mnist_hpo.{name}": value for name, value in provenance.items()},
     }
-    run = client.create_run(projection.experiment_id, tags=tags, run_name="champion")
+    name = "champion" if is_best else f"trial {champion.trial.number}, tested"
+    run = client.create_run(projection.experiment_id, tags=tags, run_name=name)
     run_id = run.info.run_id
     try:
         _log_figures(champion, client, run_id)
         client.log_artifacts(run_id, str(champion.report))
         inputs = [dataset_input(champion.study, champion.dataset_digest, part) for part in ("development", "test")]
         client.log_inputs(run_id, datasets=inputs)
-        model_version = _register_model(champion, client, run_id)
+        model_version = _register_model(champion, client, run_id, is_best=is_best)
     except BaseException:
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
         raise
     client.set_terminated(run_id, "FINISHED")
-    return {"run_id": run_id, "model_name": champion.study.name, "model_version": model_version}
+    champion_version = client.get_registered_model(champion.study.name).aliases.get(ALIAS)
+    return {
+        "run_id": run_id,
+        "model_name": champion.study.name,
+        "model_version": model_version,
+        # A database's client gives a number, a server's a text.
+        "champion_version": None if champion_version is None else str(champion_version),
+    }
 
 
 def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
@@ -122,7 +133,7 @@ def write_report(champion: Champion) -> Path:
     return report
 
 
-def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> str:
+def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str, *, is_best: bool) -> str:
     info = DATASETS[champion.study.dataset]
     name = champion.study.name
     signature = ModelSignature(
@@ -150,14 +161,15 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
     described = f"{study.description}\n\n" if study.description else ""
     client.update_registered_model(
         name,
-        f"{described}The best trials of the study {name}, re-trained on train + valid. Takes images u8[n, "
+        f"{described}Trials of the study {name}, re-trained on train + valid. Takes images u8[n, "
         f"{info.n_features}], row by row, 0 to 255; gives probabilities f32[n, {info.n_classes}].",
     )
     for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
         client.set_registered_model_tag(name, key, value)
     registered = client.create_model_version(name, logged.model_uri, run_id, model_id=logged.model_id)
     version_number = str(registered.version)
-    client.set_registered_model_alias(name, ALIAS, version_number)
+    if is_best:
+        client.set_registered_model_alias(name, ALIAS, version_number)
     accuracy = f"{100 * figures['test_accuracy_mean']:.2f} ± {100 * figures['test_accuracy_std']:.2f} %"
     client.update_model_version(
         name,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -20,6 +21,25 @@ Example: mnist-hpo run studies/quickstart.yaml && mnist-hpo retrain quickstart &
 app = typer.Typer(
     help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="markdown"
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"mnist-hpo {version('mnist-hpo')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """What stands before a verb; each option does its work by itself."""
+
+
 app.command("data")(data.data)
 app.command("run")(run.run)
 app.command("status")(show.status)

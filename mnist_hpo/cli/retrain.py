@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -46,7 +47,7 @@ def retrain(
 
     First exactly as recorded, to say whether its curve comes out bit for bit (exit code 1 where it does not); then on
     train + valid for its best number of epochs, once a seed; only then the test split is read. The first seed's model
-    is registered in MLflow under the study's name with the alias champion.
+    is registered in MLflow under the study's name, the best trial's with the alias champion.
 
     Example: mnist-hpo retrain quickstart --seeds 10
     """
@@ -62,6 +63,9 @@ def retrain(
     chosen = choose_trial(record.trials(), trial)
     check_reachable(tracking_uri)
     folder = champion_folder(record) / f"trial-{chosen.number:05d}"
+    n_seeds_before = _n_seeds_tested(folder)
+    if n_seeds_before > seeds:
+        print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
     shutil.rmtree(folder, ignore_errors=True)
     champion = _train(file.study, chosen, seeds, workers, folder)
     registered = _register(champion, record, tracking_uri)
@@ -71,6 +75,18 @@ def retrain(
     else:
         _print(figures)
     return 0 if champion.reproduced == "exact" else 1
+
+
+def _n_seeds_tested(folder: Path) -> int:
+    """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
+    from pydantic import ValidationError
+
+    from mnist_hpo.report.champion_test import ChampionTest
+
+    try:
+        return ChampionTest.model_validate_json((folder / "report" / "champion.json").read_bytes()).n_seeds
+    except (OSError, ValidationError):
+        return 0
 
 
 def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
@@ -99,10 +115,11 @@ def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | Non
         executor.close()
 
 
-def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str]:
+def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
     from mnist_hpo.champion.register import register, write_report
     from mnist_hpo.runner import projected
     from mnist_hpo.spec.provenance import provenance
+    from mnist_hpo.storage.records import best_of
     from mnist_hpo.tracking.client import told_clearly
     from mnist_hpo.tracking.projection import Projection
 
@@ -112,7 +129,9 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
         with told_clearly(tracking_uri):
             trials = record.trials()
             projection.open(trials)
-            registered = register(champion, projection, provenance())
+            best = best_of(trials)
+            is_best = best is not None and best.number == champion.trial.number
+            registered = register(champion, projection, provenance(), is_best=is_best)
             projection.finish(trials)
     except UserError as error:
         raise UserError(f"{error}\nThe champion is tested all the same, though not registered: {report}") from error
@@ -132,5 +151,13 @@ def _print(figures: dict[str, Any]) -> None:
     table.add_row("calibration error", f"{figures['test_ece_mean']:.4f} ± {figures['test_ece_std']:.4f}")
     out.print(table)
     out.print(f"report:  {figures['report']}  (misclassified.png, reliability.png, per_class.csv, …)")
-    out.print(f"model:   {figures['model']}, in MLflow models:/{figures['model_name']}@champion")
+    out.print(f"model:   {figures['model']}, in MLflow {_model_address(figures)}")
     out.print(f"browse:  {command_line('ui')}")
+
+
+def _model_address(figures: dict[str, Any]) -> str:
+    name, version, champion = (figures[key] for key in ("model_name", "model_version", "champion_version"))
+    if version == champion:
+        return f"models:/{name}@champion"
+    others = "no version is @champion" if champion is None else f"@champion stays with version {champion}"
+    return f"models:/{name}/{version} ({others}: trial {figures['trial']} is not the study's best)"

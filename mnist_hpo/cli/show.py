@@ -122,7 +122,8 @@ def status_table(summary: StatusOutput) -> Table:
     """The same for people."""
     counts = summary.n_trials.model_dump()
     table = Table(title=f"study {summary.study}", show_header=False, title_justify="left")
-    table.add_row("state", f"{summary.state}: {sum(counts.values())} of {summary.budget.n_trials} trials begun")
+    so_far = "ended" if summary.state == "complete" else "begun"
+    table.add_row("state", f"{summary.state}: {sum(counts.values())} of {summary.budget.n_trials} trials {so_far}")
     table.add_row("trials", ", ".join(f"{n} {state}" for state, n in counts.items()))
     if summary.best:
         table.add_row("best", f"#{summary.best.number}, valid_loss {summary.best.value:.5f}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,11 +34,16 @@ _BY_IMPORTANCE = ("seconds", "valid_accuracy", "n_parameters", "best_epoch", "tr
 
 def trials(
     study: StudyArgument,
-    sort: Annotated[str | None, typer.Option(metavar="COLUMN", help="Sort by a column; missing values last.")] = None,
+    sort: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="Sort by one of the columns above; missing values last.")
+    ] = None,
     descending: Annotated[bool, typer.Option("--descending", help="The greatest first.")] = False,
     where: Annotated[
         list[str] | None,
-        typer.Option(metavar="CONDITION", help="Such as 'learning_rate<0.01'; repeat it for several that all hold."),
+        typer.Option(
+            metavar="CONDITION",
+            help="One of the columns above and a value: 'learning_rate<0.01'; repeat it for several that all hold.",
+        ),
     ] = None,
     state: Annotated[
         list[str] | None, typer.Option(help="complete, pruned, failed or running; repeat it for several.")
@@ -52,7 +58,9 @@ def trials(
 
     With --json each trial's whole curve too, and nothing that depends on time: two runs of a study print the same.
 
-    Columns are named as in the CSV file; in a notebook, mnist_hpo.load_trials("quickstart") gives the same table.
+    Columns: number, state, reason, each searched hyperparameter, valid_loss, valid_accuracy, best_epoch, n_epochs,
+    seconds, compile_s, n_parameters, train_flops, started_at, finished_at. The terminal shows those that fit, the CSV
+    file all; in a notebook, mnist_hpo.load_trials("quickstart") gives the same table.
 
     Example: mnist-hpo trials quickstart --where 'learning_rate<0.002' --sort valid_accuracy --descending
     """
@@ -67,9 +75,11 @@ def trials(
         if path is not None:
             with written(path):
                 write(path, index=False)
+    if chosen.empty:
+        print("no trial matches", file=sys.stderr)
     if as_json:
         print_json(TrialsOutput([trial_output(file.study, records[position]) for position in chosen.index]))
-    elif csv is None and parquet is None:
+    elif csv is None and parquet is None and not chosen.empty:
         out = console()
         named = [text for text in (sort, *(where or [])) if text]
         out.print(_widest_table(chosen, list(file.study.space), named, out.width))
@@ -81,7 +91,7 @@ def _states(names: Sequence[str]) -> list[Any]:
 
     for name in names:
         if name not in STATES:
-            raise UserError(f"--state {name!r}: no state{nearest(name, STATES)}; there are {', '.join(STATES)}")
+            raise UserError(f"--state {name!r}: no such state{nearest(name, STATES)}; there are {', '.join(STATES)}")
     return list(names)
 
 
@@ -114,10 +124,9 @@ class _Column:
 def _columns(frame: pd.DataFrame, parameters: Sequence[str], extra: set[str]) -> list[_Column]:
     names = ["number", "state", *parameters, "valid_loss", "valid_accuracy", "best_epoch", "n_epochs"]
     names += ["seconds", "compile_s", "n_parameters", "train_flops"]
-    headers = {"number": "#", "n_epochs": "epochs", "n_parameters": "model parameters"}
     rows = frame.to_dict("records")
     return [
-        _Column(name, headers.get(name, name).replace("_", " "), [_cell(row, name) for row in rows])
+        _Column(name, name.replace("_", " "), [_cell(row, name) for row in rows])
         for name in names
         if name not in _BY_IMPORTANCE or name in extra
     ]

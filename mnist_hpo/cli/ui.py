@@ -59,6 +59,7 @@ def ui(
     with _running(servers) as processes:
         console(to_stderr=True).print(f"starting {' and '.join(server.name for server in servers)} …")
         if not _wait_until_up(servers, processes):
+            _check_not_overtaken(servers, processes)
             return _wait(servers, processes)
         for server in servers:
             console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
@@ -151,15 +152,34 @@ def _running(servers: Sequence[_Server]) -> Generator[list[subprocess.Popen[byte
 def _wait_until_up(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> bool:
     """Wait until every server takes connections, so that a printed address works; whether none has ended instead."""
     while all(process.poll() is None for process in processes):
-        if all(_is_up(server) for server in servers):
+        if all(_is_up(server, process) for server, process in zip(servers, processes, strict=True)):
             return True
         time.sleep(_POLL_S)
     return False
 
 
-def _is_up(server: _Server) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((_HOST, server.port)) == 0
+def _is_up(server: _Server, process: subprocess.Popen[bytes]) -> bool:
+    """Whether this very server listens: one that another command has started may have been the first on its port."""
+    import psutil
+
+    try:
+        started = psutil.Process(process.pid)
+        listening = [
+            connection.laddr.port
+            for one in (started, *started.children(recursive=True))
+            for connection in one.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+    except psutil.NoSuchProcess:
+        return False
+    return server.port in listening
+
+
+def _check_not_overtaken(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Tell of a port that was free a moment ago, and that another program has taken since."""
+    for server, process in zip(servers, processes, strict=True):
+        if process.poll() is not None:
+            _check_free(server)
 
 
 def _wait(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> int:

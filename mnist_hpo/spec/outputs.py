@@ -158,6 +158,8 @@ class RetrainOutput(Output):
     model_name: str
     """The registered model's name in MLflow."""
     model_version: str
+    champion_version: str | None
+    """The version that has the alias champion now: this one where the trial is the study's best. Null for none."""
     report: str
     """The folder of its figures and pictures."""
     model: str

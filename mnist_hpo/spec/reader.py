@@ -57,7 +57,8 @@ def parse_study(text: str, path: Path) -> StudyFile:
     try:
         study = Study.model_validate(_plain(document))
     except ValidationError as error:
-        problems = [_describe(path, document, *_explain(detail)) for detail in error.errors()]
+        details = _without_misspelt_as_missing(error.errors())
+        problems = [_describe(path, document, *_explain(detail)) for detail in details]
         raise UserError("\n".join(dict.fromkeys(problems))) from None
     return StudyFile(path, text, study, document)
 
@@ -67,8 +68,9 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         nearby = sorted(Path("studies").glob("*.yaml"))
-        known = f"; there is {', '.join(map(str, nearby))}" if nearby else ""
-        raise UserError(f"{path}: no such study file{known}") from None
+        known = f"; there {'is' if len(nearby) == 1 else 'are'} {', '.join(map(str, nearby))}" if nearby else ""
+        meant = nearest(path.stem, [file.stem for file in nearby])
+        raise UserError(f"{path}: no such study file{meant}{known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a study file: {error}") from None
 
@@ -129,6 +131,13 @@ def _line_of(document: CommentedMap, location: Location) -> int:
 _SECTIONS: dict[str, type[BaseModel]] = {"float": FloatSpace, "int": IntSpace, "categorical": CategoricalSpace}
 
 
+def _without_misspelt_as_missing(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the keys that are missing only because they are misspelt, which is told of the misspelling."""
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    meant = {(*loc[:-1], _nearest_word(str(loc[-1]), _keys_beside(loc))) for loc in unknown}
+    return [detail for detail in details if detail["type"] != "missing" or detail["loc"] not in meant]
+
+
 def _explain(detail: ErrorDetails) -> tuple[Location, str]:
     """Pydantic's finding in the words of a study file."""
     location = _in_the_file(detail["loc"])
@@ -173,5 +182,9 @@ def _keys_beside(loc: Location) -> list[str]:
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The words "; did you mean …?" with the known name nearest to a misspelled one, or nothing."""
-    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    match = _nearest_word(word, known)
+    return "" if match is None else f"; did you mean {match!r}?"
+
+
+def _nearest_word(word: str, known: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), None)

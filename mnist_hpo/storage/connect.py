@@ -41,7 +41,7 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
     path = local_file(url)
     if path is not None:
         if read_only and not path.exists():
-            raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
+            raise _not_there(url, path)
         _make_folder(path.parent, url)
     check_url(url)
     with told_clearly(url):
@@ -76,10 +76,17 @@ def address_for_reading(url: str) -> str:
         check_url(url)
         return url
     if not path.exists():
-        raise UserError(f"{url}: there is no storage yet; start a study with: mnist-hpo run STUDY.yaml")
+        raise _not_there(url, path)
     if url.startswith("journal:"):
         return str(path)
     return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
+
+
+def _not_there(url: str, path: Path) -> UserError:
+    return UserError(
+        f"{url}: there is no storage yet at {path.resolve()}; run this in the project's folder, or name the storage "
+        "with --storage (load_trials: storage=…); a study is started with: mnist-hpo run STUDY.yaml"
+    )
 
 
 def check_url(url: str) -> None:

@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import shutil
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import matplotlib.image
 import mlflow
 import numpy as np
 import pytest
-from command import Folder
+from command import Folder, Outcome
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from numpy.typing import NDArray
@@ -38,11 +40,14 @@ MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss
 @pytest.fixture(scope="module")
 def champion(retrained: Folder) -> Run:
     """Its run, read with MLflow's own client."""
-    client = MlflowClient(retrained.tracking_uri)
+    (run,) = champion_runs(MlflowClient(retrained.tracking_uri), "champion")
+    return run
+
+
+def champion_runs(client: MlflowClient, name: str) -> list[Run]:
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
-    (run,) = client.search_runs([experiment.experiment_id], "attributes.run_name = 'champion'")
-    return run
+    return list(client.search_runs([experiment.experiment_id], f"attributes.run_name = '{name}'"))
 
 
 @pytest.fixture(scope="module")
@@ -287,12 +292,40 @@ def test_once_more_is_the_next_version_of_the_model(tampered: Folder, figures: d
     assert str(client.get_model_version_by_alias("small", "champion").version) == "2"
 
 
-@pytest.mark.slow
-def test_another_trial_for_people(retrained: Folder, copy_of: Callable[[Folder], Folder]) -> None:
+@dataclass(frozen=True)
+class Compared:
+    """A pruned trial that was re-trained with one seed, after it and the best had been with two."""
+
+    folder: Folder
+    number: int
+    outcome: Outcome
+
+
+@pytest.fixture(scope="module")
+def compared(retrained: Folder, copy_of: Callable[[Folder], Folder]) -> Compared:
     folder = copy_of(retrained)
-    pruned = next(trial["number"] for trial in folder.trials() if trial["state"] == "pruned")
-    outcome = folder.call("retrain", "small", "--trial", str(pruned), "--seeds", "1")
+    number = next(trial["number"] for trial in folder.trials() if trial["state"] == "pruned")
+    # As if the best trial's test were this one's: only its seeds are looked at.
+    (tested,) = (retrained.path / "mlruns" / "champions").glob("small-*/trial-*")
+    champions = folder.path / "mlruns" / "champions" / tested.parent.name
+    shutil.copytree(tested, champions / f"trial-{number:05d}")
+    return Compared(folder, number, folder.call("retrain", "small", "--trial", str(number), "--seeds", "1"))
+
+
+def test_a_test_with_fewer_seeds_than_before_says_what_it_replaces(compared: Compared) -> None:
+    assert f"trial {compared.number}: replaces a test with 2 seeds\n" in compared.outcome.err
+
+
+def test_another_trial_than_the_best_does_not_become_champion(compared: Compared, figures: dict[str, Any]) -> None:
+    assert figures["champion_version"] == figures["model_version"] == "1"
+    folder, pruned, outcome = compared.folder, compared.number, compared.outcome
     assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("reproduced: exact\n")
     assert f"small, trial #{pruned}: test" in outcome.out
-    assert "models:/small@champion" in outcome.out
+    assert f"models:/small/2 (@champion stays with version 1: trial {pruned} is not the study's best)" in outcome.out
+    client = MlflowClient(folder.tracking_uri)
+    assert str(client.get_model_version_by_alias("small", "champion").version) == "1"
+    (run,) = champion_runs(client, f"trial {pruned}, tested")
+    assert run.data.tags["mnist_hpo.kind"] == "champion"
+    assert run.info.run_id == client.get_model_version("small", "2").run_id
+    assert len(champion_runs(client, "champion")) == 1

@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 
@@ -61,6 +62,24 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
     assert done.stderr == (
         "error: optuna-dashboard is not installed (the extra `dashboard`); it comes with: scripts/setup --dev\n"
     )
+
+
+def test_of_two_at_once_on_one_port_one_says_that_it_is_taken(finished: Folder) -> None:
+    port = free_port()
+    both = [finished.start("ui", "--port", port) for _ in range(2)]
+    deadline = time.monotonic() + LONG_S
+    while all(ui.process.poll() is None for ui in both):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    both.sort(key=lambda ui: ui.process.poll() is None)
+    loser, winner = both[0].end(), both[1]
+    assert winner.process.stdout is not None
+    assert any(line.startswith("Ctrl-C ends it") for line in winner.process.stdout)
+    winner.press_ctrl_c()
+    assert winner.end().code == 0
+    assert (loser.code, "http://" in loser.out) == (2, False)
+    assert f"error: port {port} on 127.0.0.1 is taken" in loser.err
+    assert "ended by itself" not in loser.err
 
 
 def test_ctrl_c_ends_both(finished: Folder) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -22,6 +23,11 @@ def test_the_program_alone_lists_its_verbs(folder: Folder) -> None:
     for verb in VERBS:
         assert f" {verb} " in overview.out
     assert overview.err == ""
+
+
+def test_the_version(folder: Folder) -> None:
+    told = folder.call("--version")
+    assert (told.code, told.out, told.err) == (0, f"mnist-hpo {version('mnist-hpo')}\n", "")
 
 
 def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
@@ -84,6 +90,7 @@ def test_tables_for_people_say_the_same(finished: Folder, status: dict[str, Any]
     best = status["best"]
     table = finished.call("status", "small").out
     assert status["history_sha256"] in table
+    assert "complete: 8 of 8 trials ended" in table
     assert f"#{best['number']}, valid_loss {best['value']:.5f}" in table
     assert f"{best['value']:.5f}" in finished.call("best", "small").out
     rows = finished.call("trials", "small").out.splitlines()

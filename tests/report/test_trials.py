@@ -1,5 +1,6 @@
 """The table of trials: the record's figures with their types, sorted, filtered, and written to files."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,7 +194,7 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--state", "complet"], ["--state 'complet'", "did you mean 'complete'?"]),
+        (["--state", "complet"], ["--state 'complet': no such state", "did you mean 'complete'?"]),
         (["--where", "lernrate<1"], ["no column 'lernrate'", "did you mean"]),
         (["--csv", "nowhere/trials.csv"], ["nowhere/trials.csv", "cannot be written"]),
     ],
@@ -201,6 +202,22 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
 )
 def test_a_misused_option(finished: Folder, options: list[str], told: list[str]) -> None:
     assert_refused(finished.call("trials", "small", *options), *told)
+
+
+def test_where_no_trial_matches_it_says_so(finished: Folder) -> None:
+    nothing = finished.call("trials", "small", "--where", "width>9999")
+    assert (nothing.code, nothing.out, nothing.err) == (0, "", "no trial matches\n")
+    as_json = finished.call("trials", "small", "--where", "width>9999", "--json")
+    assert (as_json.json(), as_json.err) == ([], "no trial matches\n")
+
+
+def test_headings_and_help_name_the_columns(finished: Folder, frame: pd.DataFrame) -> None:
+    header = finished.call("trials", "small").out.splitlines()[0]
+    shown = [heading.strip().replace(" ", "_") for heading in re.split(r" {2,}", header.strip())]
+    assert {"number", "n_epochs", "n_parameters"} <= set(shown) <= set(frame.columns)
+    (told,) = re.findall(r"Columns: (.*?)\.", " ".join(finished.call("trials", "--help").out.split()))
+    parameters = list(frame.columns[3:6])
+    assert told.replace("each searched hyperparameter", ", ".join(parameters)).split(", ") == list(frame.columns)
 
 
 def test_on_a_narrow_terminal_no_number_is_cut(finished: Folder, frame: pd.DataFrame) -> None:

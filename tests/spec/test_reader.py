@@ -65,7 +65,11 @@ def test_a_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     Path("studies").mkdir()
     Path("studies/quickstart.yaml").touch()
     assert refusal(Path("studies/quikstart.yaml")) == (
-        "studies/quikstart.yaml: no such study file; there is studies/quickstart.yaml"
+        "studies/quikstart.yaml: no such study file; did you mean 'quickstart'?; there is studies/quickstart.yaml"
+    )
+    Path("studies/mlp.yaml").touch()
+    assert refusal(Path("studies/paper.yaml")) == (
+        "studies/paper.yaml: no such study file; there are studies/mlp.yaml, studies/quickstart.yaml"
     )
 
 
@@ -119,6 +123,19 @@ def test_an_unknown_key_is_told_the_nearest_known_one(
     path = write_study(old, new)
     line = line_of(path, where.split(".")[-1])
     assert refusal(path).startswith(f"{path}, line {line}: {where}: unknown key; did you mean {meant!r}?; known are ")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "where"),
+    [
+        ("budget:", "budgett:", "budgett"),
+        ("max_epochs: 9", "max_epoch: 9", "budget.max_epoch"),
+        ("choices: [32, 64]", "choises: [32, 64]", "space.width.choises"),
+    ],
+)
+def test_a_misspelt_key_is_not_told_as_missing_too(write_study: WriteStudy, old: str, new: str, where: str) -> None:
+    (told,) = refusal(write_study(old, new)).splitlines()
+    assert f": {where}: unknown key; did you mean {old.split(':')[0]!r}?" in told
 
 
 def test_an_unknown_key_is_told_all_known_ones(write_study: WriteStudy) -> None:

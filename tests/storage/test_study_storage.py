@@ -209,7 +209,8 @@ def test_a_study_that_is_not_there_is_told_which_are(url: str, study_of: StudyOf
 
 
 def test_a_storage_that_is_not_there_is_not_made_by_looking(url: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="there is no storage yet; start a study with: mnist-hpo run"):
+    path = url.split(":///")[1]
+    with pytest.raises(UserError, match=f"no storage yet at {path}; .* --storage .* storage=.* mnist-hpo run"):
         StudyStorage.load(url, "small")
     assert not (tmp_path / "state").exists()
 
