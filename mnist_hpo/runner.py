@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
@@ -21,6 +23,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
+from mnist_hpo.training.hyperparameters import split
 
 _MLFLOW_END_S = 60.0
 _MLFLOW_INTERRUPTED_S = 10.0
@@ -119,10 +122,6 @@ def _best_bundle(
     study: Study, storage: StudyStorage, executor: Executor, data: DataRef, home: Home
 ) -> tuple[int, Path] | None:
     """Write the best trial's model beside its checkpoint; train it again where that is gone or damaged."""
-    from mnist_hpo.bundle.bundle import write_bundle
-    from mnist_hpo.executors.checkpoint import load_best_parameters
-    from mnist_hpo.training.hyperparameters import split
-
     best = best_of(storage.trials())
     if best is None:
         return None

@@ -1,11 +1,7 @@
-"""Write a model as a folder, read it back, predict with it.
-
-`weights.safetensors` holds the weights by name, `model.json` all that is needed to use them and where they come from.
-"""
+"""Read a model's folder, as `writing` makes it, and predict with it."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,16 +13,13 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
+from mnist_hpo.bundle.writing import DESCRIPTION, FORMAT, WEIGHTS
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.training import core
 from mnist_hpo.training.hyperparameters import Program
 from mnist_hpo.training.weights import shapes_of, structure_of, unnamed
-
-_FORMAT = 1
-_WEIGHTS, _DESCRIPTION = "weights.safetensors", "model.json"
-_PREPROCESSING = {"input": "u8[n, n_features], row by row", "scale": "x / 255"}
 
 
 @dataclass(frozen=True)
@@ -51,27 +44,6 @@ class Bundle:
         return jax.jit(partial(core.predict, self.program))
 
 
-def write_bundle(
-    directory: Path, program: Program, weights: Mapping[str, NDArray[np.float32]], provenance: Mapping[str, Any]
-) -> None:
-    """Write a model into a folder.
-
-    Raises:
-        OSError: it cannot be written.
-
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    save_file(dict(weights), directory / _WEIGHTS)
-    description = {
-        "format": _FORMAT,
-        "program": {**dataclasses.asdict(program), "architecture": dict(program.architecture)},
-        "preprocessing": _PREPROCESSING,
-        "classes": [str(label) for label in range(program.n_classes)],
-        "provenance": dict(provenance),
-    }
-    (directory / _DESCRIPTION).write_text(json.dumps(description, indent=2) + "\n")
-
-
 def load_bundle(directory: Path) -> Bundle:
     """Read a model back.
 
@@ -80,10 +52,10 @@ def load_bundle(directory: Path) -> Bundle:
 
     """
     try:
-        description = json.loads((directory / _DESCRIPTION).read_text())
-        weights = load_file(directory / _WEIGHTS)
-        if description["format"] != _FORMAT:
-            raise UserError(f"{directory}: a model of format {description['format']}; this version reads {_FORMAT}")
+        description = json.loads((directory / DESCRIPTION).read_text())
+        weights = load_file(directory / WEIGHTS)
+        if description["format"] != FORMAT:
+            raise UserError(f"{directory}: a model of format {description['format']}; this version reads {FORMAT}")
         fields: dict[str, Any] = description["program"]
         fields["architecture"] = tuple(sorted(fields["architecture"].items()))
         bundle = Bundle(Program(**fields), weights, description["provenance"])

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.bundle.bundle import load_bundle, write_bundle
+from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.champion.measures import TestMeasures, measure, summarize
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.checkpoint import load_best_parameters
+from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Executor, Job
 from mnist_hpo.executors.single import run_jobs
 from mnist_hpo.scheduler import training_config

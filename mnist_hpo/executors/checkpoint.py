@@ -14,14 +14,13 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save
+from safetensors.numpy import save
 
+from mnist_hpo.executors.best_weights import PREFIX, best_weights
 from mnist_hpo.executors.job import Job
 from mnist_hpo.training.result import EpochResult
 from mnist_hpo.training.trainer import Progress
 from mnist_hpo.training.weights import named, unnamed
-
-_BEST = "best/"
 
 
 def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
@@ -33,7 +32,7 @@ def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
     """
     tensors = {
         **_tensors("state", progress.state),
-        **{_BEST + name: weight for name, weight in named(progress.best_parameters).items()},
+        **{PREFIX + name: weight for name, weight in named(progress.best_parameters).items()},
     }
     results = json.dumps([dataclasses.asdict(result) for result in progress.results])
     metadata = {"training": training_sha256(job), "results": results, "sha256": _sha256(results, tensors)}
@@ -61,23 +60,9 @@ def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
         return None
     return Progress(
         state=_restore("state", start.state, tensors),
-        best_parameters=unnamed(start.best_parameters, _best(tensors)),
+        best_parameters=unnamed(start.best_parameters, best_weights(tensors)),
         results=[EpochResult(**result) for result in json.loads(metadata["results"])],
     )
-
-
-def load_best_parameters(path: Path) -> dict[str, NDArray[np.float32]]:
-    """The best epoch's weights by name, for whoever makes a model of them.
-
-    Raises:
-        FileNotFoundError: there is no such checkpoint.
-
-    """
-    return _best(load_file(path))
-
-
-def _best(tensors: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-    return {name.removeprefix(_BEST): weight for name, weight in tensors.items() if name.startswith(_BEST)}
 
 
 def training_sha256(job: Job) -> str:

@@ -12,11 +12,12 @@ from showing import wait_until_it_answers
 from mnist_hpo.bench.overhead import InstantExecutor
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef
-from mnist_hpo.runner import Home, make_projection
+from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import best_of
 from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.tracking.projection import Projection
 
 N_TRIALS = 2000
 
@@ -42,7 +43,7 @@ def run_large_study(folder: Path) -> float:
     data = DataRef(str(folder), "standard", 10)
     Scheduler(study, storage, InstantExecutor(), data=data, checkpoints=home.checkpoints(storage)).run()
     trials = storage.trials()
-    projection = make_projection(storage, study, home)
+    projection = Projection(projected(storage, study, home.tracking_uri))
     projection.open(trials)
     for trial in trials:
         projection.push(trial)

@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from mnist_hpo.bundle.bundle import load_bundle, write_bundle
+from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.spec.errors import UserError

@@ -26,7 +26,7 @@ from mnist_hpo.champion.retrain import choose_trial
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.executors.checkpoint import load_best_parameters
+from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
