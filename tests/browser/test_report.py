@@ -142,6 +142,18 @@ def test_two_thousand_trials_are_drawn_from_less_than_10_mb(open_page: OpenPage,
     assert n_points >= sum(bool(trial.epochs) for trial in view.trials)
 
 
+def test_on_paper_every_chart_is_drawn_and_none_is_cut(report: Path, open_page: OpenPage) -> None:
+    page = open_page(report)
+    page.emulate_media(media="print")
+    right_ends = "[...document.querySelectorAll('.chart .main-svg')].map((svg) => svg.getBoundingClientRect().right)"
+    paper_end = "document.body.getBoundingClientRect().right"
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.wait_for_function(f"Math.max(...{right_ends}) <= {paper_end}")
+    assert page.evaluate("document.body.clientWidth") == 680
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(f"Math.max(...{right_ends}) > 800")
+
+
 def brightness(colour: str) -> float:
     """0 to 255, of a CSS colour rgb(…)."""
     red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])

@@ -97,5 +97,17 @@
     try { localStorage.setItem("mnist-hpo-report-theme", root.dataset.theme); } catch { /* then not */ }
     restyle();
   });
+  // On paper all charts are needed at once, as wide as the paper.
+  addEventListener("beforeprint", () => {
+    root.classList.add("on-paper");
+    for (const frame of frames) {
+      if (waiting.delete(frame)) draw(frame);
+      else Plotly.Plots.resize(frame);
+    }
+  });
+  addEventListener("afterprint", () => {
+    root.classList.remove("on-paper");
+    frames.forEach((frame) => Plotly.Plots.resize(frame));
+  });
   systemDark.addEventListener("change", () => { if (!root.dataset.theme) restyle(); });
 })();
