@@ -143,7 +143,7 @@ def test_two_thousand_trials_are_drawn_from_less_than_10_mb(open_page: OpenPage,
 
 
 def test_on_paper_every_chart_is_drawn_and_none_is_cut(report: Path, open_page: OpenPage) -> None:
-    page = open_page(report)
+    page = open_page(report, bypass_csp=True)  # To wait for a condition is to evaluate one.
     page.emulate_media(media="print")
     right_ends = "[...document.querySelectorAll('.chart .main-svg')].map((svg) => svg.getBoundingClientRect().right)"
     paper_end = "document.body.getBoundingClientRect().right"
