@@ -56,6 +56,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_a_journal_file_holds_the_same_history(on_sqlite: dict, tmp_path: Path) -> None:
     on_journal = run_study(tmp_path, "journal:///study.journal")
     assert on_journal["history_sha256"] == on_sqlite["history_sha256"]

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command import Folder
 
 JUMPING_CLOCK = """\
@@ -14,6 +15,7 @@ time.time = lambda: honest() + random.uniform(-1e6, 1e6)
 """
 
 
+@pytest.mark.slow
 def test_the_clock_jumps_all_the_time(
     folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]], tmp_path_factory: Any
 ) -> None:

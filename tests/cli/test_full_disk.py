@@ -35,6 +35,7 @@ def make_room(path: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=100m", path], check=True)
 
 
+@pytest.mark.slow
 def test_while_a_checkpoint_is_written(
     folder: Folder, tiny_disk: Callable[[Path, str], None], trials: list[dict[str, Any]]
 ) -> None:

@@ -64,6 +64,7 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
     )
 
 
+@pytest.mark.slow
 def test_of_two_at_once_on_one_port_one_says_that_it_is_taken(finished: Folder) -> None:
     port = free_port()
     both = [finished.start("ui", "--port", port) for _ in range(2)]

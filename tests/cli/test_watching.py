@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from command import Call, Folder, TooLateError, assert_refused, in_time, make_folder
 
 READER = """
@@ -19,6 +20,7 @@ time.sleep(600)
 """
 
 
+@pytest.mark.slow
 def test_readers_that_hang_do_not_hold_the_search_up(
     tmp_path: Path, shared_tracking: str, status: dict[str, Any]
 ) -> None:

@@ -37,6 +37,7 @@ def is_running(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
+@pytest.mark.slow
 def test_ten_resumed_pieces_equal_ten_epochs_in_one_go(make_job: MakeJob, listener: Listener) -> None:
     in_one_go = make_job(10, key="whole")
     listener.executor.submit(in_one_go, urgency=(0, 0))
