@@ -80,20 +80,10 @@ def _contenders(path: Path) -> dict[str, Sequence[str]]:
     def module(name: str, *arguments: str) -> list[str]:
         return [sys.executable, "-P", "-m", f"mnist_hpo.bench.{name}", str(path), *arguments]
 
-    ours = [
-        sys.executable,
-        "-P",
-        "-c",
-        "from mnist_hpo.cli import main; main()",
-        "bench",
-        "replay",
-        str(path),
-        "--json",
-    ]
     contenders: dict[str, Sequence[str]] = {
-        "mnist-hpo bf16": [*ours, "--precision", "bf16"],
+        "mnist-hpo bf16": module("replay", "--precision", "bf16"),
         _PYTORCH[0]: module("pytorch_peer"),
-        "mnist-hpo fp32": [*ours, "--precision", "fp32"],
+        "mnist-hpo fp32": module("replay", "--precision", "fp32"),
         _PYTORCH[1]: module("pytorch_peer", "--bf16"),
     }
     if importlib.util.find_spec("ray") is not None:

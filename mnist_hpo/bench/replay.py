@@ -1,7 +1,14 @@
-"""Replay a list of trainings through the very workers and core that studies use, and say where the time went."""
+"""Replay a list of trainings through the very workers and core that studies use, and say where the time went.
+
+Run as a module it is a contender of `mnist-hpo bench peers`, and prints `{"valid_accuracy": […]}` as the others do:
+
+    python -m mnist_hpo.bench.replay LIST.json --seed 0 --precision bf16
+"""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import tempfile
 import time
@@ -10,12 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mnist_hpo.bench.peak import sgemm_peak_gflops
-from mnist_hpo.bench.trainings import DATASET, SPLIT, Training
+from mnist_hpo.bench.trainings import DATASET, SPLIT, Training, read_trainings
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, Job
-from mnist_hpo.executors.local import LocalExecutor, usable_cores
+from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
 from mnist_hpo.training.result import EpochResult
 
@@ -31,11 +37,9 @@ class Replay:
     precision: str
     results: list[list[EpochResult]]
     """By training, by epoch."""
-    peak_gflops: float
-    """fp32 sgemm of all the cores that were used, measured right after."""
 
-    def figures(self) -> dict[str, Any]:
-        """All of it as plain JSON."""
+    def figures(self, peak_gflops: float) -> dict[str, Any]:
+        """All of it as plain JSON, against the fp32 sgemm peak of the cores that were used."""
         epochs = [result for training in self.results for result in training]
         seconds = {
             "compile": sum(result.compile_s for result in epochs),
@@ -52,8 +56,8 @@ class Replay:
             "worker_s": seconds,
             "tflop": self.flops / 1e12,
             "gflops": gflops,
-            "sgemm_peak_gflops": self.peak_gflops,
-            "fraction_of_peak": gflops / self.peak_gflops,
+            "sgemm_peak_gflops": peak_gflops,
+            "fraction_of_peak": gflops / peak_gflops,
             "valid_accuracy": [training[-1].valid_accuracy for training in self.results],
             "mean_valid_accuracy": sum(training[-1].valid_accuracy or 0 for training in self.results)
             / len(self.results),
@@ -115,7 +119,6 @@ def replay(
         n_workers=n_started,
         precision=precision,
         results=[by_key[job.key] for job in jobs],
-        peak_gflops=sgemm_peak_gflops(usable_cores()[:n_started]),
     )
 
 
@@ -124,3 +127,25 @@ def process_start_unix_s() -> float:
     import psutil
 
     return psutil.Process().create_time()
+
+
+def main() -> None:
+    """Train the list."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("list", type=Path)
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--precision", required=True)
+    options = parser.parse_args()
+    found = replay(
+        read_trainings(options.list),
+        n_workers=None,
+        cold=False,
+        precision=options.precision,
+        seed=options.seed,
+        process_start_s=process_start_unix_s(),
+    )
+    print(json.dumps({"valid_accuracy": [training[-1].valid_accuracy for training in found.results]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -34,9 +34,11 @@ def replay(
 
     Example: mnist-hpo bench replay trainings.json --cold
     """
+    from mnist_hpo.bench.peak import sgemm_peak_gflops
     from mnist_hpo.bench.replay import process_start_unix_s
     from mnist_hpo.bench.replay import replay as run_replay
     from mnist_hpo.bench.trainings import read_trainings
+    from mnist_hpo.executors.local import usable_cores
     from mnist_hpo.spec.bench_outputs import BenchReplayOutput
 
     found = run_replay(
@@ -47,7 +49,7 @@ def replay(
         seed=seed,
         process_start_s=process_start_unix_s(),
     )
-    figures = found.figures()
+    figures = found.figures(sgemm_peak_gflops(usable_cores()[: found.n_workers]))
     if as_json:
         print_json(BenchReplayOutput.model_validate(figures))
     else:
