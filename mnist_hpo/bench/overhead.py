@@ -5,7 +5,6 @@ Run as a module it is a process that measures one study: it is told the sampler 
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import statistics
@@ -15,15 +14,14 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.spec.bench_outputs import OverheadOutput
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
 from mnist_hpo.storage.records import TrialRecord
@@ -109,35 +107,6 @@ class InstantExecutor:
         """See `Executor.close`."""
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """What a study costs beside its trainings."""
-
-    sampler: str
-    n_trials: int
-    cpu_ms_per_trial: float
-    """All of the coordinator's work: ask, report, prune, tell, the durable record, and telling the MLflow process."""
-    ask_cpu_ms_per_trial: float
-    """Of that, the sampler's."""
-    first_tenth_cpu_ms_per_trial: float
-    """The coordinator's work over the first tenth of the trials."""
-    last_tenth_cpu_ms_per_trial: float
-    growth: float
-    """How many times the first tenth's cost the last tenth's is."""
-    mlflow_cpu_ms_per_trial: float
-    """The MLflow process's work, its start and its last plots too; the search does not wait for it."""
-    search_wall_s: float
-    """Until the last trial has ended."""
-    wall_s: float
-    """Until MLflow has it all."""
-    grown_bytes: int
-    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
-
-    def figures(self) -> dict[str, Any]:
-        """As plain JSON."""
-        return dict(vars(self))
-
-
 class _Clock:
     """An observer that notes what the coordinator had worked, and its memory, when each trial ended."""
 
@@ -170,7 +139,7 @@ def _timed_asks() -> Generator[list[float]]:
         AskTell.ask = ask
 
 
-def measure_overhead(sampler: str, n_trials: int) -> Overhead:
+def measure_overhead(sampler: str, n_trials: int) -> OverheadOutput:
     """Run a study of so many trials of three epochs whose trainings take no time, tracked in MLflow.
 
     In a process of its own, since a process's peak of memory never falls.
@@ -183,10 +152,10 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode != 0:
         raise UserError(process.stderr.strip().splitlines()[-1])
-    return Overhead(**json.loads(process.stdout))
+    return OverheadOutput.model_validate_json(process.stdout)
 
 
-def _measure(sampler: str, n_trials: int) -> Overhead:
+def _measure(sampler: str, n_trials: int) -> OverheadOutput:
     study = Study(
         name=f"overhead-{sampler}-{n_trials}",
         budget=Budget(n_trials=n_trials, max_epochs=_N_EPOCHS),
@@ -223,7 +192,7 @@ def _measure(sampler: str, n_trials: int) -> Overhead:
         storage.close()
     tenth = n_trials // 10
     first_s, last_s = clock.cpu_s[tenth] - clock.cpu_s[0], clock.cpu_s[-1] - clock.cpu_s[-1 - tenth]
-    return Overhead(
+    return OverheadOutput(
         sampler=sampler,
         n_trials=n_trials,
         cpu_ms_per_trial=1000 * cpu_s / n_trials,
@@ -251,4 +220,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(_measure(sys.argv[1], int(sys.argv[2])).figures()))
+    print(_measure(sys.argv[1], int(sys.argv[2])).model_dump_json())

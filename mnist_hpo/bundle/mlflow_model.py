@@ -1,6 +1,7 @@
 """The MLflow model over a bundle, as code (MLflow runs this file when it loads the model): nothing is pickled."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mlflow.models import set_model
@@ -17,7 +18,12 @@ class BundleModel(PythonModel):
         self._bundle = load_bundle(Path(context.artifacts["bundle"]))
 
     # MLflow reads the hint of the input: a plain array is the one kind of which it does not want to make a schema.
-    def predict(self, context, model_input: np.ndarray, params=None):  # pyright: ignore
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # by that hint alone
+        self,
+        context: PythonModelContext,
+        model_input: np.ndarray[Any, Any],
+        params: dict[str, Any] | None = None,
+    ) -> np.ndarray[Any, Any]:
         """Predict the digit of each image."""
         return np.exp(self._bundle.log_probabilities(np.asarray(model_input, np.uint8)))
 

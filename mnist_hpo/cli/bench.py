@@ -127,7 +127,7 @@ def overhead(
     figures: dict[str, Any] = {
         "help_s": help_s(),
         "first_epoch_s": first_epoch_s(),
-        "studies": [measure_overhead(sampler, n_trials).figures() for n_trials in trials or [100, 1000]],
+        "studies": [measure_overhead(sampler, n_trials).model_dump() for n_trials in trials or [100, 1000]],
     }
     if as_json:
         print_json(BenchOverheadOutput.model_validate(figures))

@@ -18,6 +18,7 @@ from rich.text import Text
 from mnist_hpo.cli.common import console
 from mnist_hpo.cli.sparkline import sparkline
 from mnist_hpo.report.anytime import anytime_points
+from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord, best_of, count_states
 
@@ -259,10 +260,9 @@ def _best_so_far(study: Study, trials: Sequence[TrialRecord]) -> list[float]:
     return [point.valid_loss for point, end in zip(points, ends, strict=False) for _ in range(point.n_epochs, end)]
 
 
-def describe(parameters: object) -> str:
+def describe(parameters: ParameterSet) -> str:
     """A parameter set in one short line."""
-    assert hasattr(parameters, "items")
-    return " ".join(f"{name}={_brief(value)}" for name, value in parameters.items())  # pyright: ignore
+    return " ".join(f"{name}={_brief(value)}" for name, value in parameters.items())
 
 
 def _brief(value: ParameterValue) -> str:

@@ -96,11 +96,13 @@ class StudyStorage:
         """
         storage = open_storage(url, read_only=True)
         with told_clearly(url):
-            names = {found.study_name: found._study_id for found in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
+            names = [found.study_name for found in storage.get_all_studies()]
         if name not in names:
             known = f"; there are {', '.join(sorted(names))}" if names else "; it is empty"
-            raise UserError(f"no study {name!r} in {url}{nearest(name, list(names))}{known}")
-        return cls(url, storage, name, names[name])
+            raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
+        with told_clearly(url):
+            study_id = storage.get_study_id_from_name(name)
+        return cls(url, storage, name, study_id)
 
     @property
     def uid(self) -> str:

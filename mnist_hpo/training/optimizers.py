@@ -81,11 +81,11 @@ def update(
 def _from_optax(name: str, momentum: Scalar) -> optax.GradientTransformation:
     match name:
         case "rmsprop":
-            return optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=momentum))  # pyright: ignore
+            return optax.chain(optax.scale_by_rms(decay=0.9), optax.trace(decay=momentum))
         case "sgd":
-            return optax.trace(decay=momentum)  # pyright: ignore
+            return optax.trace(decay=momentum)
         case "sgd_nesterov":
-            return optax.trace(decay=momentum, nesterov=True)  # pyright: ignore
+            return optax.trace(decay=momentum, nesterov=True)
         case _:
             raise ValueError(f"no such optimizer: {name}")
 
