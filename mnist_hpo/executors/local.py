@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import IO
 
+from mnist_hpo.executors.child_process import ChildProcess, start_child
 from mnist_hpo.executors.environment import worker_environment
 from mnist_hpo.executors.job import (
     Event,
@@ -24,14 +20,11 @@ from mnist_hpo.executors.job import (
     decode_message,
     encode_job,
 )
-from mnist_hpo.executors.last_words import last_words
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.training.hyperparameters import Program, split
 
 MAX_ATTEMPTS = 3
 """A job that takes so many workers down is lost."""
-
-_END_S = 5.0
 
 
 def usable_cores() -> list[int]:
@@ -43,11 +36,9 @@ def usable_cores() -> list[int]:
 
 @dataclass
 class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
+    child: ChildProcess
     lifeline: int
     """The coordinator's end of a pipe that closes when the coordinator dies."""
-    errors: IO[bytes]
     ready: bool = False
     job: Job | None = None
     last_words: str | None = None
@@ -82,7 +73,7 @@ class LocalExecutor:
     def wait(self, timeout_s: float) -> Sequence[Event]:
         """See `Executor.wait`."""
         if not self._events:
-            by_connection = {worker.connection: index for index, worker in enumerate(self._workers)}
+            by_connection = {worker.child.connection: index for index, worker in enumerate(self._workers)}
             for ready in wait(list(by_connection), timeout_s):
                 assert isinstance(ready, Connection)
                 self._receive(by_connection[ready])
@@ -97,47 +88,35 @@ class LocalExecutor:
 
     def worker_pids(self) -> list[int]:
         """The processes that compute, for those who watch them."""
-        return [worker.process.pid for worker in self._workers]
+        return [worker.child.process.pid for worker in self._workers]
 
     def close(self) -> None:
         """See `Executor.close`."""
         for worker in self._workers:
-            worker.process.kill()
+            worker.child.process.kill()
         for worker in self._workers:
             self._bury(worker)
         self._workers = []
 
     def _start(self, index: int) -> _Worker:
-        ours, theirs = socket.socketpair()
         their_lifeline, lifeline = os.pipe()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         core = self._cores[index % len(self._cores)]
-        with theirs:
-            process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "mnist_hpo.executors.worker",
-                    str(theirs.fileno()),
-                    str(their_lifeline),
-                    str(core),
-                    str(index),
-                ],
-                stdin=subprocess.DEVNULL,
-                stdout=errors,
-                stderr=errors,
-                pass_fds=(theirs.fileno(), their_lifeline),
-                env=worker_environment(),
-            )
+        child = start_child(
+            "mnist_hpo.executors.worker",
+            their_lifeline,
+            core,
+            index,
+            inherited_fds=[their_lifeline],
+            environment=worker_environment(),
+        )
         os.close(their_lifeline)
-        return _Worker(process, Connection(ours.detach()), lifeline, errors)
+        return _Worker(child, lifeline)
 
     def _receive(self, index: int) -> None:
         """Take one message from a worker, or notice that it has died."""
         worker = self._workers[index]
         try:
-            event = decode_message(worker.connection.recv_bytes())
+            event = decode_message(worker.child.connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             self._replace(index)
             return
@@ -178,7 +157,7 @@ class LocalExecutor:
             if worker.ready and worker.job is None and self._pending:
                 job = self._next_for(worker)
                 try:
-                    worker.connection.send_bytes(encode_job(job))
+                    worker.child.connection.send_bytes(encode_job(job))
                 except (BrokenPipeError, ConnectionResetError):
                     continue  # It has just died: `wait` will notice and replace it.
                 del self._pending[job.key]
@@ -193,15 +172,9 @@ class LocalExecutor:
 
     def _bury(self, worker: _Worker) -> str:
         """Free what belongs to a dead worker; say what it died of."""
-        try:
-            code = worker.process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            code = worker.process.wait()
-        worker.connection.close()
+        reason = worker.child.reap()
         os.close(worker.lifeline)
-        with worker.errors:
-            return worker.last_words or last_words(code, worker.errors)
+        return worker.last_words or reason
 
 
 def _program(job: Job) -> Program:

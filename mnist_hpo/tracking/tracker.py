@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO
 
-from mnist_hpo.executors.last_words import last_words
+from mnist_hpo.executors.child_process import ChildProcess, start_child
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.tracking.messages import Ending, Subject
 
@@ -23,23 +17,6 @@ _MAX_STARTS = 3
 """A process that dies so often is given up."""
 _GRACE_S = 1.0
 """The process is told when to give up, and answers a moment later."""
-
-
-@dataclass(frozen=True)
-class _Process:
-    """The process that writes MLflow, as seen from here."""
-
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    errors: IO[bytes]
-
-    def bury(self) -> str:
-        """Free what belongs to it when it is dead or dying; say what it died of."""
-        # In the order that ends it in any case: without a coordinator it ends by itself.
-        self.connection.close()
-        code = self.process.wait()
-        with self.errors:
-            return last_words(code, self.errors)
 
 
 class Tracker:
@@ -86,9 +63,9 @@ class Tracker:
             try:
                 self._is_complete = self._talk(self._writer.connection)
             except (EOFError, OSError):
-                reason = self._writer.bury()
+                reason = self._writer.reap()
             else:
-                self._writer.bury()
+                self._writer.reap()
                 return
             if self._ending is not None:
                 return
@@ -121,17 +98,6 @@ class Tracker:
         return ending
 
 
-def _start() -> _Process:
-    ours, theirs = socket.socketpair()
-    errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the process)
-    with theirs:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mnist_hpo.tracking.writer", str(theirs.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            pass_fds=(theirs.fileno(),),
-            # A terminal's Ctrl-C is for the coordinator alone: what is left is written first.
-            process_group=0,
-        )
-    return _Process(process, Connection(ours.detach()), errors)
+def _start() -> ChildProcess:
+    # A terminal's Ctrl-C is for the coordinator alone: what is left is written first.
+    return start_child("mnist_hpo.tracking.writer", process_group=0)
