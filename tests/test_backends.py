@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from command import PROGRAM, ROOT
 
 from mnist_hpo.spec.reader import read_study
+from mnist_hpo.storage.study_storage import study_names
 
 STUDY = ROOT / "studies" / "determinism.yaml"
 DAEMON = "daemon"
@@ -79,3 +81,41 @@ def test_postgresql_holds_the_same_history_and_keeps_a_second_coordinator_out(
     assert second.returncode == 2
     assert f"process {os.getpid()} on " in second.stderr
     assert read_study(tmp_path / "determinism.yaml").study.name in second.stderr
+
+
+START = """\
+import sys
+from pathlib import Path
+from mnist_hpo.spec.reader import read_study
+from mnist_hpo.storage.study_storage import StudyStorage
+file = read_study(Path(sys.argv[2]))
+study = file.study.model_copy(update={"name": sys.argv[3]})
+print("ready", flush=True)
+input()
+StudyStorage.create(sys.argv[1], study, study_file=file.text, context={}).close()
+"""
+
+
+def test_studies_that_start_together_in_an_empty_postgresql_database(postgres: str) -> None:
+    names = [f"study-{index}" for index in range(4)]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", START, postgres, STUDY, name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in processes:
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+    assert study_names(postgres) == names

@@ -33,7 +33,7 @@ StorageOption = Annotated[
         "--storage",
         envvar="MNIST_HPO_STORAGE",
         metavar="URL",
-        help="The Optuna storage: sqlite:///FILE, journal:///FILE or any database URL that Optuna takes.",
+        help="The Optuna storage: sqlite:///FILE, journal:///FILE or postgresql+psycopg://…",
     ),
 ]
 TrackingOption = Annotated[

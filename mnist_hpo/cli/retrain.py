@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
-import shutil
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -58,17 +60,19 @@ def retrain(
     os.environ.update(worker_environment())
     from mnist_hpo.champion.retrain import choose_trial
     from mnist_hpo.spec.outputs import RetrainOutput
+    from mnist_hpo.storage.lock import study_lock
     from mnist_hpo.tracking.client import check_reachable
 
-    chosen = choose_trial(record.trials(), trial)
-    check_reachable(tracking_uri)
-    folder = champion_folder(record) / f"trial-{chosen.number:05d}"
-    n_seeds_before = _n_seeds_tested(folder)
-    if n_seeds_before > seeds:
-        print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
-    shutil.rmtree(folder, ignore_errors=True)
-    champion = _train(file.study, chosen, seeds, workers, folder)
-    registered = _register(champion, record, tracking_uri)
+    # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
+    with study_lock(storage, record.name):
+        chosen = choose_trial(record.trials(), trial)
+        check_reachable(tracking_uri)
+        folder = champion_folder(record) / f"trial-{chosen.number:05d}"
+        n_seeds_before = _n_seeds_tested(folder)
+        if n_seeds_before > seeds:
+            print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
+        champion = _train(file.study, chosen, seeds, workers, folder)
+        registered = _register(champion, record, tracking_uri)
     figures = {**champion.figures(), **registered, "report": str(champion.report), "model": str(champion.bundle)}
     if as_json:
         print_json(RetrainOutput.model_validate(figures))
@@ -90,6 +94,9 @@ def _n_seeds_tested(folder: Path) -> int:
 
 
 def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
+    """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
+    from mnist_hpo.champion.register import write_report
+    from mnist_hpo.champion.replacing import replacing
     from mnist_hpo.champion.retrain import retrain as train_again
     from mnist_hpo.data.prepare import prepare
     from mnist_hpo.executors.local import LocalExecutor
@@ -97,33 +104,45 @@ def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | Non
     log = console(to_stderr=True)
     dataset = prepare(study.dataset, log=lambda message: log.print(message, soft_wrap=True))
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
-    executor = LocalExecutor(n_workers)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+    with _replaceable(folder), replacing(folder) as new:
+        executor = LocalExecutor(n_workers)
+        try:
+            with Progress(*columns, console=log, transient=True) as progress:
+                task = progress.add_task(f"re-training trial {chosen.number}", total=n_epochs)
+                champion = train_again(
+                    study,
+                    chosen,
+                    n_seeds=n_seeds,
+                    dataset=dataset,
+                    executor=executor,
+                    folder=new,
+                    on_epoch=lambda _key, _result: progress.advance(task),
+                )
+        finally:
+            executor.close()
+        write_report(champion)
+    return dataclasses.replace(champion, folder=folder)
+
+
+@contextlib.contextmanager
+def _replaceable(folder: Path) -> Generator[None]:
     try:
-        with Progress(*columns, console=log, transient=True) as progress:
-            task = progress.add_task(f"re-training trial {chosen.number}", total=n_epochs)
-            return train_again(
-                study,
-                chosen,
-                n_seeds=n_seeds,
-                dataset=dataset,
-                executor=executor,
-                folder=folder,
-                on_epoch=lambda _key, _result: progress.advance(task),
-            )
-    finally:
-        executor.close()
+        yield
+    except BrokenPipeError:  # The reader of our output has gone.
+        raise
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error}; what was there before is kept") from error
 
 
 def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
-    from mnist_hpo.champion.register import register, write_report
+    from mnist_hpo.champion.register import register
     from mnist_hpo.runner import projected
     from mnist_hpo.spec.provenance import provenance
     from mnist_hpo.storage.records import best_of
     from mnist_hpo.tracking.client import told_clearly
     from mnist_hpo.tracking.projection import Projection
 
-    report = write_report(champion)
     projection = Projection(projected(record, champion.study, tracking_uri))
     try:
         with told_clearly(tracking_uri):
@@ -134,7 +153,9 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
             registered = register(champion, projection, provenance(), is_best=is_best)
             projection.finish(trials)
     except UserError as error:
-        raise UserError(f"{error}\nThe champion is tested all the same, though not registered: {report}") from error
+        raise UserError(
+            f"{error}\nThe champion is tested all the same, though not registered: {champion.report}"
+        ) from error
     return registered
 
 

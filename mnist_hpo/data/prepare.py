@@ -4,7 +4,6 @@ The sources in order: what is prepared already; a local folder of IDX files; the
 """
 
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -12,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from mnist_hpo.data.prepared import PreparedDataset, load_intact, save_metadata
 from mnist_hpo.data.registry import DatasetInfo, dataset_info
@@ -90,14 +91,17 @@ def _prepare_in_turn(info: DatasetInfo, source: Path | None, directory: Path, lo
 
 @contextlib.contextmanager
 def _exclusively(info: DatasetInfo, root: Path, log: Log) -> Generator[None]:
-    """Holds the dataset's lock. The kernel lets go of it when the process ends, however it ends."""
-    with (root / f"{info.name}.lock").open("a") as lock:  # the file stays: to delete it would let two processes in
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"{info.name}: another process is preparing it; waiting for it to finish")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+    """Holds the dataset's lock. The kernel frees it when the process ends, however it ends."""
+    lock = FileLock(root / f"{info.name}.lock")
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        log(f"{info.name}: another process is preparing it; waiting for it to finish")
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _prepare(info: DatasetInfo, source: Path | None, directory: Path, unprepared: str, log: Log) -> PreparedDataset:

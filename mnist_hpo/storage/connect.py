@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
+import stat
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,55 +13,84 @@ from urllib.parse import quote
 
 import optuna
 import sqlalchemy
-from optuna.exceptions import StorageInternalError
+from optuna.exceptions import DuplicatedStudyError, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.storage.address import Address, parse_address, without_password
+from mnist_hpo.storage.new_file import create_whole, lock_beside
 
+_ERRORS = (
+    StorageInternalError,
+    SQLAlchemyError,
+    sqlite3.Error,
+    OSError,
+    ImportError,
+    ValueError,
+    RuntimeError,  # Optuna's, where another version made the tables.
+)
 _BUSY_TIMEOUT_S = 60
 _ENGINE: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
 _JOURNAL_GRACE_S = 5
 """A journal's lock that is left over from a killed process is taken away after so long."""
+_TABLES_LOCK = int.from_bytes(b"mnisthpo", "big")
 
 
 def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
-    """Open an Optuna storage, and make it where it is not there yet.
+    """Open an Optuna storage, and create it where it is not there yet.
 
     Args:
-        url: any SQLAlchemy URL that Optuna takes (sqlite:///…, postgresql+psycopg://…), or journal:///FILE.
-        read_only: whether it is only looked at: a file that is not there yet is an error rather than a new storage,
-            and SQLite refuses to write.
+        url: sqlite:///FILE, journal:///FILE or postgresql+psycopg://….
+        read_only: only for looking: a file that is not there yet is an error rather than a new storage, and SQLite
+            refuses to write.
 
     Raises:
         UserError: it cannot be opened.
 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path = local_file(url)
-    if path is not None:
-        if read_only and not path.exists():
-            raise _not_there(url, path)
-        _make_folder(path.parent, url)
-    check_url(url)
+    address = parse_address(url)
+    path = address.path
+    if path is None:
+        return _open_postgresql(address)
+    if not read_only:
+        create_storage(address)
+    elif not path.exists():
+        raise _not_there(address)
     with told_clearly(url):
-        if url.startswith("journal:"):
-            assert path is not None
+        if address.kind == "journal":
             lock = JournalFileSymlinkLock(str(path), grace_period=_JOURNAL_GRACE_S)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-        if path is None:
-            return RDBStorage(url)
-        return _read_sqlite(url) if read_only else _open_sqlite(url, path)
+        return _read_sqlite(address.engine_url) if read_only else _open_sqlite(address.engine_url, path)
 
 
-def local_file(url: str) -> Path | None:
-    """The file behind a storage URL, or None where it is a server's."""
-    scheme, separator, rest = url.partition(":///")
-    if not separator or rest in ("", ":memory:") or scheme not in ("sqlite", "journal"):
-        return None
-    return Path(rest)
+def create_storage(address: Address) -> None:
+    """Create a storage's file, whole, where it is not there yet.
+
+    Raises:
+        UserError: it cannot be created, or what is there cannot be a storage's file.
+
+    """
+    path = address.path
+    assert path is not None
+    _make_folder(path.parent, address)
+    with told_clearly(address.shown):
+        if address.kind == "sqlite":
+            create_whole(path, _create_database)
+        else:
+            path.touch()
+        found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise UserError(f"storage {address.shown}: {path} is not a regular file")
+    if found.st_nlink > 1:
+        # SQLite and Optuna keep further files beside the name: through two names they would not see each other's.
+        raise UserError(
+            f"storage {address.shown}: {path} has {found.st_nlink} hard links, and writing through more than one of "
+            "them would damage it; remove the others, or replace it by a copy"
+        )
 
 
 def address_for_reading(url: str) -> str:
@@ -71,38 +102,22 @@ def address_for_reading(url: str) -> str:
         UserError: there is no such storage.
 
     """
-    path = local_file(url)
+    address = parse_address(url)
+    path = address.path
     if path is None:
-        check_url(url)
         return url
     if not path.exists():
-        raise _not_there(url, path)
-    if url.startswith("journal:"):
+        raise _not_there(address)
+    if address.kind == "journal":
         return str(path)
     return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
 
 
-def _not_there(url: str, path: Path) -> UserError:
+def _not_there(address: Address) -> UserError:
     return UserError(
-        f"{url}: there is no storage yet at {path.resolve()}; run this in the project's folder, or name the storage "
-        "with --storage (load_trials: storage=…); a study is started with: mnist-hpo run STUDY.yaml"
+        f"{address.shown}: there is no storage yet at {address.path}; run this in the project's folder, or name the "
+        "storage with --storage (load_trials: storage=…); a study is started with: mnist-hpo run STUDY.yaml"
     )
-
-
-def check_url(url: str) -> None:
-    """Refuse a URL behind which no storage can be, before anything is written for its sake.
-
-    Raises:
-        UserError: it is none, its driver is not installed, or it keeps nothing once the process has ended.
-
-    """
-    if local_file(url) is not None:
-        return
-    with told_clearly(url):
-        parsed = sqlalchemy.make_url(url)
-        parsed.get_dialect().import_dbapi()
-    if parsed.get_backend_name() == "sqlite" and parsed.database in (None, "", ":memory:"):
-        raise UserError(f"storage {url}: keeps nothing once the run has ended; name a file: sqlite:///FILE")
 
 
 @contextmanager
@@ -110,25 +125,68 @@ def told_clearly(url: str) -> Generator[None]:
     """Turn what a storage raises into a `UserError` that names the storage and the cause."""
     try:
         yield
-    except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
-        raise UserError(f"storage {_without_password(url)}: {_cause(error)}") from error
+    except UpdateFinishedTrialError as error:
+        problem = "another process has finished a trial of this study meanwhile; run the same command again"
+        raise UserError(f"storage {without_password(url)}: {problem}") from error
+    except DuplicatedStudyError as error:
+        problem = "another process has created this study meanwhile; run the same command again"
+        raise UserError(f"storage {without_password(url)}: {problem}") from error
+    except KeyError as error:
+        problem = f"a record of the study is missing ({_cause(error)}): was it deleted or changed by another program?"
+        raise UserError(f"storage {without_password(url)}: {problem}") from error
+    except (
+        StorageInternalError,
+        SQLAlchemyError,
+        sqlite3.Error,
+        OSError,
+        ImportError,
+        RuntimeError,
+        ValueError,
+    ) as error:
+        # Optuna raises RuntimeError for a database with another version's tables.
+        raise UserError(f"storage {without_password(url)}: {_cause(error)}") from error
+
+
+def _create_database(path: Path) -> None:
+    storage = RDBStorage(_escaped(sqlalchemy.URL.create("sqlite", database=str(path)).render_as_string()))
+    storage.remove_session()
+    storage.engine.dispose()
 
 
 def _open_sqlite(url: str, path: Path) -> RDBStorage:
-    # WAL: whoever looks at the study never blocks the search, and the other way round.
-    with sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S) as connection:
+    # WAL: readers never block the search, and the search never blocks them.
+    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-    connection.close()
-    storage = RDBStorage(url, engine_kwargs=_ENGINE)
+    # Optuna adds the tables that an existing file lacks, in a way that admits one process at a time.
+    with lock_beside(path):
+        storage = RDBStorage(_escaped(url), engine_kwargs=_ENGINE)
     # In WAL mode a commit then survives a killed process; only a power cut may cost the last ones, which replay.
     event.listen(storage.engine, "connect", _relax_fsync)
-    storage.engine.dispose()  # The connections that are open already have not heard of it.
+    storage.engine.dispose()  # Connections that are open already were made without it.
     return storage
+
+
+def _open_postgresql(address: Address) -> RDBStorage:
+    """Open, and create the tables where they are missing; processes take turns, as Optuna does not lock for it."""
+    with told_clearly(address.shown):
+        engine = sqlalchemy.create_engine(address.engine_url)
+        try:
+            with engine.connect() as connection:
+                connection.execute(sqlalchemy.text("SELECT pg_advisory_lock(:key)"), {"key": _TABLES_LOCK})
+                connection.commit()
+                return RDBStorage(_escaped(address.engine_url))
+        finally:
+            engine.dispose()  # Ends the connection, and thereby its lock.
+
+
+def _escaped(url: str) -> str:
+    """A URL for Optuna, which takes braces for a template."""
+    return url.replace("{", "{{").replace("}", "}}")
 
 
 def _read_sqlite(url: str) -> RDBStorage:
     # Optuna reads in transactions of single queries, and in WAL mode even one that hangs holds no writer up.
-    storage = RDBStorage(url, engine_kwargs=_ENGINE, skip_table_creation=True)
+    storage = RDBStorage(_escaped(url), engine_kwargs=_ENGINE, skip_table_creation=True)
     event.listen(storage.engine, "connect", _refuse_writes)
     storage.engine.dispose()
     return storage
@@ -142,11 +200,11 @@ def _relax_fsync(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def _make_folder(folder: Path, url: str) -> None:
+def _make_folder(folder: Path, address: Address) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"storage {url}: the folder {folder} cannot be made: {error.strerror}") from None
+        raise UserError(f"storage {address.shown}: the folder {folder} cannot be made: {error.strerror}") from None
 
 
 def _cause(error: BaseException) -> str:
@@ -155,10 +213,3 @@ def _cause(error: BaseException) -> str:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
     return text[0] if text else type(error).__name__
-
-
-def _without_password(url: str) -> str:
-    try:
-        return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
-        return url

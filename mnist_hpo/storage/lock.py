@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -15,68 +14,69 @@ from pathlib import Path
 import sqlalchemy
 
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.storage.connect import check_url, local_file, told_clearly
+from mnist_hpo.storage.address import Address, parse_address
+from mnist_hpo.storage.byte_lock import byte_lock
+from mnist_hpo.storage.connect import create_storage, told_clearly
 
 
 @contextlib.contextmanager
 def study_lock(url: str, name: str) -> Generator[None]:
     """Hold a study as long as the context lasts.
 
-    A storage on this machine is locked by a file beside it; PostgreSQL by an advisory lock of a connection, so that
-    coordinators on two machines exclude each other too.
+    The lock is in the storage itself, which is created where it is not there yet: a lock on the file, whatever name it
+    is reached by, or an advisory lock in PostgreSQL, so that coordinators on two machines exclude each other too.
 
     Raises:
-        UserError: another coordinator holds it (the message says which), or there can be no such storage.
+        UserError: another process holds it (the message says which), or the storage cannot be opened.
 
     """
-    if sqlalchemy_backend(url) == "postgresql":
-        with _advisory_lock(url, name):
-            yield
-    else:
-        with _file_lock(url, name):
-            yield
-
-
-def sqlalchemy_backend(url: str) -> str:
-    """The kind of database behind a storage URL, such as postgresql."""
-    return url.partition(":")[0].partition("+")[0]
-
-
-def _lock_file(url: str, name: str) -> Path:
-    storage = local_file(url)
-    if storage is None:
-        # A server of another kind: at least two coordinators on this machine exclude each other.
-        storage = Path("mlruns") / hashlib.sha256(url.encode()).hexdigest()[:16]
-    return storage.with_name(f"{storage.name}.locks") / f"{name}.lock"
+    address = parse_address(url)
+    with _advisory_lock(address, name) if address.path is None else _file_lock(address, address.path, name):
+        yield
 
 
 @contextlib.contextmanager
-def _file_lock(url: str, name: str) -> Generator[None]:
-    with told_clearly(url):
-        check_url(url)
-        path = _lock_file(url, name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+def _file_lock(address: Address, path: Path, name: str) -> Generator[None]:
+    create_storage(address)
+    note = path.with_name(f"{path.name}.holders") / f"{name}.json"
+    with contextlib.ExitStack() as stack:
+        with told_clearly(address.shown):
+            locked = stack.enter_context(byte_lock(path, name))
+        if not locked:
+            raise _held(name, _read(note))
+        stack.enter_context(_noted(note))
+        yield
+
+
+@contextlib.contextmanager
+def _noted(note: Path) -> Generator[None]:
+    """Leave a note for the messages of other processes. The lock does not depend on it: it may be deleted any time."""
+    with contextlib.suppress(OSError):
+        note.parent.mkdir(exist_ok=True)
+        note.write_text(_holder())
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _held(name, path.read_text()) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, _holder().encode(), 0)
         yield
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            note.unlink()
+            note.parent.rmdir()
+
+
+def _read(note: Path) -> str:
+    try:
+        return note.read_text()
+    except (OSError, ValueError):
+        return ""
 
 
 @contextlib.contextmanager
-def _advisory_lock(url: str, name: str) -> Generator[None]:
+def _advisory_lock(address: Address, name: str) -> Generator[None]:
     key = int.from_bytes(hashlib.sha256(f"mnist-hpo {name}".encode()).digest()[:8], "big", signed=True)
-    with told_clearly(url):
-        engine = sqlalchemy.create_engine(url, connect_args={"application_name": _holder()[:63]})
+    with told_clearly(address.shown):
+        engine = sqlalchemy.create_engine(address.engine_url, connect_args={"application_name": _holder()[:63]})
         connection = engine.connect()
     try:
-        with told_clearly(url):
+        with told_clearly(address.shown):
             taken = connection.scalar(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
             holder = "" if taken else _advisory_holder(connection, key)
             connection.commit()
@@ -104,6 +104,6 @@ def _held(name: str, holder: str) -> UserError:
         host, pid, start_unix_s = json.loads(holder)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start_unix_s))
         who = f"process {pid} on {host}, started {started}"
-    except ValueError:
+    except (TypeError, ValueError, OverflowError):
         who = "another process"
-    return UserError(f"the study {name!r} is being run already, by {who}; wait for it, or stop it, then run again")
+    return UserError(f"the study {name!r} is in use by {who}; wait until it ends, or stop it, then run this again")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import io
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,8 @@ from ruamel.yaml import YAML
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import nearest
 from mnist_hpo.spec.study import ParameterValue, Study
+from mnist_hpo.storage.address import parse_address
+from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, told_clearly
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.training.result import EpochResult
@@ -50,6 +53,9 @@ class StudyStorage:
         self._storage, self._study_id = storage, study_id
         self._trial_ids: dict[int, int] = {}
         self._records: dict[int, TrialRecord] = {}
+        self._path = parse_address(url).path
+        with told_clearly(url):
+            self._file_id = None if self._path is None else file_id(self._path)
 
     @classmethod
     def create(cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str]) -> StudyStorage:
@@ -107,7 +113,7 @@ class StudyStorage:
     @property
     def uid(self) -> str:
         """Tells this study from another of the same name, in another storage or before it was deleted."""
-        with told_clearly(self.url):
+        with self._using():
             return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
 
     @property
@@ -118,18 +124,18 @@ class StudyStorage:
     @property
     def study_file(self) -> str:
         """The text of the study file as it was last run."""
-        with told_clearly(self.url):
+        with self._using():
             return str(self._storage.get_study_user_attrs(self._study_id)[_FILE_KEY])
 
     @property
     def context(self) -> dict[str, str]:
         """What else the results depend on, as recorded when the study started."""
-        with told_clearly(self.url):
+        with self._using():
             return dict(self._storage.get_study_user_attrs(self._study_id).get(_CONTEXT_KEY, {}))
 
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
-        with told_clearly(self.url):
+        with self._using():
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
         self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
         self._records = {trial.number: _record(trial) for trial in sorted(found, key=lambda trial: trial.number)}
@@ -155,7 +161,7 @@ class StudyStorage:
             system_attrs={},
             intermediate_values={},
         )
-        with told_clearly(self.url):
+        with self._using():
             trial_id = self._storage.create_new_trial(self._study_id, template)
         self._trial_ids[number] = trial_id
         self._records[number] = _record(template)
@@ -165,7 +171,7 @@ class StudyStorage:
         """Record an epoch's result; return the trial as it stands now."""
         trial_id = self._trial_ids[number]
         assert result.valid_loss is not None
-        with told_clearly(self.url):
+        with self._using():
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH_KEY}{result.epoch}", dataclasses.asdict(result))
             # Last: an epoch counts as recorded from here on.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
@@ -178,7 +184,7 @@ class StudyStorage:
     ) -> TrialRecord:
         """Record how a trial ended; return the trial as it stands now."""
         trial_id = self._trial_ids[number]
-        with told_clearly(self.url):
+        with self._using():
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], None if value is None else [value])
@@ -190,6 +196,28 @@ class StudyStorage:
         """Let go of the connection."""
         with told_clearly(self.url):
             self._storage.remove_session()
+
+    @contextlib.contextmanager
+    def _using(self) -> Generator[None]:
+        """Turn errors of the storage into a `UserError`, also where its file is no longer the one that was opened."""
+        self._refuse_another_file()
+        try:
+            with told_clearly(self.url):
+                yield
+        except UserError:
+            self._refuse_another_file()
+            raise
+
+    def _refuse_another_file(self) -> None:
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            if file_id(self._path) == self._file_id:
+                return
+        raise UserError(
+            f"storage {self.url}: {self._path} was deleted or replaced while it was in use; put the file back, or "
+            "start over with what is there now, by the same command"
+        )
 
 
 def study_names(url: str) -> list[str]:

@@ -56,7 +56,10 @@ UNOPENABLE = {
     "journal:////proc/nowhere/journal.log": ["/proc/nowhere", "No such file or directory"],
     "optuna.db": ["optuna.db", "URL"],
     "foo://bar": ["foo://bar", "foo"],
-    "postgresql+asyncpg://somebody:secret@localhost/studies": ["postgresql+asyncpg", "No module named 'asyncpg'"],
+    "postgresql+asyncpg://somebody:secret@localhost/studies": [
+        "postgresql+asyncpg is not supported",
+        "postgresql+psycopg://",
+    ],
 }
 
 

@@ -1,5 +1,8 @@
 """A storage that cannot be opened is named, with the cause, and no password is shown."""
 
+import contextlib
+import os
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -77,3 +80,55 @@ def test_whoever_only_looks_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(StorageInternalError) as caught:
         storage.set_study_user_attr(study_id, "key", "value")
     assert "readonly" in str(caught.value.__cause__)
+
+
+UNSUPPORTED = {
+    "sqlite+pysqlite:///{}/optuna.db": "sqlite+pysqlite is not supported; use sqlite:///FILE",
+    "sqlite:///{}/optuna.db?timeout=5": "options in a URL and file: addresses are not supported; use sqlite:///FILE",
+    "sqlite:///file:{}/optuna.db?uri=true": "options in a URL and file: addresses are not supported",
+    "sqlite:///file:{}/optuna.db": "options in a URL and file: addresses are not supported",
+    "journal:///{}/optuna.log?x=1": "options in a URL and file: addresses are not supported; use journal:///FILE",
+    "sqlite://host{}": "names no file; use sqlite:///FILE",
+    "sqlite:///:memory:": "keeps nothing once the run has ended",
+    "SQLite:///{}/optuna.db": "SQLite is not supported",
+    "sqlite:///{}/%00": "null byte",
+    "postgresql://me:secret@host/x": "postgresql is not supported; use .* postgresql+psycopg://",
+    "postgresql+psycopg://me:secret@host:port/x": "not a storage URL",
+    "mysql://me:secret@host/x": "mysql is not supported",
+}
+
+
+@pytest.mark.parametrize(("url", "told"), UNSUPPORTED.items())
+@pytest.mark.parametrize("read_only", [False, True])
+def test_other_forms_of_a_url_are_refused(tmp_path: Path, url: str, told: str, read_only: bool) -> None:
+    for use in (lambda name: open_storage(name, read_only=read_only), lambda name: study_lock(name, "a").__enter__()):
+        with pytest.raises(UserError, match=told.replace("+", r"\+")) as caught:
+            use(url.format(tmp_path))
+        assert "secret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_with_any_characters_is_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "a{SCHEMA_VERSION}{{}} %41ü#"
+    path.mkdir()
+    url = f"sqlite:///{path}/x.db".replace("%", "%25")
+    storage = open_storage(url)
+    storage.create_new_study([StudyDirection.MINIMIZE], "small")
+    storage.remove_session()
+    assert [study.study_name for study in open_storage(url, read_only=True).get_all_studies()] == ["small"]
+    assert {file.name for file in path.iterdir()} <= {"x.db", "x.db-wal", "x.db-shm", "x.db.lock"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_pipe_is_no_storage(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for scheme in ("sqlite", "journal"):
+        assert refusal(f"{scheme}:///{tmp_path}/pipe").endswith(f"{tmp_path}/pipe is not a regular file")
+
+
+def test_the_tables_of_another_optuna_are_told(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/optuna.db"
+    open_storage(url).remove_session()
+    with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db")) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'v99.0.0.a'")
+    assert refusal(url).startswith(f"storage {url}: The runtime optuna version ")

@@ -1,12 +1,16 @@
 """One coordinator a study, among real processes."""
 
+import contextlib
 import os
 import re
+import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from pathlib import Path
 
 import pytest
 
@@ -45,8 +49,8 @@ def test_a_second_coordinator_is_told_who_holds_the_study(url: str, holder: "sub
     with pytest.raises(UserError) as caught, study_lock(url, "small"):
         pass
     found = re.fullmatch(
-        r"the study 'small' is being run already, by process (\d+) on (\S+), started (.+); "
-        r"wait for it, or stop it, then run again",
+        r"the study 'small' is in use by process (\d+) on (\S+), started (.+); "
+        r"wait until it ends, or stop it, then run this again",
         str(caught.value),
     )
     assert found is not None
@@ -95,3 +99,105 @@ def test_the_children_of_a_killed_coordinator_do_not_keep_the_lock(url: str) -> 
                 pass
         finally:
             os.kill(child, 9)
+
+
+def through_a_linked_file(folder: Path, path: Path) -> str:
+    (folder / "alias").symlink_to(path)
+    return str(folder / "alias")
+
+
+def through_a_linked_folder(folder: Path, path: Path) -> str:
+    (folder / "alias").symlink_to(path.parent)
+    return str(folder / "alias" / path.name)
+
+
+def through_a_detour(folder: Path, path: Path) -> str:
+    return f"{path.parent}/../{path.parent.name}//{path.name}"
+
+
+def through_the_working_folder(folder: Path, path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def through_an_escaped_letter(folder: Path, path: Path) -> str:
+    return str(path).replace("optuna", "%6Fptuna")
+
+
+@pytest.mark.parametrize(
+    "alias",
+    [
+        through_a_linked_file,
+        through_a_linked_folder,
+        through_a_detour,
+        through_the_working_folder,
+        through_an_escaped_letter,
+    ],
+)
+def test_another_name_of_the_same_file_is_the_same_storage(
+    url: str, holder: "subprocess.Popen[str]", tmp_path: Path, alias: Callable[[Path, Path], str]
+) -> None:
+    scheme, path = url.split(":///")
+    other = f"{scheme}:///{alias(tmp_path, Path(path))}"
+    with pytest.raises(UserError, match=f"'small' is in use by process {holder.pid} "), study_lock(other, "small"):
+        pass
+
+
+def test_a_hard_link_is_refused(url: str, holder: "subprocess.Popen[str]", tmp_path: Path) -> None:
+    """SQLite would write a second write-ahead log beside it, and damage the database."""
+    scheme, path = url.split(":///")
+    (tmp_path / "alias").hardlink_to(path)
+    with pytest.raises(UserError, match="has 2 hard links"), study_lock(f"{scheme}:///{tmp_path}/alias", "small"):
+        pass
+
+
+def test_the_lock_outlives_every_file_beside_the_storage(url: str, holder: "subprocess.Popen[str]") -> None:
+    path = Path(url.split(":///")[1])
+    for file in path.parent.iterdir():
+        if file.is_dir():
+            shutil.rmtree(file)
+        elif file != path:
+            file.unlink()
+    with pytest.raises(UserError, match="'small' is in use by another process; "), study_lock(url, "small"):
+        pass
+
+
+def test_a_storage_that_replaced_another_is_free(url: str, holder: "subprocess.Popen[str]") -> None:
+    path = Path(url.split(":///")[1])
+    path.unlink()
+    with study_lock(url, "small"):
+        assert path.exists()
+
+
+def test_nothing_is_left_beside_the_storage(url: str) -> None:
+    path = Path(url.split(":///")[1])
+    with study_lock(url, "small"):
+        pass
+    before = sorted(path.parent.iterdir())
+    with study_lock(url, "small"):
+        assert sorted(path.parent.iterdir()) != before
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_locks_use_one_descriptor_again_and_again(url: str) -> None:
+    with study_lock(url, "small"), study_lock(url, "other"):
+        before = len(list(Path("/proc/self/fd").iterdir()))
+    for name in ("small", "other", "third"):
+        with study_lock(url, name), pytest.raises(UserError), study_lock(url, name):
+            pass
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
+
+
+def test_the_lock_leaves_sqlites_own_locks_alone(tmp_path: Path) -> None:
+    """To close a file drops all locks of the process on it, SQLite's too."""
+    path = tmp_path / "optuna.db"
+    write = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('CREATE TABLE b (x)')"
+    with study_lock(f"sqlite:///{path}", "small"):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        with study_lock(f"sqlite:///{path}", "small"):
+            pass
+        with pytest.raises(UserError), study_lock(f"sqlite:///{path}", "a"), study_lock(f"sqlite:///{path}", "a"):
+            pass
+        other = subprocess.run([sys.executable, "-c", write, path], capture_output=True, text=True)
+        assert "database is locked" in other.stderr

@@ -1,0 +1,81 @@
+"""`retrain` and `sync` leave a study alone that is in use; a killed `retrain` keeps the old champion."""
+
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from command import LONG_S, Call, Folder, assert_refused
+from mlflow import MlflowClient
+
+from mnist_hpo.storage.lock import study_lock
+
+CopyOf = Callable[[Folder], Folder]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.fixture
+def copy(retrained: Folder, copy_of: CopyOf) -> Folder:
+    folder = copy_of(retrained)
+    shutil.copytree(retrained.path / "mlruns" / "champions", folder.path / "mlruns" / "champions")
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["retrain", "sync"])
+def test_a_study_in_use_is_left_alone(copy: Folder, verb: str) -> None:
+    """Neither trains anything first, nor marks the runs of a live search as interrupted."""
+    champions = copy.path / "mlruns" / "champions"
+    before = files_of(champions)
+    with study_lock(f"sqlite:///{copy.storage}", "small"):
+        assert_refused(
+            copy.call(verb, "small"), f"'small' is in use by process {os.getpid()} on ", "wait until it ends"
+        )
+    assert files_of(champions) == before
+
+
+@pytest.mark.slow
+def test_a_search_is_refused_and_its_record_untouched_while_retrain_runs(copy: Folder) -> None:
+    retrain = freeze_while_training(copy)
+    for arguments in (("run", "small.yaml"), ("retrain", "small", "--trial", "0"), ("sync", "small")):
+        assert_refused(copy.call(*arguments), f"'small' is in use by process {retrain.process.pid} on ")
+    retrain.thaw()
+    assert retrain.end().code == 0
+
+
+@pytest.mark.slow
+def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
+    (champions,) = (copy.path / "mlruns" / "champions").iterdir()
+    (tested,) = champions.iterdir()
+    before = files_of(tested)
+    retrain = freeze_while_training(copy)
+    retrain.process.kill()
+    retrain.end()
+    assert files_of(tested) == before
+    assert copy.call("report", "small").code == 0
+    again = copy.call("retrain", "small", "--seeds", "1")
+    assert again.code == 0, again.err
+    assert list(champions.iterdir()) == [tested], "what the killed one left behind is gone"
+    assert files_of(tested)["report/champion.json"] != before["report/champion.json"]
+    client = MlflowClient(copy.tracking_uri)
+    experiment = client.get_experiment_by_name("small")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
+
+
+def freeze_while_training(folder: Folder) -> Call:
+    """Start a long retrain, and stop it in the middle of its trainings."""
+    retrain = folder.start("retrain", "small", "--seeds", "20", "--workers", "1")
+    deadline = time.monotonic() + LONG_S
+    while not list((folder.path / "mlruns" / "champions").glob("*/.trial-*.new/*.safetensors")):
+        assert retrain.process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    retrain.process.send_signal(signal.SIGSTOP)
+    return retrain
