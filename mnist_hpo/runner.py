@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,8 @@ def run_study(
     # Locked before it is looked at: two coordinators must not make the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(home.storage_url, study, study_file=file.text, context=context)
+        for name in storage.replaced_folder_names:
+            shutil.rmtree(home.folder / "checkpoints" / name, ignore_errors=True)
         executor = LocalExecutor(n_workers)
         try:
             recorded = storage.trials()
@@ -115,7 +118,7 @@ def run_study(
 
 def projected(storage: StudyStorage, study: Study, tracking_uri: str) -> Subject:
     """What of a study MLflow is told beside its trials."""
-    return Subject(tracking_uri, study, storage.study_file, storage.uid, storage.context)
+    return Subject(tracking_uri, study, storage.study_file, storage.uid, storage.context, storage.replaced_uids)
 
 
 def _best_bundle(

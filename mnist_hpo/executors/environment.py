@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+_CHANGES_BITS = ("JAX_", "XLA_", "FLAX_", "NNX_", "NPY_", "OPENBLAS_", "GLIBC_TUNABLES")
+"""Variables that may change what is computed: settings of libraries, and CPU features that are switched off."""
 _COMPILATION_CACHE_BYTES = 2 * 1024**3
 
 
@@ -19,9 +21,7 @@ def cache_directory() -> Path:
 
 def worker_environment() -> dict[str, str]:
     """A process's environment: one XLA thread, the shared cache, and nothing of the user's that could change bits."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_", "FLAX_", "NNX_"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_CHANGES_BITS)}
     return environment | {
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": _XLA_FLAGS,

@@ -83,7 +83,9 @@ class AskTell:
         if number < len(self._spec.enqueue):
             first = self._spec.enqueue[number]
             self._study.enqueue_trial({name: first[name] for name in self._distributions if name in first})
-        trial = self._study.ask(fixed_distributions=self._distributions)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trial = self._study.ask(fixed_distributions=self._distributions)
         assert trial.number == number
         self._trials[number] = trial
         return Proposal(number, dict(trial.params), self._distributions)

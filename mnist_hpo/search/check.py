@@ -8,13 +8,18 @@ from collections.abc import Callable, Collection
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.models.registry import MODELS
 from mnist_hpo.search.options import OptionError
-from mnist_hpo.search.pruners import PRUNERS, make_pruner
+from mnist_hpo.search.pruners import PRUNERS, check_meaning, make_pruner
+from mnist_hpo.search.rehearsal import find_cause, rehearse
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
-from mnist_hpo.search.space import corners, grid_values, holds
+from mnist_hpo.search.space import corners, grid_size, holds
+from mnist_hpo.spec.errors import first_line
 from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
 from mnist_hpo.spec.study import FloatSpace, ParameterValue
 from mnist_hpo.training.hyperparameters import parameters_of
+
+_LARGEST_GRID = 100_000
+"""Optuna lists all points of a grid each time that it is asked for one."""
 
 
 def check_study(file: StudyFile) -> None:
@@ -37,6 +42,8 @@ def check_study(file: StudyFile) -> None:
         _check_grid(file)
     _check_options(file, "sampler", lambda: make_sampler(study, 0))
     _check_options(file, "pruner", lambda: make_pruner(study))
+    _check_options(file, "pruner", lambda: check_meaning(study))
+    _check_rehearsal(file)
 
 
 def _known(file: StudyFile, location: Location, what: str, name: str, known: Collection[str]) -> None:
@@ -97,16 +104,23 @@ def _check_grid(file: StudyFile) -> None:
     study = file.study
     sizes: list[int] = []
     for name, entry in study.space.items():
-        values = grid_values(entry)
-        if values is None:
+        size = grid_size(entry)
+        if size is None:
             file.fail(
                 ("space", name), "the grid sampler needs a step or choices here; give them, or use another sampler"
             )
-        sizes.append(len(values))
+        sizes.append(size)
     for index, parameters in enumerate(study.enqueue):
         missing = [name for name in study.space if name not in parameters]
         if missing:
             file.fail(("enqueue", index), f"the grid sampler cannot fill in {', '.join(missing)}; give it here")
+    if math.prod(sizes) > _LARGEST_GRID:
+        largest = max(zip(sizes, study.space, strict=True))[1]
+        file.fail(
+            ("space", largest),
+            f"the grid has {math.prod(sizes):,} points, and the grid sampler takes at most {_LARGEST_GRID:,}; "
+            "widen the step, or use another sampler",
+        )
     n_points = math.prod(sizes) + len(study.enqueue)
     if study.budget.n_trials > n_points:
         file.fail(
@@ -119,3 +133,11 @@ def _check_options(file: StudyFile, section: str, make: Callable[[], object]) ->
         make()
     except OptionError as error:
         file.fail((section, *filter(None, [error.option])), str(error))
+
+
+def _check_rehearsal(file: StudyFile) -> None:
+    try:
+        rehearse(file.study)
+    except Exception as error:  # Optuna raises anything, from ZeroDivisionError to AssertionError.
+        location = find_cause(file.study)
+        file.fail(location, f"Optuna cannot search with this: {first_line(error)}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import typing
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
-from optuna.exceptions import ExperimentalWarning
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mnist_hpo.spec.reader import nearest
@@ -15,6 +15,27 @@ from mnist_hpo.spec.reader import nearest
 T = TypeVar("T")
 
 _PLAIN = {int, float, str, bool, type(None)}
+_MANY = 1_000_000
+"""More trials or epochs than any study has."""
+
+_LIMITS: Mapping[str, tuple[float, float]] = {
+    "n_startup_trials": (0, _MANY),
+    # TPE keeps a density for each candidate and each observation in memory at once.
+    "n_ei_candidates": (1, 10_000),
+    # The prior counts as much as so many trials.
+    "prior_weight": (0, _MANY),
+    "n_warmup_steps": (0, _MANY),
+    "interval_steps": (1, _MANY),
+    "n_min_trials": (1, _MANY),
+    "min_resource": (1, _MANY),
+    "max_resource": (1, _MANY),
+    "reduction_factor": (2, _MANY),
+    # The first rung lies at min_resource * reduction_factor ** min_early_stopping_rate epochs.
+    "min_early_stopping_rate": (0, 20),
+    "bootstrap_count": (0, _MANY),
+}
+"""The least and the largest value that can be meant, by option. Optuna checks few of them, and some only late."""
+
 _FOR_TYPE_CHECKERS = {"Callable": Callable, "Sequence": typing.Sequence, "Mapping": Mapping, "FrozenTrial": object}
 """Names in Optuna's annotations that it does not import at run time."""
 
@@ -48,13 +69,21 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
             TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
             raise OptionError(option, f"{error.errors()[0]['msg']}, not {value!r}") from None
+        if isinstance(value, int | float):
+            _check_limits(option, value)
     try:
         with warnings.catch_warnings():
-            # That an option is young says nothing to somebody who chose it.
-            warnings.simplefilter("ignore", ExperimentalWarning)
+            # That an option is new or deprecated does not matter under a locked version of Optuna.
+            warnings.simplefilter("ignore")
             return kind(**{**options, **ours})
     except (ValueError, TypeError) as error:
         raise OptionError("", str(error)) from None
+
+
+def _check_limits(option: str, value: float) -> None:
+    low, high = _LIMITS.get(option, (-math.inf, math.inf))
+    if not low <= value <= high:
+        raise OptionError(option, f"must be a number from {low:,} to {high:,}, not {value!r}")
 
 
 def plain_options(kind: Callable[..., object], ours: Collection[str]) -> dict[str, Any]:

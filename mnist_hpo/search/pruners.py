@@ -40,23 +40,47 @@ def _resources(study: Study) -> dict[str, object]:
     return resources
 
 
+def check_meaning(study: Study) -> None:
+    """Refuse what Optuna accepts although the pruner then has no bracket, or prunes every trial at its first rung.
+
+    Raises:
+        OptionError: naming the option.
+
+    """
+    options, budget = study.pruner.options, study.budget
+    if study.pruner.name == "hyperband":
+        least, most = _integer(options, "min_resource", 1), _integer(options, "max_resource", budget.max_epochs)
+        if least > most:
+            option = "min_resource" if "min_resource" in options else "max_resource"
+            raise OptionError(
+                option, f"min_resource ({least}) is greater than max_resource ({most}): nothing is pruned"
+            )
+    needed = _integer(options, "bootstrap_count", 0)
+    if needed >= budget.n_trials:
+        raise OptionError(
+            "bootstrap_count",
+            f"{needed} trials must have reached a rung before any goes on, and budget.n_trials is {budget.n_trials}: "
+            "every trial would be pruned at its first rung",
+        )
+
+
 def decision_epochs(study: Study) -> frozenset[int]:
     """The epochs after which the pruner may end a trial; a job need not stop at any other.
 
     Too many only costs speed, and so does a missing one (epochs trained beyond a prune are thrown away).
     """
     options, last = study.pruner.options, study.budget.max_epochs
-    every = frozenset(range(1, last + 1))
     match study.pruner.name:
         case "none":
             return frozenset()
         case "median":
             warmup, interval = _integer(options, "n_warmup_steps", 0), _integer(options, "interval_steps", 1)
-            return frozenset(e for e in every if e >= warmup and (e == 1 or (e - warmup) % interval == 0))
+            first = warmup if warmup > 0 else interval
+            return frozenset([*([1] if warmup <= 1 else []), *range(first, last + 1, interval)])
         case name:
             factor = _integer(options, "reduction_factor", 3 if name == "hyperband" else 4)
             rungs = (_integer(options, "min_resource", 1) * factor**rung for rung in range(last.bit_length() + 1))
-            return every & frozenset(rungs)
+            return frozenset(rung for rung in rungs if rung <= last)
 
 
 def _integer(options: Mapping[str, object], name: str, default: int) -> int:

@@ -44,16 +44,34 @@ def corners(entry: Space) -> tuple[ParameterValue, ...]:
     return entry.choices if isinstance(entry, CategoricalSpace) else (entry.low, entry.high)
 
 
+def grid_size(entry: Space) -> int | None:
+    """The number of `grid_values`, counted without making them."""
+    match entry:
+        case CategoricalSpace():
+            return len(entry.choices)
+        case FloatSpace() if entry.step is not None:
+            low, high, step = _decimals(entry.low, entry.high, entry.step)
+            return round((high - low) / step) + 1
+        case IntSpace() if not entry.log:
+            return (entry.high - entry.low) // (entry.step or 1) + 1
+        case _:
+            return None
+
+
 def grid_values(entry: Space) -> tuple[ParameterValue, ...] | None:
     """Every value of a space entry, or None where there is no end of them."""
     match entry:
         case CategoricalSpace():
             return entry.choices
         case FloatSpace() if entry.step is not None:
-            # In decimals, as they are written: 0.1 + 6 · 0.1 must not come out above 0.7.
-            low, high, step = (Decimal(repr(number)) for number in (entry.low, entry.high, entry.step))
-            return tuple(float(low + i * step) for i in range(round((high - low) / step) + 1))
+            low, _, step = _decimals(entry.low, entry.high, entry.step)
+            return tuple(float(low + i * step) for i in range(grid_size(entry) or 0))
         case IntSpace() if not entry.log:
             return tuple(range(entry.low, entry.high + 1, entry.step or 1))
         case _:
             return None
+
+
+def _decimals(low: float, high: float, step: float) -> tuple[Decimal, Decimal, Decimal]:
+    """The numbers as they are written: 0.1 + 6 · 0.1 must not come out above 0.7."""
+    return Decimal(repr(low)), Decimal(repr(high)), Decimal(repr(step))

@@ -7,8 +7,13 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+
 _PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "optuna")
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
+
+CPU, NUMPY_FEATURES, NUMPY_VERSION = "cpu", "numpy.cpu_features", "version.numpy"
+"""Names of entries that a study's record is compared by."""
 
 
 def provenance() -> dict[str, str]:
@@ -18,7 +23,8 @@ def provenance() -> dict[str, str]:
     return {
         **versions,
         "version.python": platform.python_version(),
-        "cpu": f"{platform.machine()} {' '.join(_vector_flags())}".strip(),
+        CPU: f"{platform.machine()} {' '.join(_vector_flags())}".strip(),
+        NUMPY_FEATURES: numpy_features(),
         **({"git_commit": commit} if commit else {}),
     }
 
@@ -38,6 +44,17 @@ def git_commit() -> str | None:
 def _git(root: Path, *arguments: str) -> str:
     command = ["git", "-C", str(root), *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def numpy_features() -> str:
+    """The CPU features that this process's NumPy uses.
+
+    They choose between loops of exp, log, log1p, expm1, pow, tanh and arctan that differ in the last bit. TPE calls
+    exp and log, so the features decide what it samples. NPY_DISABLE_CPU_FEATURES switches some of them off, which
+    /proc/cpuinfo does not show.
+    """
+    extensions = np.show_config(mode="dicts")["SIMD Extensions"]  # pyright: ignore[reportOptionalSubscript]
+    return " ".join([*extensions["baseline"], *extensions.get("found", [])])
 
 
 def _vector_flags() -> list[str]:

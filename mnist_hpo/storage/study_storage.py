@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
-import io
-import json
 import math
 import uuid
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -20,7 +17,6 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
-from ruamel.yaml import YAML
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import nearest
@@ -28,6 +24,7 @@ from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address
 from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, told_clearly
+from mnist_hpo.storage.continuing import why_not
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.training.result import EpochResult
 
@@ -39,7 +36,7 @@ _STATES: Mapping[TrialState, OptunaState] = {
 }
 _EPOCH_KEY = "epoch:"
 _IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
-_UID_KEY, _REASON_KEY = "mnist_hpo:uid", "reason"
+_UID_KEY, _REPLACED_KEY, _REASON_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids", "reason"
 
 
 class StudyStorage:
@@ -61,14 +58,17 @@ class StudyStorage:
     def create(cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str]) -> StudyStorage:
         """Open a study to run it, or make it.
 
+        A study that has no results yet may change in any way: it starts over, under another uid.
+
         Args:
             url: the storage's.
             study: what the file says now.
             study_file: the file's text, kept for whoever looks at the study later.
-            context: what else results depend on (dataset digest, versions), recorded when the study starts.
+            context: what else results depend on (dataset digest, versions, CPU), recorded when the study starts.
 
         Raises:
-            UserError: the storage cannot be opened, or holds a study of this name that was started otherwise.
+            UserError: the storage cannot be opened, or holds results of a study of this name that was started
+                otherwise.
 
         """
         storage = open_storage(url)
@@ -81,13 +81,17 @@ class StudyStorage:
             if _IDENTITY_KEY not in found:
                 if storage.get_n_trials(study_id):
                     raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
-                storage.set_study_user_attr(study_id, _CONTEXT_KEY, dict(context))
-                storage.set_study_user_attr(study_id, _UID_KEY, uuid.uuid4().hex)
-                storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
-            else:
-                _refuse_change(study, found[_IDENTITY_KEY])
-                _refuse_other_data(study.name, found.get(_CONTEXT_KEY, {}), context)
-                _refuse_shrinking(study, storage.get_n_trials(study_id))
+                _begin(storage, study_id, study, context)
+            elif problem := why_not(
+                study,
+                context,
+                recorded_identity=found[_IDENTITY_KEY],
+                recorded_context=found.get(_CONTEXT_KEY, {}),
+                n_recorded=storage.get_n_trials(study_id),
+            ):
+                if _has_results(storage, study_id):
+                    raise UserError(problem)
+                study_id, found = _start_over(storage, study_id, study, found, context), {}
             if found.get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(study_id, _FILE_KEY, study_file)
         return cls(url, storage, study.name, study_id)
@@ -117,9 +121,20 @@ class StudyStorage:
             return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
 
     @property
+    def replaced_uids(self) -> tuple[str, ...]:
+        """The uids that this study had before it was changed and started over."""
+        with self._using():
+            return tuple(self._storage.get_study_user_attrs(self._study_id).get(_REPLACED_KEY, ()))
+
+    @property
     def folder_name(self) -> str:
         """What a folder with this study's files is called; another study of the same name has another."""
-        return f"{self.name}-{self.uid[:8]}"
+        return _folder_name(self.name, self.uid)
+
+    @property
+    def replaced_folder_names(self) -> list[str]:
+        """`folder_name` for each of `replaced_uids`."""
+        return [_folder_name(self.name, uid) for uid in self.replaced_uids]
 
     @property
     def study_file(self) -> str:
@@ -226,6 +241,34 @@ def study_names(url: str) -> list[str]:
         return sorted(study.study_name for study in open_storage(url, read_only=True).get_all_studies())
 
 
+def _folder_name(name: str, uid: str) -> str:
+    return f"{name}-{uid[:8]}"
+
+
+def _begin(storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str]) -> None:
+    storage.set_study_user_attr(study_id, _CONTEXT_KEY, dict(context))
+    storage.set_study_user_attr(study_id, _UID_KEY, uuid.uuid4().hex)
+    # Last: a study counts as begun from here on.
+    storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
+
+
+def _has_results(storage: BaseStorage, study_id: int) -> bool:
+    """Whether any trial has a finished epoch, or has ended without one."""
+    trials = storage.get_all_trials(study_id, deepcopy=False)
+    return any(trial.intermediate_values or trial.state.is_finished() for trial in trials)
+
+
+def _start_over(
+    storage: BaseStorage, study_id: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
+) -> int:
+    """Replace a study without results by what its file says now; return its new id."""
+    storage.delete_study(study_id)
+    study_id = storage.create_new_study([StudyDirection.MINIMIZE], study.name)
+    storage.set_study_user_attr(study_id, _REPLACED_KEY, [*found.get(_REPLACED_KEY, []), found[_UID_KEY]])
+    _begin(storage, study_id, study, context)
+    return study_id
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
     states: dict[OptunaState, TrialState] = {theirs: ours for ours, theirs in _STATES.items()}
     complete = trial.state is OptunaState.COMPLETE
@@ -242,42 +285,3 @@ def _record(trial: FrozenTrial) -> TrialRecord:
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         finished_unix_s=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
     )
-
-
-def _refuse_change(study: Study, recorded: dict[str, Any]) -> None:
-    # By way of JSON: that is how the record came back.
-    now = json.loads(json.dumps(study.identity()))
-    if now == recorded:
-        return
-    lines = difflib.unified_diff(_yaml(recorded), _yaml(now), "as it was started", "as the file says now", lineterm="")
-    raise UserError(
-        f"the study {study.name!r} was started with another study file:\n"
-        + "\n".join(lines)
-        + "\nOnly budget.n_trials may change in a study that has begun. Take the change back, or give it another name."
-    )
-
-
-def _refuse_shrinking(study: Study, n_recorded: int) -> None:
-    """Trials beyond the budget would never end."""
-    if study.budget.n_trials < n_recorded:
-        raise UserError(
-            f"budget.n_trials is {study.budget.n_trials}, and {n_recorded} trials of the study {study.name!r} are "
-            f"recorded already; make it {n_recorded} or more, or give the study another name"
-        )
-
-
-def _refuse_other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> None:
-    key = "dataset_digest"
-    if recorded.get(key) != now.get(key):
-        raise UserError(
-            f"the study {name!r} was started on a dataset with digest {recorded.get(key)}, "
-            f"and the one prepared here has {now.get(key)}"
-        )
-
-
-def _yaml(document: dict[str, Any]) -> Sequence[str]:
-    text = io.StringIO()
-    yaml = YAML()
-    yaml.width = 10_000
-    yaml.dump(document, text)
-    return text.getvalue().splitlines()

@@ -21,6 +21,8 @@ class Subject:
     """Tells a study from an earlier one of the same name."""
     context: Mapping[str, str]
     """What else the results depend on; the dataset's digest is in it."""
+    replaced_uids: tuple[str, ...] = ()
+    """Of the study before it was changed without results; MLflow must not show those runs any more."""
 
 
 @dataclass(frozen=True)

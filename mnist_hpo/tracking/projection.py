@@ -73,6 +73,7 @@ class Projection:
         self.client = connect(self.subject.tracking_uri)
         first_tags = {**summary.experiment_tags(self.study, [], "running"), **saved_view(self.study)}
         self.experiment_id = open_experiment(self.client, self.subject.tracking_uri, self.study.name, first_tags)
+        self._delete_replaced()
         parents = runs_with_tags(
             self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.subject.uid
         )
@@ -149,6 +150,13 @@ class Projection:
         # Last: what it names is known to be there.
         self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
         self._plotted = history
+
+    def _delete_replaced(self) -> None:
+        """Delete the runs of the study as it was before it was changed; none of their trials finished an epoch."""
+        for uid in self.subject.replaced_uids:
+            for run in runs_with_tags(self.client, self.experiment_id, mnist_hpo__study_uid=uid):
+                self.client.set_terminated(run.info.run_id, "KILLED")
+                self.client.delete_run(run.info.run_id)
 
     def _create_parent(self, trials: Sequence[TrialRecord]) -> str:
         study = self.study

@@ -25,6 +25,10 @@ MISTAKES = {
     "log with low 0": (["low: 1.0e-7", "low: 0"], ["line 11", "space.l2", "log", "low is 0"]),
     "an unknown sampler": (["name: tpe", "name: tp"], ["line 6", "sampler 'tp'", "did you mean 'tpe'?"]),
     "an unknown option of a sampler": (["n_startup_trials: 3", "n_startup: 3"], ["sampler.n_startup", "n_startup_tr"]),
+    "an option that Optuna refuses only when it models": (
+        ["n_startup_trials: 3", "prior_weight: -1"],
+        ["line 6", "sampler.prior_weight", "from 0 to 1,000,000", "-1"],
+    ),
     "an unknown pruner": (["name: median", "name: medium"], ["pruner 'medium'", "did you mean 'median'?"]),
     "an unknown model": (["slots: 3", "model: mpl"], ["model 'mpl'", "did you mean 'mlp'?"]),
     "an unknown dataset": (["slots: 3", "dataset: minst"], ["dataset 'minst'", "did you mean 'mnist'?"]),

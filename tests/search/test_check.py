@@ -171,8 +171,8 @@ def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
         (
             "pruner: none",
             "pruner: {name: median, interval_steps: 0}",
-            "pruner",
-            "Pruning interval steps must be at least 1",
+            "pruner.interval_steps",
+            "must be a number from 1 to 1,000,000, not 0",
         ),
         (
             "pruner: none",
@@ -189,7 +189,7 @@ def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
         ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
     ],
 )
-def test_an_option_that_the_sampler_or_pruner_has_not_got(
+def test_an_option_that_the_sampler_or_pruner_does_not_have_or_take(
     write_study: WriteStudy, old: str, new: str, where: str, problem: str
 ) -> None:
     path = write_study(old, new)
@@ -246,6 +246,21 @@ def test_more_trials_than_the_grid_has_points(write_study: WriteStudy) -> None:
     )
     assert refusal(path) == (
         f"{path}, line {line_of(path, 'n_trials')}: budget.n_trials: the grid has no more than 25 points; 26 asked for"
+    )
+
+
+def test_a_grid_with_more_points_than_memory(write_study: WriteStudy) -> None:
+    path = write_study(
+        *("sampler: random", "sampler: grid"),
+        *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
+        *("learning_rate: 0.001", "learning_rate: 0.5"),
+        *("depth: 2", "depth: 2\n  l1: 0.0"),
+        *("width: {type: categorical, choices: [32, 64]}", "width: {type: categorical, choices: [32, 64]}"),
+        *("step: 0.25\nfixed", "step: 1.0e-12\nfixed"),
+    )
+    assert refusal(path) == (
+        f"{path}, line {line_of(path, 'dropout:')}: space.dropout: the grid has 4,000,000,000,008 points, and the grid "
+        "sampler takes at most 100,000; widen the step, or use another sampler"
     )
 
 

@@ -1,0 +1,112 @@
+"""Whether a recorded study can be continued by the study file, the dataset and the CPU of now."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from mnist_hpo.spec.provenance import CPU, NUMPY_FEATURES, NUMPY_VERSION
+from mnist_hpo.spec.study import Study
+
+
+def why_not(
+    study: Study,
+    context: Mapping[str, str],
+    *,
+    recorded_identity: Mapping[str, Any],
+    recorded_context: Mapping[str, str],
+    n_recorded: int,
+) -> str | None:
+    """Say why the record cannot be continued, and the way out; None where it can.
+
+    Args:
+        study: what the file says now.
+        context: the dataset's digest, the versions and the CPU of now.
+        recorded_identity: `Study.identity` as the study was started.
+        recorded_context: `context` as the study was started. Earlier versions recorded less of it.
+        n_recorded: how many trials are recorded.
+
+    """
+    return (
+        _changed(study, recorded_identity)
+        or _other_data(study.name, recorded_context, context)
+        or _other_cpu(study.name, recorded_context, context)
+        or _shrunk(study, n_recorded)
+    )
+
+
+def _changed(study: Study, recorded: Mapping[str, Any]) -> str | None:
+    # By way of JSON: that is how the record came back.
+    now = json.loads(json.dumps(study.identity()))
+    if now == recorded:
+        return None
+    lines = difflib.unified_diff(_yaml(recorded), _yaml(now), "as it was started", "as the file says now", lineterm="")
+    return (
+        f"the study {study.name!r} was started with another study file:\n"
+        + "\n".join(lines)
+        + "\nOnly budget.n_trials may change in a study that has results. "
+        + "Take the change back, or give it another name."
+    )
+
+
+def _other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    key = "dataset_digest"
+    if recorded.get(key) == now.get(key):
+        return None
+    return (
+        f"the study {name!r} was started on a dataset with digest {recorded.get(key)}, "
+        f"and the one prepared here has {now.get(key)}"
+    )
+
+
+def _other_cpu(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    if CPU in recorded and CPU in now and recorded[CPU] != now[CPU]:
+        return (
+            f"the study {name!r} was started on another kind of CPU, {_difference(recorded[CPU], now[CPU])}; "
+            "its results would differ. Continue it on such a CPU, or give the study another name"
+        )
+    # Another NumPy may have other names for the same features.
+    comparable = recorded.get(NUMPY_VERSION) == now.get(NUMPY_VERSION)
+    then, here = recorded.get(NUMPY_FEATURES), now.get(NUMPY_FEATURES)
+    if not comparable or then is None or here is None or then == here:
+        return None
+    difference = _difference(then, here)
+    return (
+        f"the study {name!r} was started with NumPy using other CPU features, {difference}; the sampler would propose "
+        "other parameters. Set NPY_DISABLE_CPU_FEATURES as it was then (as a rule, unset it), continue on such a CPU, "
+        "or give the study another name"
+    )
+
+
+def _difference(recorded: str, now: str) -> str:
+    """Two lists of features, and what one has that the other lacks: `a b c (here a b; c is missing)`."""
+    then, here = recorded.split(), now.split()
+    missing, more = [name for name in then if name not in here], [name for name in here if name not in then]
+    details = [
+        *([f"missing here: {' '.join(missing)}"] if missing else []),
+        *([f"only here: {' '.join(more)}"] if more else []),
+    ]
+    return f"{recorded!r} (here {now!r}; {'; '.join(details) or 'in another order'})"
+
+
+def _shrunk(study: Study, n_recorded: int) -> str | None:
+    """Trials beyond the budget would never end."""
+    if study.budget.n_trials >= n_recorded:
+        return None
+    return (
+        f"budget.n_trials is {study.budget.n_trials}, and {n_recorded} trials of the study {study.name!r} are "
+        f"recorded already; make it {n_recorded} or more, or give the study another name"
+    )
+
+
+def _yaml(document: Mapping[str, Any]) -> Sequence[str]:
+    text = io.StringIO()
+    yaml = YAML()
+    yaml.width = 10_000
+    yaml.dump(dict(document), text)
+    return text.getvalue().splitlines()

@@ -1,0 +1,90 @@
+"""What a recorded study may be continued by: the same CPU features, and any study file before there are results."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import Folder, assert_refused, make_folder
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.spec.provenance import provenance
+from mnist_hpo.spec.reader import read_study
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.tracking.messages import Subject
+from mnist_hpo.tracking.projection import Projection
+
+
+@pytest.fixture(scope="module")
+def record(finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """The finished study's record, to be extended by two trials."""
+    folder = make_folder(tmp_path_factory.getbasetemp(), "extended")
+    finished.copy_record(folder)
+    folder.write_study("n_trials: 8", "n_trials: 10")
+    return folder
+
+
+def test_other_cpu_features_of_numpy_are_refused_by_name(record: Folder) -> None:
+    features = provenance()["numpy.cpu_features"]
+    last = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [""])[-1]
+    if not last:
+        pytest.skip("this CPU has only what NumPy always uses")
+    before = record.trials()
+    outcome = record.call("run", "small.yaml", NPY_DISABLE_CPU_FEATURES=last)
+    assert_refused(
+        outcome,
+        f"the study 'small' was started with NumPy using other CPU features, {features!r} (here ",
+        f"missing here: {last}",
+        "NPY_DISABLE_CPU_FEATURES",
+        "another name",
+    )
+    assert record.trials() == before
+
+
+def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
+    """Leave what a search leaves that was killed in its first epoch: two trials, also in MLflow."""
+    file = read_study(folder.path / "small.yaml")
+    context = {**provenance(), "dataset_digest": digest}
+    url = f"sqlite:///{folder.storage}"
+    storage = StudyStorage.create(url, file.study, study_file=file.text, context=context)
+    ask_tell = AskTell(file.study)
+    for proposal in (ask_tell.ask(), ask_tell.ask()):
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+    trials = storage.trials()
+    projection = Projection(Subject(folder.tracking_uri, file.study, file.text, storage.uid, context))
+    projection.open(trials)
+    for trial in trials:
+        projection.push(trial)
+    checkpoints = folder.path / "mlruns" / "checkpoints" / storage.folder_name
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "trial-00000.safetensors").write_bytes(b"of an epoch that was not recorded")
+    return storage
+
+
+def test_a_study_without_a_finished_epoch_may_be_changed(
+    mnist: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path, "changed")
+    old = start_without_an_epoch(folder, mnist.digest)
+    old_folder = folder.path / "mlruns" / "checkpoints" / old.folder_name
+    old_uid = old.uid
+    old.close()
+    folder.write_study("n_trials: 8, max_epochs: 3", "n_trials: 1, max_epochs: 1", "seed: 3", "seed: 4")
+    status = folder.run().json()
+    assert (status["state"], status["budget"]) == ("complete", {"n_trials": 1, "max_epochs": 1})
+    assert len(folder.trials()) == 1
+    assert not old_folder.exists()
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    client = MlflowClient(folder.tracking_uri)
+    (experiment,) = (found for found in client.search_experiments() if found.name == "small")
+    runs = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    assert {run.info.status for run in runs} == {"FINISHED", "KILLED"}
+    shown = [run for run in runs if run.info.lifecycle_stage == "active"]
+    assert {run.data.tags["mnist_hpo.kind"] for run in shown} == {"study", "trial"}
+    assert len(shown) == 2
+    assert old_uid not in {run.data.tags["mnist_hpo.study_uid"] for run in shown}
+    (parent,) = (run for run in shown if run.data.tags["mnist_hpo.kind"] == "study")
+    assert parent.data.params["seed"] == "4"

@@ -1,0 +1,18 @@
+"""Workers get nothing from the user's environment that could change what they compute."""
+
+import pytest
+
+from mnist_hpo.executors.environment import worker_environment
+
+
+@pytest.mark.parametrize(
+    "name", ["NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "GLIBC_TUNABLES", "XLA_FLAGS", "JAX_ENABLE_X64"]
+)
+def test_a_setting_that_changes_bits_does_not_reach_a_worker(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "of the user's")
+    assert worker_environment().get(name) != "of the user's"
+
+
+def test_other_variables_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/somewhere")
+    assert worker_environment()["LD_LIBRARY_PATH"] == "/somewhere"

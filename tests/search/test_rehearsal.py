@@ -1,0 +1,186 @@
+"""What Optuna would refuse in the middle of a study is refused before it begins, and names the option."""
+
+import logging
+import math
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from optuna.distributions import BaseDistribution
+from optuna.pruners import BasePruner
+from optuna.samplers import RandomSampler
+from optuna.study import Study as OptunaStudy
+from optuna.trial import FrozenTrial
+
+from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.search.check import check_study
+from mnist_hpo.search.pruners import PRUNERS, decision_epochs
+from mnist_hpo.search.rehearsal import rehearse
+from mnist_hpo.search.samplers import SAMPLERS
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.reader import StudyFile, read_study
+
+StudyOf = Callable[..., StudyFile]
+
+LATE = [
+    ("tpe", "n_ei_candidates", "0", "1 to 10,000"),
+    ("tpe", "n_ei_candidates", "1000000000000", "1 to 10,000"),
+    ("tpe", "prior_weight", "-1", "0 to 1,000,000"),
+    ("tpe", "prior_weight", "-1.0", "0 to 1,000,000"),
+    ("tpe", "prior_weight", ".nan", "0 to 1,000,000"),
+    ("tpe", "prior_weight", ".inf", "0 to 1,000,000"),
+    ("tpe", "n_startup_trials", "-5", "0 to 1,000,000"),
+    ("median", "n_startup_trials", "-1", "0 to 1,000,000"),
+    ("median", "n_min_trials", "0", "1 to 1,000,000"),
+    ("hyperband", "reduction_factor", "0", "2 to 1,000,000"),
+    ("hyperband", "reduction_factor", "1", "2 to 1,000,000"),
+    ("hyperband", "min_resource", "0", "1 to 1,000,000"),
+    ("hyperband", "max_resource", "0", "1 to 1,000,000"),
+    ("hyperband", "max_resource", "-3", "1 to 1,000,000"),
+    ("hyperband", "bootstrap_count", "-2", "0 to 1,000,000"),
+    ("hyperband", "bootstrap_count", "1000000000", "0 to 1,000,000"),
+    ("successive_halving", "reduction_factor", "1", "2 to 1,000,000"),
+    ("successive_halving", "min_resource", "0", "1 to 1,000,000"),
+    ("successive_halving", "min_early_stopping_rate", "1000000000", "0 to 20"),
+    ("successive_halving", "bootstrap_count", "-2", "0 to 1,000,000"),
+]
+
+
+def change(method: str, options: str) -> tuple[str, str]:
+    old = "sampler: random" if method in SAMPLERS else "pruner: none"
+    return old, f"{old.split(':')[0]}: {{name: {method}, {options}}}"
+
+
+def refusal(file: StudyFile) -> str:
+    with pytest.raises(UserError) as caught:
+        check_study(file)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("method", "option", "value", "limits"), LATE)
+def test_a_value_that_cannot_be_meant_is_refused(
+    study_of: StudyOf, method: str, option: str, value: str, limits: str
+) -> None:
+    old, new = change(method, f"{option}: {value}")
+    file = study_of(old, new)
+    line = 1 + file.text.splitlines().index(new)
+    where = f"{file.path}, line {line}: {old.split(':')[0]}.{option}"
+    assert refusal(file).startswith(f"{where}: must be a number from {limits}, not ")
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("hyperband", "min_resource: 10", "pruner.min_resource: min_resource (10) is greater than max_resource (9)"),
+        (
+            "hyperband",
+            "min_resource: 3, max_resource: 2",
+            "pruner.min_resource: min_resource (3) is greater than max_resource (2)",
+        ),
+        ("hyperband", "bootstrap_count: 4", "pruner.bootstrap_count: 4 trials must have reached a rung before any"),
+        ("successive_halving", "bootstrap_count: 7", "budget.n_trials is 4: every trial would be pruned"),
+    ],
+)
+def test_a_pruner_that_prunes_nothing_or_everything_is_refused(
+    study_of: StudyOf, method: str, options: str, message: str
+) -> None:
+    assert message in refusal(study_of(*change(method, options)))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("tpe", "n_ei_candidates: 1"),
+        ("tpe", "n_ei_candidates: 10000"),
+        ("tpe", "prior_weight: 0"),
+        ("tpe", "prior_weight: 0.5, consider_endpoints: true, consider_magic_clip: false"),
+        ("tpe", "n_startup_trials: 0"),
+        ("tpe", "n_startup_trials: 1000000, group: true, multivariate: true, warn_independent_sampling: true"),
+        ("median", "n_startup_trials: 0, n_warmup_steps: 1000000, interval_steps: 1000000"),
+        ("hyperband", "max_resource: 1000000, reduction_factor: 2"),
+        ("hyperband", "min_resource: 9, max_resource: 9, reduction_factor: 1000000, bootstrap_count: 3"),
+        ("successive_halving", "min_early_stopping_rate: 20, reduction_factor: 1000000, min_resource: 1000000"),
+    ],
+)
+def test_what_can_be_meant_is_accepted_without_a_word(
+    study_of: StudyOf, method: str, options: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    optuna_logger = logging.getLogger("optuna")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        propagated, optuna_logger.propagate = optuna_logger.propagate, True
+        try:
+            check_study(study_of(*change(method, options), "n_trials: 4", "n_trials: 40"))
+        finally:
+            optuna_logger.propagate = propagated
+    assert capsys.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("path", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_rehearsal_changes_no_history(path: Path) -> None:
+    study = read_study(path).study
+
+    def proposals() -> list[str]:
+        ask_tell = AskTell(study)
+        found: list[str] = []
+        for number in range(8):
+            found.append(repr(ask_tell.ask()))
+            ask_tell.report(number, 1, number / 8)
+            ask_tell.complete(number, number / 8)
+        return found
+
+    before = proposals()
+    rehearse(study)
+    assert proposals() == before
+
+
+class FailsLate(RandomSampler):
+    """As a plug-in might: `limit` trials go well."""
+
+    def __init__(self, seed: int, limit: int = 100, step: float = 1.0) -> None:
+        super().__init__(seed)
+        self._limit, self._step = limit, step
+
+    def sample_independent(
+        self, study: OptunaStudy, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> object:
+        if trial.number >= self._limit:
+            return [][trial.number]
+        value = super().sample_independent(study, trial, param_name, param_distribution)
+        return math.nan if self._step < 0 and isinstance(value, float) else value
+
+
+class NeverAgain(BasePruner):
+    """Raises once a trial is complete."""
+
+    def prune(self, study: OptunaStudy, trial: FrozenTrial) -> bool:
+        assert trial.number < 4, "no trial after the fourth"
+        return False
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        ("late", "limit: 5", "sampler.limit: Optuna cannot search with this: list index out of range"),
+        ("late", "step: 2.0, limit: 5", "sampler.limit: Optuna cannot search with this: list index out of range"),
+        ("late", "step: -1.0", "sampler.step: Optuna cannot search with this: `nan` is invalid value."),
+        ("never", "", "pruner: Optuna cannot search with this: no trial after the fourth"),
+    ],
+)
+def test_whatever_is_raised_late_names_the_option_or_the_section(
+    study_of: StudyOf, monkeypatch: pytest.MonkeyPatch, method: str, options: str, message: str
+) -> None:
+    monkeypatch.setitem(SAMPLERS, "late", FailsLate)  # type: ignore[arg-type]
+    monkeypatch.setitem(PRUNERS, "never", NeverAgain)  # type: ignore[arg-type]
+    file = study_of(*change(method, options), "n_trials: 4", "n_trials: 40")
+    assert message in refusal(file)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2, 5, 40, 10**6])
+@pytest.mark.parametrize("interval", [1, 2, 50])
+def test_the_median_pruner_decides_where_optuna_says(study_of: StudyOf, warmup: int, interval: int) -> None:
+    study = study_of("pruner: none", f"pruner: {{name: median, n_warmup_steps: {warmup}, interval_steps: {interval}}}")
+    expected = {e for e in range(1, 10) if e >= warmup and (e == 1 or (e - warmup) % interval == 0)}
+    assert decision_epochs(study.study) == expected
