@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -84,26 +81,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-@contextlib.contextmanager
-def written(path: Path) -> Generator[None]:
-    """Say that a file has been written, and how large it is.
-
-    Raises:
-        UserError: it cannot be written.
-
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or 'there is no such folder'}") from None
-    print(f"{path}: {path.stat().st_size / 1000:,.1f} kB", file=sys.stderr)
-
-
 def console(*, to_stderr: bool = False) -> Console:
     """Where people read; progress goes to stderr, so that results can be piped."""
-    found = Console(stderr=to_stderr, highlight=False)
-    # A file or a pipe has no width of its own: cut nothing off.
-    return found if found.is_terminal else Console(stderr=to_stderr, highlight=False, width=_PIPE_WIDTH)
+    # No markup: a name or a path may hold brackets.
+    found = Console(stderr=to_stderr, highlight=False, markup=False)
+    if not found.is_terminal:
+        # A file or a pipe has no width of its own: cut nothing off.
+        found.width = _PIPE_WIDTH
+    return found
 
 
 def command_line(*arguments: str) -> str:
