@@ -40,7 +40,9 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = local_file(url)
     if path is not None:
-        if read_only and not path.exists():
+        with told_clearly(url):
+            is_there = path.exists()
+        if read_only and not is_there:
             raise _not_there(url, path)
         _make_folder(path.parent, url)
     check_url(url)
@@ -75,7 +77,9 @@ def address_for_reading(url: str) -> str:
     if path is None:
         check_url(url)
         return url
-    if not path.exists():
+    with told_clearly(url):
+        is_there = path.exists()
+    if not is_there:
         raise _not_there(url, path)
     if url.startswith("journal:"):
         return str(path)
@@ -110,8 +114,14 @@ def told_clearly(url: str) -> Generator[None]:
     """Turn what a storage raises into a `UserError` that names the storage and the cause."""
     try:
         yield
+    except KeyError as error:
+        # Optuna reads a journal's entries unchecked.
+        raise UserError(f"storage {without_password(url)}: is damaged: {error} is missing in an entry") from error
     except (StorageInternalError, SQLAlchemyError, sqlite3.Error, OSError, ImportError, ValueError) as error:
-        raise UserError(f"storage {_without_password(url)}: {_cause(error)}") from error
+        raise UserError(f"storage {without_password(url)}: {_cause(error)}") from error
+    except RuntimeError as error:
+        # Optuna refuses the tables of another version in this way.
+        raise UserError(f"storage {without_password(url)}: {_cause(error)}") from error
 
 
 def _open_sqlite(url: str, path: Path) -> RDBStorage:
@@ -154,11 +164,13 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    cause = text[0] if text else type(error).__name__
+    return f"not an Optuna storage: {cause}" if cause.startswith("no such table") else cause
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A storage's URL as it may be shown."""
     try:
         return sqlalchemy.make_url(url).render_as_string(hide_password=True)
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):
         return url
