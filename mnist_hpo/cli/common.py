@@ -7,12 +7,14 @@ import os
 import shlex
 import shutil
 import sys
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def study_name(study: str) -> str:
 def study_path(study: str) -> Path:
     """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
     in_folder = Path("studies") / f"{study}.yaml"
-    return in_folder if not _is_file(study) and in_folder.exists() else Path(study)
+    # Listed rather than looked up: a name may be too long for the file system.
+    return in_folder if not _is_file(study) and in_folder in Path("studies").glob("*.yaml") else Path(study)
 
 
 def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFile]:
@@ -100,4 +103,6 @@ def command_line(*arguments: str) -> str:
 
 
 def _is_file(study: str) -> bool:
+    if any(unicodedata.category(character) == "Cc" for character in study):
+        raise UserError(f"{study!r} is no study's name or file: it has control characters")
     return study.endswith((".yaml", ".yml")) or "/" in study

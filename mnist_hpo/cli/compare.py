@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -53,6 +54,8 @@ def compare(
     from mnist_hpo.report.compare import compare as compare_entries
     from mnist_hpo.report.compare import comparison_frame
 
+    if target is not None and not math.isfinite(target):
+        raise UserError(f"--target {target}: is not a loss; give a number such as 0.08")
     table = None if csv is None else OutputFile("--csv", csv, CSV_TABLE, force)
     page = None if html is None else OutputFile("--html", html, HTML_PAGE, force)
     check_outputs([output for output in (table, page) if output], prints_json=as_json)

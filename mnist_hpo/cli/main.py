@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
 import sys
 import tempfile
 import traceback
+import warnings
 from typing import Annotated
 
 import typer
@@ -73,6 +75,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    _ignore_warnings()
     try:
         prepare_streams()
         code = app(standalone_mode=False)
@@ -93,6 +96,12 @@ def _run() -> int:
     except Exception as error:
         _print_error(_internal_error(error))
         return 70
+
+
+def _ignore_warnings() -> None:
+    """Keep libraries' warnings, which are for their developers, from stopping a command under PYTHONWARNINGS=error."""
+    warnings.simplefilter("ignore")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # For the process that writes MLflow.
 
 
 def _print_misuse(error: typer.TyperException) -> None:
@@ -122,7 +131,9 @@ def _internal_error(error: Exception) -> str:
     details = "".join(traceback.format_exception(error))
     told = f"internal error, please report it: {type(error).__name__}: {first_line(error)}"
     try:
-        with tempfile.NamedTemporaryFile("w", prefix="mnist-hpo-", suffix=".txt", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="mnist-hpo-", suffix=".txt", delete=False
+        ) as file:
             file.write(f"{shlex.join(sys.argv)}\n\n{details}")
     except OSError:
         return f"{told}\n{details}"
