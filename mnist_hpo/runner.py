@@ -16,6 +16,7 @@ from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, checkpoint_path, training_config, trial_job
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import Study
@@ -137,7 +138,13 @@ def _best_bundle(
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
     directory = home.best_bundle(storage, best.number)
     source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
-    write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
+    try:
+        write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
+    except OSError as error:
+        raise UserError(
+            f"{directory}: the best trial's model cannot be written: {error.strerror}; every trial is recorded, so the "
+            "same command finishes the study once this is put right"
+        ) from error
     return best.number, directory
 
 

@@ -5,6 +5,7 @@ Run as a module, in the workers' environment, it measures and prints JSON.
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import os
@@ -12,7 +13,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -47,8 +47,8 @@ def measure_roofline() -> list[Point]:
     return [Point(**point) for point in json.loads(output)]
 
 
-def draw_roofline(points: list[Point], path: Path) -> None:
-    """Draw a panel for each width: the speed by batch size of the epochs, and of the bare products in grey."""
+def draw_roofline(points: list[Point]) -> bytes:
+    """Draw a PNG with a panel for each width: speed by batch size of the epochs, and of the bare products in grey."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(WIDTHS), figsize=(11, 3.2), sharey=True, layout="constrained")
@@ -65,8 +65,10 @@ def draw_roofline(points: list[Point], path: Path) -> None:
         panel.grid(axis="y", alpha=0.3)
     panels[0].set(ylabel="GFLOP/s on one core", ylim=(0, 1.05 * max(max(p.sgemm, p.fp32, p.bf16) for p in points)))
     figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3)
-    figure.savefig(path, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
     plt.close(figure)
+    return png.getvalue()
 
 
 def _measure() -> list[Point]:

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from mnist_hpo.cli.common import JsonOption, console, print_json
+from mnist_hpo.cli.output_file import PNG_PICTURE, ForceOption, OutputFile, check_outputs, write_and_report
 
 app = typer.Typer(help="Measure speed, as ratios inside one run.", no_args_is_help=True)
 
@@ -84,6 +85,7 @@ def peers(
 @app.command("roofline")
 def roofline(
     picture: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path("roofline.png"),
+    force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure epochs of several widths and batch sizes against bare matrix products of the same shapes, on one core.
@@ -93,8 +95,10 @@ def roofline(
     from mnist_hpo.bench.roofline import draw_roofline, measure_roofline
     from mnist_hpo.spec.bench_outputs import BenchRooflineOutput
 
+    output = OutputFile("--picture", picture, PNG_PICTURE, force)
+    check_outputs([output], prints_json=as_json)
     points = measure_roofline()
-    draw_roofline(points, picture)
+    write_and_report(output, draw_roofline(points))
     rows = [vars(point) for point in points]
     if as_json:
         print_json(BenchRooflineOutput.model_validate(rows))
@@ -104,8 +108,8 @@ def roofline(
         table.add_column(column, justify="right")
     for row in rows:
         table.add_row(*(f"{value:.0f}" for value in row.values()))
-    console().print(table)
-    console(to_stderr=True).print(f"picture: {picture}", soft_wrap=True)
+    if not output.is_standard_output:
+        console().print(table)
 
 
 @app.command("overhead")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
-from collections.abc import Generator
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,7 +58,8 @@ def study_name(study: str) -> str:
 def study_path(study: str) -> Path:
     """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
     in_folder = Path("studies") / f"{study}.yaml"
-    return in_folder if not _is_file(study) and in_folder.exists() else Path(study)
+    # Listed rather than looked up: a name may be too long for the file system.
+    return in_folder if not _is_file(study) and in_folder in Path("studies").glob("*.yaml") else Path(study)
 
 
 def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFile]:
@@ -84,26 +84,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-@contextlib.contextmanager
-def written(path: Path) -> Generator[None]:
-    """Say that a file has been written, and how large it is.
-
-    Raises:
-        UserError: it cannot be written.
-
-    """
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror or 'there is no such folder'}") from None
-    print(f"{path}: {path.stat().st_size / 1000:,.1f} kB", file=sys.stderr)
-
-
 def console(*, to_stderr: bool = False) -> Console:
     """Where people read; progress goes to stderr, so that results can be piped."""
-    found = Console(stderr=to_stderr, highlight=False)
-    # A file or a pipe has no width of its own: cut nothing off.
-    return found if found.is_terminal else Console(stderr=to_stderr, highlight=False, width=_PIPE_WIDTH)
+    # No markup: a name or a path may hold brackets.
+    found = Console(stderr=to_stderr, highlight=False, markup=False)
+    if not found.is_terminal:
+        # A file or a pipe has no width of its own: cut nothing off.
+        found.width = _PIPE_WIDTH
+    return found
 
 
 def command_line(*arguments: str) -> str:
@@ -115,4 +103,6 @@ def command_line(*arguments: str) -> str:
 
 
 def _is_file(study: str) -> bool:
+    if any(unicodedata.category(character) == "Cc" for character in study):
+        raise UserError(f"{study!r} is no study's name or file: it has control characters")
     return study.endswith((".yaml", ".yml")) or "/" in study

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +18,8 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
     study_name,
-    written,
 )
+from mnist_hpo.cli.output_file import CSV_TABLE, HTML_PAGE, ForceOption, OutputFile, check_outputs, write_and_report
 from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def compare(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with tables and anytime curves, to be sent.")
     ] = None,
+    force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,15 +54,18 @@ def compare(
     from mnist_hpo.report.compare import compare as compare_entries
     from mnist_hpo.report.compare import comparison_frame
 
+    if target is not None and not math.isfinite(target):
+        raise UserError(f"--target {target}: is not a loss; give a number such as 0.08")
+    table = None if csv is None else OutputFile("--csv", csv, CSV_TABLE, force)
+    page = None if html is None else OutputFile("--html", html, HTML_PAGE, force)
+    check_outputs([output for output in (table, page) if output], prints_json=as_json)
     output = compare_entries(_entries(names, runs, storage), target)
-    if csv is not None:
-        with written(csv):
-            comparison_frame(output).to_csv(csv, index=False)
-    if html is not None:
+    if table is not None:
+        write_and_report(table, comparison_frame(output).to_csv(index=False).encode())
+    if page is not None:
         from mnist_hpo.report.compare_page import comparison_page
 
-        with written(html):
-            html.write_text(comparison_page(output), encoding="utf-8")
+        write_and_report(page, comparison_page(output).encode())
     if as_json:
         print_json(output)
     elif csv is None and html is None:

@@ -104,7 +104,7 @@ class PlainDisplay:
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
-        self._console.print(message, soft_wrap=True, markup=False)
+        self._console.print(message, soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """See `runner.Display`."""
@@ -162,7 +162,7 @@ class LivePicture:
         self.tally.begin(study, recorded)
         self._title = title
         self._progress.update(self._task, description=study.name, total=study.budget.n_trials)
-        self._console.print(title, markup=False)
+        self._console.print(title)
         self._begun = True
 
     def render(self) -> RenderableType:
@@ -223,7 +223,7 @@ class TerminalDisplay:
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
-        self._console.print(message, markup=False)
+        self._console.print(message)
 
     def warn(self, message: str) -> None:
         """See `runner.Display`."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shlex
 import sys
+import tempfile
+import traceback
+import warnings
 from typing import Annotated
 
 import typer
 
 from mnist_hpo.cli import bench, compare, data, report, retrain, run, show, sync, trials, ui
-from mnist_hpo.spec.errors import UserError
+from mnist_hpo.cli.streams import close_streams, prepare_streams
+from mnist_hpo.spec.errors import UserError, first_line
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
 
@@ -17,6 +24,9 @@ A study file says what is computed; the machine only how fast. All state lies in
 
 Example: mnist-hpo run studies/quickstart.yaml && mnist-hpo retrain quickstart && mnist-hpo ui
 """
+
+_LONG_WORD = re.compile(r"[^\s]{500,}")
+"""Longer than any name or path that can be right."""
 
 app = typer.Typer(
     help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="markdown"
@@ -54,31 +64,77 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Run a verb; exit with 0, 1 (a result that is not as it should be), 2 (bad input) or 130 (interrupted)."""
-    try:
-        code = app(standalone_mode=False)
-        # Here, where a pipe that was closed can still be handled.
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = 2
-    except typer.TyperException as error:
-        _tell_misuse(error)
-        code = error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        print("interrupted", file=sys.stderr)
-        code = 130
-    except BrokenPipeError:
-        # Whoever read our output has closed it (`| head`); Python would complain again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1  # As Typer does where it is the one to notice.
+    """Run a verb and exit.
+
+    The exit codes are 0, 1 (a result that is not as it should be), 2 (bad input), 70 (an error in this program) and
+    130 (interrupted).
+    """
+    code = _run()
+    close_streams()
     sys.exit(code)
 
 
-def _tell_misuse(error: typer.TyperException) -> None:
-    """Say what is wrong with the command line; a verb without anything has printed its help already."""
+def _run() -> int:
+    _ignore_warnings()
+    try:
+        prepare_streams()
+        code = app(standalone_mode=False)
+        # Here, where a failure can still be handled.
+        sys.stdout.flush()
+        return code or 0
+    except UserError as error:
+        _print_error(str(error))
+        return 2
+    except typer.TyperException as error:
+        _print_misuse(error)
+        return error.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        _print_last("interrupted")
+        return 130
+    except BrokenPipeError:
+        return 1  # The reader of our output has closed it (`| head`). Typer returns 1 too.
+    except Exception as error:
+        _print_error(_internal_error(error))
+        return 70
+
+
+def _ignore_warnings() -> None:
+    """Keep libraries' warnings, which are for their developers, from stopping a command under PYTHONWARNINGS=error."""
+    warnings.simplefilter("ignore")
+    os.environ["PYTHONWARNINGS"] = "ignore"  # For the process that writes MLflow.
+
+
+def _print_misuse(error: typer.TyperException) -> None:
+    """Say what is wrong with the command line; a verb without arguments has printed its help already."""
     message = error.format_message()
     if message:
         context = getattr(error, "ctx", None)
         hint = f" (see: {context.command_path} --help)" if context else ""
-        print(f"error: {message}{hint}", file=sys.stderr)
+        _print_error(f"{message}{hint}")
+
+
+def _print_error(message: str) -> None:
+    _print_last(f"error: {_LONG_WORD.sub(_shorten, message)}")
+
+
+def _print_last(message: str) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        print(message, file=sys.stderr)
+
+
+def _shorten(word: re.Match[str]) -> str:
+    return f"{word[0][:60]}…{word[0][-20:]}"
+
+
+def _internal_error(error: Exception) -> str:
+    """Write down the details of an error that this program should have handled; say where they are."""
+    details = "".join(traceback.format_exception(error))
+    told = f"internal error, please report it: {type(error).__name__}: {first_line(error)}"
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", errors="backslashreplace", prefix="mnist-hpo-", suffix=".txt", delete=False
+        ) as file:
+            file.write(f"{shlex.join(sys.argv)}\n\n{details}")
+    except OSError:
+        return f"{told}\n{details}"
+    return f"{told} (details in {file.name})"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,6 +28,9 @@ from mnist_hpo.cli.common import (
     print_json,
     study_path,
 )
+
+if TYPE_CHECKING:
+    from mnist_hpo.storage.records import TrialRecord
 
 
 def run(
@@ -79,8 +84,22 @@ def run(
         print_json(RunOutput(**summary.model_dump(), seconds=round(time.monotonic() - start, 3)))
     else:
         console().print(status_table(summary))
-        console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
+        if summary.best:
+            console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
+    if not summary.best:
+        print(_without_best(file.study.name, trials), file=sys.stderr)
     return 0 if summary.best else 1
+
+
+def _without_best(name: str, trials: Sequence[TrialRecord]) -> str:
+    """What went wrong in a study without a complete trial, and what to try."""
+    reasons = Counter(trial.reason or "no reason known" for trial in trials if trial.state == "failed")
+    told = "; ".join(f"{n} failed: {reason}" for reason, n in reasons.most_common(3))
+    advice = "narrow the space, to lower values of learning_rate for example" if reasons else "raise budget.n_trials"
+    return (
+        f"no trial is complete, so there is no best one ({told or 'all were pruned'}).\n"
+        f"See {command_line('trials', name)}; then {advice}, and run the study under another name."
+    )
 
 
 class _Signals:
@@ -105,4 +124,5 @@ class _Signals:
             os._exit(128 + number)
         self._received = number
         # Written directly: a signal may come in the middle of a print.
-        os.write(2, b"\nstopping: finishing what is being written (again to end at once)\n")
+        with contextlib.suppress(OSError):
+            os.write(2, b"\nstopping: finishing what is being written (again to end at once)\n")

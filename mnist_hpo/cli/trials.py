@@ -20,7 +20,14 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
     recorded_study,
-    written,
+)
+from mnist_hpo.cli.output_file import (
+    CSV_TABLE,
+    PARQUET_TABLE,
+    ForceOption,
+    OutputFile,
+    check_outputs,
+    write_and_report,
 )
 from mnist_hpo.spec.errors import UserError
 
@@ -51,6 +58,7 @@ def trials(
     top: Annotated[int | None, typer.Option(min=1, help="The first so many; by valid_loss without --sort.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV.")] = None,
     parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as Parquet, with its types.")] = None,
+    force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
@@ -67,19 +75,21 @@ def trials(
     from mnist_hpo.report.trials import choose, trial_output, trials_frame
     from mnist_hpo.spec.outputs import TrialsOutput
 
+    kinds = (("--csv", csv, CSV_TABLE), ("--parquet", parquet, PARQUET_TABLE))
+    outputs = [OutputFile(option, path, kind, force) for option, path, kind in kinds if path is not None]
+    check_outputs(outputs, prints_json=as_json)
     record, file = recorded_study(storage, study)
     records = record.trials()
     frame = trials_frame(file.study, records)
     chosen = choose(frame, states=_states(state or []), where=where or [], sort=sort, descending=descending, top=top)
-    for path, write in ((csv, chosen.to_csv), (parquet, chosen.to_parquet)):
-        if path is not None:
-            with written(path):
-                write(path, index=False)
+    for output in outputs:
+        text = chosen.to_csv(index=False).encode() if output.kind is CSV_TABLE else chosen.to_parquet(index=False)
+        write_and_report(output, text)
     if chosen.empty:
         print("no trial matches", file=sys.stderr)
     if as_json:
         print_json(TrialsOutput([trial_output(file.study, records[position]) for position in chosen.index]))
-    elif csv is None and parquet is None and not chosen.empty:
+    elif not outputs and not chosen.empty:
         out = console()
         named = [text for text in (sort, *(where or [])) if text]
         out.print(_widest_table(chosen, list(file.study.space), named, out.width))

@@ -48,7 +48,7 @@ def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialReco
     while True:
         line = _line(study, trials)
         if line != shown:
-            output.print(line, markup=False)
+            output.print(line)
             shown = line
         if _is_over(study, trials):
             return trials

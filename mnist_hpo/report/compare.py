@@ -8,6 +8,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +23,7 @@ from scipy.stats import binomtest
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.report.anytime import anytime_points, cost_to_reach
-from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.outputs import (
     AnytimePoint,
     ChampionTest,
@@ -318,8 +320,8 @@ def _champion_test(entry: Entry) -> ChampionTest | None:
             accuracy_std=figures["test_accuracy_std"],
             reproduced=figures["reproduced"],
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged ({error!r}); mnist-hpo retrain {entry.study.name} writes it anew") from None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, entry, error) from None
 
 
 def _paired_test(first: Entry, second: Entry) -> PairedTest | None:
@@ -347,9 +349,16 @@ def _predictions(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | 
         return None
     try:
         with np.load(path) as kept:
-            return kept["guesses"], kept["labels"]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: damaged ({error}); mnist-hpo retrain {entry.study.name} writes it anew") from None
+            guesses, labels = kept["guesses"], kept["labels"]
+        if labels.ndim != 1 or guesses.shape[1:] != labels.shape or not len(guesses):
+            raise ValueError(f"guesses of shape {guesses.shape}, labels of shape {labels.shape}")
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise _damaged(path, entry, error) from None
+    return guesses, labels
+
+
+def _damaged(path: Path, entry: Entry, error: Exception) -> UserError:
+    return UserError(f"{path}: damaged ({first_line(error)}); mnist-hpo retrain {entry.study.name} writes a new one")
 
 
 def _typed(values: Sequence[Any]) -> pd.Series:

@@ -53,6 +53,7 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="mnist-hpo">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{_policy(theme, plotly, script)}">
 <title>{name}: report of a hyperparameter search</title>

@@ -58,8 +58,8 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
         return _open_postgresql(address)
     if not read_only:
         create_storage(address)
-    elif not path.exists():
-        raise _not_there(address)
+    else:
+        _require_file(address, path)
     with told_clearly(url):
         if address.kind == "journal":
             lock = JournalFileSymlinkLock(str(path), grace_period=_JOURNAL_GRACE_S)
@@ -106,15 +106,18 @@ def address_for_reading(url: str) -> str:
     path = address.path
     if path is None:
         return url
-    if not path.exists():
-        raise _not_there(address)
+    _require_file(address, path)
     if address.kind == "journal":
         return str(path)
     return f"sqlite:///file:{quote(str(path))}?mode=ro&uri=true"
 
 
-def _not_there(address: Address) -> UserError:
-    return UserError(
+def _require_file(address: Address, path: Path) -> None:
+    with told_clearly(address.shown):
+        is_there = path.exists()
+    if is_there:
+        return
+    raise UserError(
         f"{address.shown}: there is no storage yet at {address.path}; run this in the project's folder, or name the "
         "storage with --storage (load_trials: storage=…); a study is started with: mnist-hpo run STUDY.yaml"
     )
@@ -132,18 +135,10 @@ def told_clearly(url: str) -> Generator[None]:
         problem = "another process has created this study meanwhile; run the same command again"
         raise UserError(f"storage {without_password(url)}: {problem}") from error
     except KeyError as error:
-        problem = f"a record of the study is missing ({_cause(error)}): was it deleted or changed by another program?"
+        # Optuna reads a journal's entries unchecked.
+        problem = f"{_cause(error)} is missing in a record: was it deleted or changed by another program?"
         raise UserError(f"storage {without_password(url)}: {problem}") from error
-    except (
-        StorageInternalError,
-        SQLAlchemyError,
-        sqlite3.Error,
-        OSError,
-        ImportError,
-        RuntimeError,
-        ValueError,
-    ) as error:
-        # Optuna raises RuntimeError for a database with another version's tables.
+    except _ERRORS as error:
         raise UserError(f"storage {without_password(url)}: {_cause(error)}") from error
 
 
@@ -212,4 +207,5 @@ def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    cause = text[0] if text else type(error).__name__
+    return f"not an Optuna storage: {cause}" if cause.startswith("no such table") else cause

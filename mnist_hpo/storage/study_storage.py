@@ -17,11 +17,12 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
+from pydantic import TypeAdapter, ValidationError
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import nearest
 from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.address import parse_address
+from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, told_clearly
 from mnist_hpo.storage.continuing import why_not
@@ -37,6 +38,7 @@ _STATES: Mapping[TrialState, OptunaState] = {
 _EPOCH_KEY = "epoch:"
 _IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
 _UID_KEY, _REPLACED_KEY, _REASON_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids", "reason"
+_EPOCH_RESULT = TypeAdapter(EpochResult)
 
 
 class StudyStorage:
@@ -112,6 +114,9 @@ class StudyStorage:
             raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
         with told_clearly(url):
             study_id = storage.get_study_id_from_name(name)
+            missing = {_FILE_KEY, _UID_KEY} - storage.get_study_user_attrs(study_id).keys()
+        if missing:
+            raise UserError(f"the study {name!r} in {without_password(url)} is not mnist-hpo's")
         return cls(url, storage, name, study_id)
 
     @property
@@ -153,8 +158,17 @@ class StudyStorage:
         with self._using():
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
         self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
-        self._records = {trial.number: _record(trial) for trial in sorted(found, key=lambda trial: trial.number)}
-        return list(self._records.values())
+        records: dict[int, TrialRecord] = {}
+        for trial in sorted(found, key=lambda trial: trial.number):
+            try:
+                records[trial.number] = _record(trial)
+            except (KeyError, ValueError) as error:
+                raise UserError(
+                    f"storage {without_password(self.url)}: the record of trial {trial.number} of the study "
+                    f"{self.name!r} is damaged: {_damage(error)}; restore the storage from a copy"
+                ) from error
+        self._records = records
+        return list(records.values())
 
     def start_trial(
         self,
@@ -269,17 +283,33 @@ def _start_over(
     return study_id
 
 
+def _epoch_result(trial: FrozenTrial, epoch: int) -> EpochResult:
+    result = _EPOCH_RESULT.validate_python(trial.user_attrs[f"{_EPOCH_KEY}{epoch}"])
+    if result.epoch != epoch or result.valid_loss != trial.intermediate_values[epoch]:
+        raise ValueError(
+            f"epoch {epoch} has valid_loss {trial.intermediate_values[epoch]} in one place, and valid_loss "
+            f"{result.valid_loss} of epoch {result.epoch} in another"
+        )
+    return result
+
+
+def _damage(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'an epoch'}: {first['msg']}, not {first['input']!r}"
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+
+
 def _record(trial: FrozenTrial) -> TrialRecord:
     states: dict[OptunaState, TrialState] = {theirs: ours for ours, theirs in _STATES.items()}
+    if trial.state not in states:
+        raise ValueError(f"its state is {trial.state.name}, which mnist-hpo never records")
     complete = trial.state is OptunaState.COMPLETE
     return TrialRecord(
         number=trial.number,
         state=states[trial.state],
         parameters=dict(trial.params),
-        epochs={
-            epoch: EpochResult(**trial.user_attrs[f"{_EPOCH_KEY}{epoch}"])
-            for epoch in sorted(trial.intermediate_values)
-        },
+        epochs={epoch: _epoch_result(trial, epoch) for epoch in sorted(trial.intermediate_values)},
         value=trial.value if complete and trial.value is not None and math.isfinite(trial.value) else None,
         reason=trial.user_attrs.get(_REASON_KEY),
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,

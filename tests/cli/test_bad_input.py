@@ -53,6 +53,35 @@ def test_a_study_file_that_is_not_there(folder: Folder) -> None:
     assert folder.files() == []
 
 
+@pytest.mark.parametrize("verb", ["status", "trials", "best", "report", "retrain", "sync", "run", "compare"])
+def test_a_study_name_that_none_can_have(finished: Folder, verb: str) -> None:
+    beside = ["small"] if verb == "compare" else []
+    for name in ("x" * 5000, "", "a\nb"):
+        refused = finished.call(verb, *beside, name)
+        assert_refused(refused)
+        assert refused.err.count("\n") == 1
+        assert len(refused.err) < 500
+
+
+@pytest.mark.parametrize("target", ["nan", "inf", "-inf"])
+def test_a_target_that_is_no_loss(finished: Folder, target: str) -> None:
+    for options in ([], ["--json"]):
+        refused = finished.call("compare", "--runs", "small:0", "small:1", "--target", target, *options)
+        assert_refused(refused, f"--target {target}", "not a loss")
+
+
+def test_a_study_in_which_every_trial_fails(folder: Folder) -> None:
+    folder.write_study(
+        "[0.001, 0.05, 0.2, 1.0e+6]", "[1.0e+6, 1.0e+7]", "{learning_rate: 0.05", "{learning_rate: 1.0e+7"
+    )
+    outcome = folder.call("run", "small.yaml")
+    assert outcome.code == 1
+    assert "next:" not in outcome.out
+    assert "no trial is complete" in outcome.err
+    assert "failed: diverged at epoch 1" in outcome.err
+    assert "lower values of learning_rate" in outcome.err
+
+
 UNOPENABLE = {
     "sqlite:////proc/nowhere/optuna.db": ["/proc/nowhere", "No such file or directory"],
     "sqlite:////dev/null/optuna.db": ["/dev/null", "Not a directory"],
@@ -81,6 +110,29 @@ def test_a_storage_that_is_no_database(folder: Folder) -> None:
     for verb in ("run", "status"):
         assert_refused(folder.call(verb, "small.yaml"), "mlruns/optuna.db", "not a database")
     assert folder.storage.read_text().startswith("Dear diary")
+
+
+def test_a_storage_of_another_kind(finished: Folder, folder: Folder) -> None:
+    finished.copy_record(folder)
+    folder.storage.rename(folder.path / "newer.db")
+    with sqlite3.connect(folder.path / "newer.db") as newer:
+        newer.execute("UPDATE version_info SET schema_version = 99")
+    with sqlite3.connect(folder.path / "theirs.db") as theirs:
+        theirs.execute("CREATE TABLE plants (name TEXT)")
+    (folder.path / "journal.log").write_text('{"op_code": 0}\n')
+    told = {
+        "sqlite:///newer.db": "no longer compatible",
+        "sqlite:///theirs.db": "not an Optuna storage",
+        "sqlite:///mlruns": "unable to open database file",
+        "sqlite:///" + "x" * 5000: "File name too long",
+        "journal:///journal.log": "is damaged",
+        "journal:///mlruns": "Is a directory",
+        "postgresql://localhost:port/studies": "invalid literal",
+    }
+    for url, problem in told.items():
+        refused = folder.call("status", "small", "--storage", url)
+        assert_refused(refused, problem)
+        assert refused.err.count("\n") == 1
 
 
 def test_a_study_of_that_name_that_is_not_ours(folder: Folder) -> None:
