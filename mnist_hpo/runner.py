@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, checkpoint_path, training_config, trial_job
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import Study
@@ -24,6 +25,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
 from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.result import EpochResult
 
 _MLFLOW_END_S = 60.0
 _MLFLOW_INTERRUPTED_S = 10.0
@@ -128,14 +130,35 @@ def _best_bundle(
     checkpoints = home.checkpoints(storage)
     path = checkpoint_path(checkpoints, best.number)
     config = training_config(study, best.number, best.parameters)
-    # A worker checks the checkpoint, and does nothing where it is whole.
-    run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
+    # A worker checks the checkpoint, and trains only where it is gone or damaged. The key is another one than the
+    # search's, whose last events may still be on their way.
+    job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
+    _check_same(best, run_jobs(executor, [job])[job.key])
     dataset = DATASETS[study.dataset]
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
     directory = home.best_bundle(storage, best.number)
     source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
     write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
     return best.number, directory
+
+
+def _check_same(best: TrialRecord, results: Sequence[EpochResult]) -> None:
+    """Refuse a training whose results are not the recorded ones: its weights are not the best trial's.
+
+    Raises:
+        UserError: an epoch differs or is missing.
+
+    """
+    by_epoch = {result.epoch: result for result in results}
+    for epoch, recorded in sorted(best.epochs.items()):
+        found = by_epoch.get(epoch)
+        if found is None or not found.same_numbers(recorded):
+            again = "is missing" if found is None else f"has valid_loss {found.valid_loss}"
+            raise UserError(
+                f"trial {best.number}, the best: epoch {epoch} {again} where the record has {recorded.valid_loss}, so "
+                "no model is written; the record is unchanged. Run the same command on the kind of machine and the "
+                "versions that the study was recorded with"
+            )
 
 
 def _end_tracking(
