@@ -17,6 +17,9 @@ import sqlalchemy
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.connect import check_url, local_file, told_clearly
 
+_HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
+
 
 @contextlib.contextmanager
 def study_lock(url: str, name: str) -> Generator[None]:
@@ -35,6 +38,34 @@ def study_lock(url: str, name: str) -> Generator[None]:
     else:
         with _file_lock(url, name):
             yield
+
+
+def is_held(url: str, name: str) -> bool:
+    """Whether a coordinator holds a study now. To ask never keeps one from starting for longer than the call itself.
+
+    Raises:
+        UserError: the storage cannot be reached.
+
+    """
+    if sqlalchemy_backend(url) == "postgresql":
+        with told_clearly(url):
+            engine = sqlalchemy.create_engine(url)
+            try:
+                with engine.connect() as connection:
+                    return bool(connection.scalar(sqlalchemy.text(f"SELECT EXISTS ({_HOLDER})"), {"key": _key(name)}))
+            finally:
+                engine.dispose()
+    try:
+        descriptor = os.open(_lock_file(url, name), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sqlalchemy_backend(url: str) -> str:
@@ -71,7 +102,7 @@ def _file_lock(url: str, name: str) -> Generator[None]:
 
 @contextlib.contextmanager
 def _advisory_lock(url: str, name: str) -> Generator[None]:
-    key = int.from_bytes(hashlib.sha256(f"mnist-hpo {name}".encode()).digest()[:8], "big", signed=True)
+    key = _key(name)
     with told_clearly(url):
         engine = sqlalchemy.create_engine(url, connect_args={"application_name": _holder()[:63]})
         connection = engine.connect()
@@ -89,9 +120,11 @@ def _advisory_lock(url: str, name: str) -> Generator[None]:
 
 
 def _advisory_holder(connection: sqlalchemy.Connection, key: int) -> str:
-    query = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-        WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
-    return str(connection.scalar(sqlalchemy.text(query), {"key": key}) or "")
+    return str(connection.scalar(sqlalchemy.text(_HOLDER), {"key": key}) or "")
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"mnist-hpo {name}".encode()).digest()[:8], "big", signed=True)
 
 
 def _holder() -> str:
