@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
 from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.training.result import EpochResult
 
 _MLFLOW_END_S = 60.0
 _MLFLOW_INTERRUPTED_S = 10.0
@@ -132,8 +133,10 @@ def _best_bundle(
     checkpoints = home.checkpoints(storage)
     path = checkpoint_path(checkpoints, best.number)
     config = training_config(study, best.number, best.parameters)
-    # A worker checks the checkpoint, and does nothing where it is whole.
-    run_jobs(executor, [trial_job(best.number, config, data, len(best.epochs), checkpoints)])
+    # A worker checks the checkpoint, and trains only where it is gone or damaged. The key is another one than the
+    # search's, whose last events may still be on their way.
+    job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
+    _check_same(best, run_jobs(executor, [job])[job.key])
     dataset = DATASETS[study.dataset]
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
     directory = home.best_bundle(storage, best.number)
@@ -146,6 +149,25 @@ def _best_bundle(
             "same command finishes the study once this is put right"
         ) from error
     return best.number, directory
+
+
+def _check_same(best: TrialRecord, results: Sequence[EpochResult]) -> None:
+    """Refuse a training whose results are not the recorded ones: its weights are not the best trial's.
+
+    Raises:
+        UserError: an epoch differs or is missing.
+
+    """
+    by_epoch = {result.epoch: result for result in results}
+    for epoch, recorded in sorted(best.epochs.items()):
+        found = by_epoch.get(epoch)
+        if found is None or not found.same_numbers(recorded):
+            again = "is missing" if found is None else f"has valid_loss {found.valid_loss}"
+            raise UserError(
+                f"trial {best.number}, the best: epoch {epoch} {again} where the record has {recorded.valid_loss}, so "
+                "no model is written; the record is unchanged. Run the same command on the kind of machine and the "
+                "versions that the study was recorded with"
+            )
 
 
 def _end_tracking(

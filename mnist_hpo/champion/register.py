@@ -136,10 +136,8 @@ def write_report(champion: Champion) -> Path:
 def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str, *, is_best: bool) -> str:
     info = DATASETS[champion.study.dataset]
     name = champion.study.name
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, info.n_features))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]),
-    )
+    # No schema of the input: MLflow's admits one dtype and one shape, and the model checks its input itself.
+    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]))
     # MLflow can log a model only into the process's one active run.
     mlflow.start_run(run_id=run_id)
     try:
@@ -158,11 +156,13 @@ def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str
     study = champion.study
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
+    rows, columns = info.image_shape
     described = f"{study.description}\n\n" if study.description else ""
     client.update_registered_model(
         name,
-        f"{described}Trials of the study {name}, re-trained on train + valid. Takes images u8[n, "
-        f"{info.n_features}], row by row, 0 to 255; gives probabilities f32[n, {info.n_classes}].",
+        f"{described}Trials of the study {name}, re-trained on train + valid. Takes images [n, {info.n_features}] "
+        f"or [n, {rows}, {columns}] with values from 0 to 255, integers or floats; returns probabilities "
+        f"f32[n, {info.n_classes}].",
     )
     for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
         client.set_registered_model_tag(name, key, value)

@@ -9,9 +9,10 @@ import typer
 from rich.table import Table
 
 from mnist_hpo.cli.common import JsonOption, console, print_json
+from mnist_hpo.cli.help import Command, Group
 from mnist_hpo.cli.output_file import PNG_PICTURE, ForceOption, OutputFile, check_outputs, write_and_report
 
-app = typer.Typer(help="Measure speed, as ratios inside one run.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Measure speed, as ratios inside one run.", no_args_is_help=True)
 
 PrecisionOption = Annotated[
     Literal["bf16", "fp32"], typer.Option(help="Of the matrix products, as a study file's fixed: {precision: …}.")
@@ -19,7 +20,7 @@ PrecisionOption = Annotated[
 ListArgument = Annotated[Path, typer.Argument(metavar="LIST.json", help="A list of trainings.")]
 
 
-@app.command("replay")
+@app.command("replay", cls=Command)
 def replay(
     trainings: ListArgument,
     workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one on each core by default.")] = None,
@@ -57,7 +58,7 @@ def replay(
         console().print(_replay_table(figures))
 
 
-@app.command("peers")
+@app.command("peers", cls=Command)
 def peers(
     trainings: ListArgument,
     rounds: Annotated[int, typer.Option(min=1, help="How often each contender trains the whole list.")] = 3,
@@ -82,7 +83,7 @@ def peers(
         console().print(_peers_table(figures))
 
 
-@app.command("roofline")
+@app.command("roofline", cls=Command)
 def roofline(
     picture: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path("roofline.png"),
     force: ForceOption = False,
@@ -112,7 +113,7 @@ def roofline(
         console().print(table)
 
 
-@app.command("overhead")
+@app.command("overhead", cls=Command)
 def overhead(
     trials: Annotated[list[int] | None, typer.Option(min=10, help="Trials of a study; repeat for several.")] = None,
     sampler: Annotated[str, typer.Option(help="The sampler: random or tpe.")] = "random",

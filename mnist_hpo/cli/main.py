@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from mnist_hpo.cli import bench, compare, data, report, retrain, run, show, sync, trials, ui
+from mnist_hpo.cli.help import Command, Group
 from mnist_hpo.cli.streams import close_streams, prepare_streams
 from mnist_hpo.spec.errors import UserError, first_line
 
@@ -29,7 +30,12 @@ _LONG_WORD = re.compile(r"[^\s]{500,}")
 """Longer than any name or path that can be right."""
 
 app = typer.Typer(
-    help=_HELP, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode="markdown"
+    cls=Group,
+    help=_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
 )
 
 
@@ -50,16 +56,16 @@ def options(
     """What stands before a verb; each option does its work by itself."""
 
 
-app.command("data")(data.data)
-app.command("run")(run.run)
-app.command("status")(show.status)
-app.command("trials")(trials.trials)
-app.command("best")(show.best)
-app.command("compare")(compare.compare)
-app.command("retrain")(retrain.retrain)
-app.command("report")(report.report)
-app.command("sync")(sync.sync)
-app.command("ui")(ui.ui)
+app.command("data", cls=Command)(data.data)
+app.command("run", cls=Command)(run.run)
+app.command("status", cls=Command)(show.status)
+app.command("trials", cls=Command)(trials.trials)
+app.command("best", cls=Command)(show.best)
+app.command("compare", cls=Command)(compare.compare)
+app.command("retrain", cls=Command)(retrain.retrain)
+app.command("report", cls=Command)(report.report)
+app.command("sync", cls=Command)(sync.sync)
+app.command("ui", cls=Command)(ui.ui)
 app.add_typer(bench.app, name="bench")
 
 

@@ -42,9 +42,12 @@ def report(
     from mnist_hpo.report.champion_test import read_champion_tests
     from mnist_hpo.report.page import report_html
     from mnist_hpo.report.view import StudyView
+    from mnist_hpo.storage.lock import is_held
 
     with console(to_stderr=True).status("report: reading the record") as status:
-        view = StudyView(file.study, record.study_file, record.context, tuple(record.trials()))
+        view = StudyView(
+            file.study, record.study_file, record.context, tuple(record.trials()), is_held(record.url, record.name)
+        )
         tests = read_champion_tests(champion_folder(record))
         told = f"report: {len(view.trials):,} trials, "
         html = report_html(view, tests, on_step=lambda step: status.update(told + step)).encode()

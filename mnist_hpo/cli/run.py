@@ -79,7 +79,7 @@ def run(
     if trials is None:
         print(f"stopped; what is finished is recorded. To go on: {command_line(*sys.argv[1:])}", file=sys.stderr)
         return signals.exit_code
-    summary = status_of(file.study, trials, storage)
+    summary = status_of(file.study, trials, storage, is_running=False)
     if as_json:
         print_json(RunOutput(**summary.model_dump(), seconds=round(time.monotonic() - start, 3)))
     else:

@@ -49,7 +49,9 @@ def status(
         trials = watch(record, file.study, console())
     else:
         trials = record.trials()
-    summary = status_of(file.study, trials, storage)
+    from mnist_hpo.storage.lock import is_held
+
+    summary = status_of(file.study, trials, storage, is_running=is_held(record.url, record.name))
     if as_json:
         print_json(summary)
     else:
@@ -88,7 +90,7 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     console().print(table)
 
 
-def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str) -> StatusOutput:
+def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, is_running: bool) -> StatusOutput:
     """A study's state as `status` prints it."""
     from mnist_hpo.spec.outputs import BestTrial, StateCounts, StatusOutput, TrialBudget, WorkerSeconds
     from mnist_hpo.storage.records import best_of, count_states, history_sha256
@@ -104,6 +106,7 @@ def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str) -> 
         study=study.name,
         description=study.description,
         state="complete" if n_finished >= study.budget.n_trials else "incomplete",
+        is_running=is_running,
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),
         n_trials=StateCounts(**counts),
         best=best,
@@ -120,11 +123,15 @@ def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str) -> 
 
 def status_table(summary: StatusOutput) -> Table:
     """The same for people."""
-    counts = summary.n_trials.model_dump()
+    from mnist_hpo.storage.records import state_name
+
+    counts = summary.n_trials.by_state()
     table = Table(title=f"study {summary.study}", show_header=False, title_justify="left")
     so_far = "ended" if summary.state == "complete" else "begun"
     table.add_row("state", f"{summary.state}: {sum(counts.values())} of {summary.budget.n_trials} trials {so_far}")
-    table.add_row("trials", ", ".join(f"{n} {state}" for state, n in counts.items()))
+    table.add_row(
+        "trials", ", ".join(f"{n} {state_name(state, is_running=summary.is_running)}" for state, n in counts.items())
+    )
     if summary.best:
         table.add_row("best", f"#{summary.best.number}, valid_loss {summary.best.value:.5f}")
         for name, value in summary.best.params.items():

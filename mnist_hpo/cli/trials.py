@@ -34,9 +34,9 @@ from mnist_hpo.spec.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-_STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan"}
-_BY_IMPORTANCE = ("seconds", "valid_accuracy", "n_parameters", "best_epoch", "train_flops", "compile_s")
-"""Beside number, state, parameters, valid_loss and epochs: shown as far as the terminal is wide enough."""
+_STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
+_BY_IMPORTANCE = ("n_epochs", "seconds", "valid_accuracy", "n_parameters", "best_epoch", "train_flops", "compile_s")
+"""Beside number, state, parameters and valid_loss: shown as far as the terminal is wide enough."""
 
 
 def trials(
@@ -90,9 +90,17 @@ def trials(
     if as_json:
         print_json(TrialsOutput([trial_output(file.study, records[position]) for position in chosen.index]))
     elif not outputs and not chosen.empty:
+        from mnist_hpo.storage.lock import is_held
+
         out = console()
         named = [text for text in (sort, *(where or [])) if text]
-        out.print(_widest_table(chosen, list(file.study.space), named, out.width))
+        is_running = is_held(record.url, record.name)
+        table, width, left_out = _widest_table(chosen, list(file.study.space), named, out.width, is_running=is_running)
+        # At the table's own width: on a terminal that is too narrow for it, lines wrap, and no number is cut.
+        out.print(table, width=width, crop=False)
+        if left_out:
+            message = f"too narrow for {', '.join(left_out)}: widen the terminal, or write all columns with --csv FILE"
+            print(message, file=sys.stderr)
 
 
 def _states(names: Sequence[str]) -> list[Any]:
@@ -105,16 +113,27 @@ def _states(names: Sequence[str]) -> list[Any]:
     return list(names)
 
 
-def _widest_table(frame: pd.DataFrame, parameters: Sequence[str], named: Sequence[str], width: int) -> Table:
-    """The table with as many columns as fit, and those that the command names in any event."""
-    asked = [name for name in _BY_IMPORTANCE if any(name in text for text in named)]
-    others = [name for name in _BY_IMPORTANCE if name not in asked]
-    for n_others in range(len(others), -1, -1):
-        columns = _columns(frame, parameters, {*asked, *others[:n_others]})
-        for wrapped in (False, True):
-            if sum(column.width(wrapped) + 2 for column in columns) <= width:
-                return _table(columns, wrapped=wrapped, padding=2)
-    return _table(_columns(frame, parameters, set(asked)), wrapped=True, padding=1)
+def _widest_table(
+    frame: pd.DataFrame, parameters: Sequence[str], named: Sequence[str], width: int, *, is_running: bool
+) -> tuple[Table, int, list[str]]:
+    """The table with as many columns as fit, and those that the command names in any event.
+
+    Returns:
+        the table, the characters that it needs, and the parameters for which there is no room.
+
+    """
+    droppable = [*(name for name in reversed(_BY_IMPORTANCE)), *reversed(parameters)]
+    droppable = [name for name in droppable if not any(name in text for text in named)]
+    for n_dropped in range(len(droppable) + 1):
+        dropped = droppable[:n_dropped]
+        columns = _columns(frame, parameters, set(dropped), is_running=is_running)
+        left_out = [name for name in parameters if name in dropped]
+        all_optional_dropped = n_dropped == len(droppable) or droppable[n_dropped] in parameters
+        for wrapped, padding in ((False, 2), (True, 2), *([(True, 1)] if all_optional_dropped else [])):
+            needed = sum(column.width(wrapped) for column in columns) + padding * (len(columns) - 1)
+            if needed <= width or (n_dropped == len(droppable) and padding == 1):
+                return _table(columns, wrapped=wrapped, padding=padding), max(needed, width), left_out
+    raise AssertionError("the last table is returned whether it fits or not")
 
 
 @dataclass(frozen=True)
@@ -131,14 +150,14 @@ class _Column:
         return max(map(len, texts))
 
 
-def _columns(frame: pd.DataFrame, parameters: Sequence[str], extra: set[str]) -> list[_Column]:
+def _columns(frame: pd.DataFrame, parameters: Sequence[str], dropped: set[str], *, is_running: bool) -> list[_Column]:
     names = ["number", "state", *parameters, "valid_loss", "valid_accuracy", "best_epoch", "n_epochs"]
     names += ["seconds", "compile_s", "n_parameters", "train_flops"]
     rows = frame.to_dict("records")
     return [
-        _Column(name, name.replace("_", " "), [_cell(row, name) for row in rows])
+        _Column(name, name.replace("_", " "), [_cell(row, name, is_running=is_running) for row in rows])
         for name in names
-        if name not in _BY_IMPORTANCE or name in extra
+        if name not in dropped
     ]
 
 
@@ -146,20 +165,22 @@ def _table(columns: Sequence[_Column], *, wrapped: bool, padding: int) -> Table:
     table = Table(box=None, padding=(0, padding, 0, 0), pad_edge=False, header_style="bold")
     for column in columns:
         justify = "left" if column.name == "state" else "right"
-        table.add_column(column.header, justify=justify, width=column.width(wrapped))
+        table.add_column(column.header, justify=justify, width=column.width(wrapped), min_width=column.width(wrapped))
     for cells in zip(*(column.cells for column in columns), strict=True):
         style = next((style for state, style in _STYLES.items() if cells[1].startswith(state)), "")
         table.add_row(cells[0], Text(cells[1], style), *cells[2:])
     return table
 
 
-def _cell(row: Any, name: str) -> str:
+def _cell(row: Any, name: str, *, is_running: bool) -> str:
     import pandas as pd
+
+    from mnist_hpo.storage.records import state_name
 
     value = row[name]
     if name == "state":
         reason = "" if pd.isna(row["reason"]) else f" ({row['reason']})"
-        return f"{value}{reason}"
+        return f"{state_name(value, is_running=is_running)}{reason}"
     if pd.isna(value):
         return "–"
     match name:

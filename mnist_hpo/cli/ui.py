@@ -91,8 +91,15 @@ def _mlflow_ui(tracking_uri: str, port: int) -> _Server:
         raise UserError(f"{tracking_uri}: nothing is tracked there yet; start a study with: mnist-hpo run STUDY.yaml")
     # One worker process serves one person; MLflow's default of four takes cores from a search.
     where = ["--backend-store-uri", tracking_uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
+    # A line for each picture that a page loads would push the printed addresses off the screen.
+    quiet = ["--uvicorn-opts", "--no-access-log --log-level warning"]
     return _Server(
-        "MLflow UI", port, "--port", "/#/experiments", [sys.executable, "-m", "mlflow", "ui", *where], tracking_uri
+        "MLflow UI",
+        port,
+        "--port",
+        "/#/experiments",
+        [sys.executable, "-m", "mlflow", "ui", *where, *quiet],
+        tracking_uri,
     )
 
 

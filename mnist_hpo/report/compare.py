@@ -37,7 +37,8 @@ from mnist_hpo.spec.outputs import (
 )
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.records import TrialRecord, best_of, count_states
+from mnist_hpo.storage.lock import is_held
+from mnist_hpo.storage.records import TrialRecord, best_of, count_states, named_counts, state_name
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.hyperparameters import complete, split
 
@@ -59,6 +60,8 @@ class Entry:
     is_study: bool
     context: Mapping[str, str]
     """What the results depend on beside the study file, as it was recorded."""
+    is_running: bool
+    """Whether a coordinator runs the study now."""
     champions: Path
     """The folder of the study's re-trained trials."""
 
@@ -101,7 +104,8 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
         if not trials:
             raise UserError(f"{label}: no trial {number} in the study {name!r}; see: mnist-hpo trials {name}")
     folder = champions / record.folder_name
-    return Entry(label, study, tuple(trials), number is None, record.context, folder)
+    is_running = is_held(record.url, record.name)
+    return Entry(label, study, tuple(trials), number is None, record.context, is_running, folder)
 
 
 def compare(entries: Sequence[Entry], target: float | None = None) -> CompareOutput:
@@ -163,7 +167,7 @@ def sections(output: CompareOutput) -> list[Section]:
         return row(name, lambda entry: text(entry.to_target) if entry.to_target else "not reached")
 
     search = [
-        row("state", lambda entry: entry.state),
+        row("state", _state),
         row("sampler, pruner", lambda entry: f"{entry.sampler}, {entry.pruner}"),
         row("budget", lambda entry: f"{entry.budget.n_trials} trials of {entry.budget.max_epochs} epochs"),
         row("trials", _counts),
@@ -259,7 +263,11 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
         n_ended = sum(trial.state != "running" for trial in entry.trials)
         n_trials = entry.study.budget.n_trials if entry.is_study else 1
         if n_ended < n_trials:
-            has = f"{n_ended} of {n_trials} trials have ended" if entry.is_study else "the trial is running"
+            has = (
+                f"{n_ended} of {n_trials} trials have ended"
+                if entry.is_study
+                else f"the trial is {state_name('running', is_running=entry.is_running)}"
+            )
             notes.append(f"{entry.label} is not complete: {has}")
         if entry.trial is not None and entry.report is not None and not (entry.report / "champion.json").exists():
             which = "" if entry.is_study else f" --trial {entry.trial.number}"
@@ -281,6 +289,7 @@ def _compared(entry: Entry, target: float | None) -> ComparedOutput:
         label=entry.label,
         study=study.name,
         state=state,
+        is_running=entry.is_running,
         sampler=study.sampler.name,
         pruner=study.pruner.name,
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),
@@ -368,9 +377,13 @@ def _typed(values: Sequence[Any]) -> pd.Series:
     return pd.Series(values, dtype=dtype)
 
 
+def _state(entry: ComparedOutput) -> str:
+    return "interrupted" if entry.state == "running" and not entry.is_running else entry.state
+
+
 def _counts(entry: ComparedOutput) -> str:
-    counts = entry.n_trials.model_dump()
-    return ", ".join(f"{n} {state}" for state, n in counts.items() if n) or "none"
+    counts = entry.n_trials.by_state()
+    return ", ".join(named_counts(counts, is_running=entry.is_running)) or "none"
 
 
 def _mean_and_std(test: ChampionTest) -> str:

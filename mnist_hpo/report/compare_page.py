@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 from plotly.subplots import make_subplots
 
+from mnist_hpo.report.charts.figure import whole_number_ticks
 from mnist_hpo.report.compare import has_studies, paired_test_sentence, sections
 from mnist_hpo.spec.outputs import AnytimePoint, ComparedOutput, CompareOutput
 
@@ -54,8 +55,12 @@ def anytime_figure(compared: Sequence[ComparedOutput]) -> go.Figure:
                 hovertemplate=f"%{{y:.5f}} after %{{x:,.4~g}} {title}<extra>{entry.label}</extra>",
             )
             figure.add_trace(curve, row=1, col=column)
-    for column, (_, title) in enumerate(axes, start=1):
+    for column, (field, title) in enumerate(axes, start=1):
         figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
+        if field in ("n_trials", "n_epochs"):
+            longest = max((getattr(point, field) for entry in compared for point in _to_the_end(entry)), default=0)
+            # Half the ticks: three panels side by side are narrow.
+            figure.update_xaxes(whole_number_ticks(0, 2 * longest), row=1, col=column)
     figure.update_yaxes(type="log", tickformat=".3~f", nticks=8)
     figure.update_yaxes(title_text="best valid loss so far", row=1, col=1)
     figure.update_layout(

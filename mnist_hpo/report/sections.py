@@ -13,7 +13,7 @@ from mnist_hpo.report.scale import is_ordered, is_single, range_text
 from mnist_hpo.report.timeline import sessions, slot_spans, time_spent, worker_spans
 from mnist_hpo.report.view import StudyView, best_accuracy, brief, percent, signed
 from mnist_hpo.report.why import why_it_won
-from mnist_hpo.storage.records import count_states, history_sha256
+from mnist_hpo.storage.records import count_states, history_sha256, named_counts
 
 _N_TOP = 10
 
@@ -41,7 +41,7 @@ def _summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTe
     n_ended = len(view.trials) - counts["running"]
     budget = view.study.budget.n_trials
     is_finished = n_ended >= budget
-    states = ", ".join(f"{n:,} {state}" for state, n in counts.items() if n) or "none begun"
+    states = ", ".join(named_counts(counts, is_running=view.is_running)) or "none begun"
     spent = time_spent(view.trials)
     worked_s = spent.train_s + spent.evaluate_s + spent.compile_s + spent.host_s
     running = sum(session.seconds for session in sessions(view.trials))

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.records import TrialRecord, best_of
+from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, state_name
 from mnist_hpo.training.hyperparameters import complete
 
 
@@ -23,6 +23,8 @@ class StudyView:
     """What else the results depend on: dataset digest, versions."""
     trials: tuple[TrialRecord, ...]
     """By number, without gaps."""
+    is_running: bool = True
+    """Whether a coordinator runs the study now."""
 
     @cached_property
     def complete(self) -> list[TrialRecord]:
@@ -39,6 +41,10 @@ class StudyView:
         """Whether this is the best trial."""
         return self.best is not None and trial.number == self.best.number
 
+    def state_name(self, state: TrialState) -> str:
+        """A state in words: the running trials of a study that no coordinator runs are interrupted."""
+        return state_name(state, is_running=self.is_running)
+
     def all_parameters(self, trial: TrialRecord) -> ParameterSet:
         """Searched, fixed and by default: all that a trial's training was told."""
         return complete(self.study.model, {**self.study.fixed, **trial.parameters})
@@ -49,7 +55,8 @@ class StudyView:
 
     def _hover_text(self, trial: TrialRecord) -> str:
         lines = [
-            f"<b>trial #{trial.number}</b>: {trial.state}" + (f" ({_escaped(trial.reason)})" if trial.reason else "")
+            f"<b>trial #{trial.number}</b>: {self.state_name(trial.state)}"
+            + (f" ({_escaped(trial.reason)})" if trial.reason else "")
         ]
         if self.is_best(trial):
             lines[0] += ", the best"

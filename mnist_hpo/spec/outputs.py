@@ -27,6 +27,10 @@ class StateCounts(Output):
     failed: int
     running: int
 
+    def by_state(self) -> dict[TrialState, int]:
+        """The counts by the states' names."""
+        return {"complete": self.complete, "pruned": self.pruned, "failed": self.failed, "running": self.running}
+
 
 class TrialBudget(Output):
     """What a study may compute."""
@@ -62,6 +66,8 @@ class StatusOutput(Output):
     description: str
     state: str
     """`complete` once every trial of the budget has ended, else `incomplete`."""
+    is_running: bool
+    """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
     budget: TrialBudget
     n_trials: StateCounts
     best: BestTrial | None
@@ -228,6 +234,8 @@ class ComparedOutput(Output):
     study: str
     state: str
     """`complete` or `incomplete` for a study; a trial's state for a trial."""
+    is_running: bool
+    """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
     sampler: str
     pruner: str
     budget: TrialBudget

@@ -43,7 +43,7 @@ def byte_lock(path: Path, key: str) -> Generator[bool]:
         OSError: the file cannot be opened, or its file system has no such locks.
 
     """
-    start = 2**62 + int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
+    start = _lock_start(key)
     descriptor = _descriptor(path)
     try:
         while (locked := _set_lock(descriptor, fcntl.F_WRLCK, start)) and _id_of(descriptor) != file_id(path):
@@ -53,6 +53,26 @@ def byte_lock(path: Path, key: str) -> Generator[bool]:
         yield locked
     finally:
         _release(descriptor, start)
+
+
+def is_locked(path: Path, key: str) -> bool:
+    """Whether somebody holds the `byte_lock` of this key of a file. Takes no lock to find out.
+
+    Raises:
+        OSError: the file cannot be opened, or its file system has no such locks.
+
+    """
+    descriptor = _descriptor(path)
+    try:
+        request = _flock(fcntl.F_WRLCK, _lock_start(key))
+        (kind,) = struct.unpack_from("h", fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, request))
+        return kind != fcntl.F_UNLCK
+    finally:
+        _idle[_id_of(descriptor)].append(descriptor)
+
+
+def _lock_start(key: str) -> int:
+    return 2**62 + int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big")
 
 
 def _descriptor(path: Path) -> int:
@@ -71,10 +91,14 @@ def _id_of(descriptor: int) -> FileId:
 
 
 def _set_lock(descriptor: int, kind: int, start: int) -> bool:
-    length = 1
-    request = struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)  # struct flock
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, _flock(kind, start))
     except (BlockingIOError, PermissionError):
         return False
     return True
+
+
+def _flock(kind: int, start: int) -> bytes:
+    """The C library's `struct flock` for one byte."""
+    length = 1
+    return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)

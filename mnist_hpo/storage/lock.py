@@ -15,8 +15,11 @@ import sqlalchemy
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.address import Address, parse_address
-from mnist_hpo.storage.byte_lock import byte_lock
+from mnist_hpo.storage.byte_lock import byte_lock, is_locked
 from mnist_hpo.storage.connect import create_storage, told_clearly
+
+_HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
 
 
 @contextlib.contextmanager
@@ -33,6 +36,27 @@ def study_lock(url: str, name: str) -> Generator[None]:
     address = parse_address(url)
     with _advisory_lock(address, name) if address.path is None else _file_lock(address, address.path, name):
         yield
+
+
+def is_held(url: str, name: str) -> bool:
+    """Whether another process holds a study now. Asking never keeps one from starting.
+
+    Raises:
+        UserError: the storage cannot be reached.
+
+    """
+    address = parse_address(url)
+    if address.path is not None:
+        with contextlib.suppress(OSError):  # Nobody holds a file that is not there or cannot be written.
+            return is_locked(address.path, name)
+        return False
+    with told_clearly(address.shown):
+        engine = sqlalchemy.create_engine(address.engine_url)
+        try:
+            with engine.connect() as connection:
+                return bool(connection.scalar(sqlalchemy.text(f"SELECT EXISTS ({_HOLDER})"), {"key": _key(name)}))
+        finally:
+            engine.dispose()
 
 
 @contextlib.contextmanager
@@ -71,7 +95,7 @@ def _read(note: Path) -> str:
 
 @contextlib.contextmanager
 def _advisory_lock(address: Address, name: str) -> Generator[None]:
-    key = int.from_bytes(hashlib.sha256(f"mnist-hpo {name}".encode()).digest()[:8], "big", signed=True)
+    key = _key(name)
     with told_clearly(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url, connect_args={"application_name": _holder()[:63]})
         connection = engine.connect()
@@ -89,9 +113,11 @@ def _advisory_lock(address: Address, name: str) -> Generator[None]:
 
 
 def _advisory_holder(connection: sqlalchemy.Connection, key: int) -> str:
-    query = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-        WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
-    return str(connection.scalar(sqlalchemy.text(query), {"key": key}) or "")
+    return str(connection.scalar(sqlalchemy.text(_HOLDER), {"key": key}) or "")
+
+
+def _key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"mnist-hpo {name}".encode()).digest()[:8], "big", signed=True)
 
 
 def _holder() -> str:

@@ -54,6 +54,22 @@ def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
     return counts
 
 
+def state_name(state: TrialState, *, is_running: bool) -> str:
+    """A trial's state in words.
+
+    Args:
+        state: as the storage has it.
+        is_running: whether a coordinator runs the study now (`lock.is_held`); without one, nothing is running.
+
+    """
+    return "interrupted" if state == "running" and not is_running else state
+
+
+def named_counts(counts: Mapping[TrialState, int], *, is_running: bool) -> list[str]:
+    """The states that there are, in words, such as `3 pruned`; see `state_name`."""
+    return [f"{n:,} {state_name(state, is_running=is_running)}" for state, n in counts.items() if n]
+
+
 def history_sha256(trials: Iterable[TrialRecord]) -> str:
     """SHA-256 of the canonical JSON of all finished trials: what was computed, and nothing that depends on time."""
     history = [

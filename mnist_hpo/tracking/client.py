@@ -98,7 +98,8 @@ def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Ma
         return str(found.experiment_id)
     database = local_database(tracking_uri)
     artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
-    # The kind has the UI show runs, charts and models rather than its pages for language models.
+    # For UIs that read the kind. MLflow 3.17's does not: which pages it opens depends on its switch between "GenAI" and
+    # "Model training", which is a parameter of the address (`workflowType`, see `saved_view`) or the browser's memory.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=artifacts, tags={**kind, **tags})
 

@@ -17,6 +17,7 @@ import optuna
 import optuna.visualization
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.importance import get_param_importances
 from optuna.trial import TrialState
 
@@ -151,6 +152,7 @@ def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
         best = np.minimum.accumulate([trial.value or math.inf for trial in complete])
         axes.step([trial.number for trial in complete], best, where="post", color="black", lw=1, label="best so far")
     axes.set(xlabel="trial", ylabel="valid_loss", yscale=_scale(trials))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
 
 
@@ -180,6 +182,7 @@ def _draw_curves(axes: Axes, trials: Sequence[TrialRecord]) -> None:
         )
         axes.legend(fontsize=8)
     axes.set(xlabel="epoch", ylabel="valid_loss", yscale=_scale(trials))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_parallel(axes: Axes, study: Study, trials: Sequence[TrialRecord]) -> None:

@@ -1,5 +1,6 @@
 """A model on disk comes back as it was, or is refused."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -107,8 +108,55 @@ def half_the_weights(directory: Path) -> None:
     (directory / "weights.safetensors").write_bytes(content[: len(content) // 2])
 
 
-def another_format(directory: Path) -> None:
-    change_description(directory, format=2)
+def a_newer_format(directory: Path) -> None:
+    change_description(directory, format=3)
+
+
+def the_old_format(directory: Path) -> None:
+    """As if a changed number could switch the check of the digests off."""
+    change_description(directory, format=1)
+
+
+def another_provenance(directory: Path) -> None:
+    change_description(directory, provenance={"study": "small", "trial": 8})
+
+
+def other_weights(directory: Path) -> None:
+    """Of the right names and shapes, in a whole file."""
+    weights = load_file(directory / "weights.safetensors")
+    weights["logits.bias"][3] += np.float32(1e-3)
+    save_file(weights, directory / "weights.safetensors")
+
+
+def the_weights_of_another_model(directory: Path) -> None:
+    other = split("mlp", PARAMETERS, n_features=784, n_classes=10)[0]
+    write_bundle(directory.with_name("other"), other, named(initial_state(other, seed=6).parameters), {})
+    (directory / "weights.safetensors").write_bytes((directory.with_name("other") / "weights.safetensors").read_bytes())
+
+
+def no_digest_of_the_weights(directory: Path) -> None:
+    remove_fields(directory, "weights_sha256")
+
+
+def no_digest_of_the_description(directory: Path) -> None:
+    remove_fields(directory, "description_sha256")
+
+
+def no_digests(directory: Path) -> None:
+    remove_fields(directory, "weights_sha256", "description_sha256")
+
+
+def a_byte_more(directory: Path) -> None:
+    with (directory / "weights.safetensors").open("ab") as file:
+        file.write(b"\0")
+
+
+def no_weights_at_all(directory: Path) -> None:
+    (directory / "weights.safetensors").write_bytes(b"")
+
+
+def deep_nesting(directory: Path) -> None:
+    (directory / "model.json").write_text("[" * 100_000)
 
 
 def no_provenance(directory: Path) -> None:
@@ -142,6 +190,12 @@ def a_layer_too_many(directory: Path) -> None:
     save_file(weights | {"hidden.2.bias": weights["hidden.1.bias"].copy()}, directory / "weights.safetensors")
 
 
+def remove_fields(directory: Path, *names: str) -> None:
+    description = json.loads((directory / "model.json").read_text())
+    kept = {name: value for name, value in description.items() if name not in names}
+    (directory / "model.json").write_text(json.dumps(kept))
+
+
 def change_description(directory: Path, **changes: object) -> None:
     description = json.loads((directory / "model.json").read_text())
     (directory / "model.json").write_text(json.dumps(description | changes))
@@ -154,7 +208,17 @@ def change_description(directory: Path, **changes: object) -> None:
         no_weights,
         half_a_description,
         half_the_weights,
-        another_format,
+        a_newer_format,
+        the_old_format,
+        another_provenance,
+        other_weights,
+        the_weights_of_another_model,
+        no_digest_of_the_weights,
+        no_digest_of_the_description,
+        no_digests,
+        a_byte_more,
+        no_weights_at_all,
+        deep_nesting,
         no_provenance,
         a_description_of_nothing,
         an_unknown_model,
@@ -172,3 +236,157 @@ def test_a_broken_one_is_refused(directory: Path, damage) -> None:
 def test_none_at_all(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: not a model of mnist-hpo"):
         load_bundle(tmp_path / "nowhere")
+
+
+def test_no_changed_byte_of_the_weights_is_loaded(directory: Path) -> None:
+    """One bit at a time, all over the file: its length, its header, and each tensor."""
+    path = directory / "weights.safetensors"
+    content = path.read_bytes()
+    header_bytes = 8 + int.from_bytes(content[:8], "little")
+    for position in [*range(header_bytes), *range(header_bytes, len(content), 4099), len(content) - 1]:
+        path.write_bytes(with_a_flipped_bit(content, position))
+        with pytest.raises(UserError, match=r"weights\.safetensors has changed since the model was written"):
+            load_bundle(directory)
+    path.write_bytes(content)
+    load_bundle(directory)
+
+
+def test_no_changed_byte_of_the_description_is_loaded(directory: Path) -> None:
+    path = directory / "model.json"
+    content = path.read_bytes()
+    fields = json.loads(content)
+    for position in range(len(content)):
+        changed = with_a_flipped_bit(content, position)
+        path.write_bytes(changed)
+        try:
+            load_bundle(directory)
+        except UserError:
+            continue
+        # Between the fields, white space may be another white space.
+        assert json.loads(changed) == fields, position
+
+
+def with_a_flipped_bit(content: bytes, position: int) -> bytes:
+    changed = bytearray(content)
+    changed[position] ^= 1 << position % 8
+    return bytes(changed)
+
+
+def test_cut_off_anywhere(directory: Path) -> None:
+    for name in ("model.json", "weights.safetensors"):
+        content = (directory / name).read_bytes()
+        # The last byte of the description is only its line's end.
+        for length in [*range(0, len(content) - 1, 997), len(content) - 2]:
+            (directory / name).write_bytes(content[:length])
+            with pytest.raises(UserError, match=str(directory)):
+                load_bundle(directory)
+        (directory / name).write_bytes(content)
+
+
+def test_the_message_names_the_file_and_the_way_out(directory: Path) -> None:
+    other_weights(directory)
+    with pytest.raises(
+        UserError, match=r"weights\.safetensors has changed .*restore the folder, or train the model again"
+    ):
+        load_bundle(directory)
+    a_newer_format(directory)
+    with pytest.raises(UserError, match=r"format 3, from a newer mnist-hpo; .* upgrade"):
+        load_bundle(directory)
+
+
+def test_another_file_beside_them_changes_nothing(directory: Path, digits: NDArray[np.uint8]) -> None:
+    before = load_bundle(directory).log_probabilities(digits)
+    (directory / ".DS_Store").write_bytes(b"left by a file manager")
+    assert (load_bundle(directory).log_probabilities(digits) == before).all()
+
+
+def test_a_model_of_format_1_loads_without_digests(directory: Path, weights: dict[str, NDArray[np.float32]]) -> None:
+    """As an earlier version wrote it: champions exist."""
+    remove_fields(directory, "weights_sha256", "description_sha256")
+    change_description(directory, format=1)
+    bundle = load_bundle(directory)
+    assert all((bundle.weights[name] == weight).all() for name, weight in weights.items())
+
+
+def test_it_replaces_what_was_there(directory: Path, program: Program, weights: dict[str, NDArray[np.float32]]) -> None:
+    (directory / "of the old one").touch()
+    write_bundle(directory, program, weights, {"trial": 8})
+    assert load_bundle(directory).provenance == {"trial": 8}
+    assert sorted(file.name for file in directory.iterdir()) == ["model.json", "weights.safetensors"]
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_it_replaces_a_file_of_its_name(
+    tmp_path: Path, program: Program, weights: dict[str, NDArray[np.float32]]
+) -> None:
+    (tmp_path / "model").write_text("damaged by hand")
+    write_bundle(tmp_path / "model", program, weights, {"trial": 8})
+    assert load_bundle(tmp_path / "model").provenance == {"trial": 8}
+    assert list(tmp_path.iterdir()) == [tmp_path / "model"]
+
+
+REWRITE = """
+import pathlib, sys
+from mnist_hpo.bundle.writing import write_bundle
+from mnist_hpo.training.hyperparameters import split
+import numpy as np
+program = split("mlp", {"depth": 1, "width": 512}, n_features=784, n_classes=10)[0]
+number = 0
+print("begun", flush=True)
+while True:
+    number += 1
+    write_bundle(pathlib.Path(sys.argv[1]), program, {"w": np.full(200_000, number, np.float32)}, {"number": number})
+"""
+
+
+def test_killed_while_it_is_replaced_it_is_the_old_one_or_the_new_one(directory: Path) -> None:
+    for n_writes in (1, 2, 5, 9):
+        with subprocess.Popen([sys.executable, "-c", REWRITE, str(directory)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            seen = set[int]()
+            while len(seen) < n_writes:
+                seen.add(whole_bundle(directory))
+            process.kill()
+        whole_bundle(directory)
+
+
+def whole_bundle(directory: Path) -> int:
+    """The number of the bundle that is there; fails where it is none, or of two."""
+    # Opened once: a reader that has opened the folder sees one bundle, whatever is put in its place.
+    folder = os.open(directory, os.O_RDONLY)
+    try:
+        description = json.loads(read_in(folder, "model.json"))
+        content = read_in(folder, "weights.safetensors")
+    except FileNotFoundError:
+        return 0  # Replaced and deleted in between.
+    finally:
+        os.close(folder)
+    assert description["weights_sha256"] == hashlib.sha256(content).hexdigest()
+    return description["provenance"].get("number", 0)
+
+
+def read_in(folder: int, name: str) -> bytes:
+    with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=folder), "rb") as file:
+        return file.read()
+
+
+def test_a_full_disk_leaves_the_old_one(
+    directory: Path, program: Program, weights: dict[str, NDArray[np.float32]]
+) -> None:
+    """Stands for a full disk: a limit on the size of files, which a write meets in its middle."""
+    program_text = (
+        "import pathlib, resource, signal, sys, numpy as np\n"
+        "from mnist_hpo.bundle.writing import write_bundle\n"
+        "from mnist_hpo.training.hyperparameters import split\n"
+        "program = split('mlp', {'depth': 1}, n_features=784, n_classes=10)[0]\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n"
+        "    write_bundle(pathlib.Path(sys.argv[1]), program, {'w': np.zeros(10_000, np.float32)}, {})\n"
+        "except OSError:\n"
+        "    sys.exit(7)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program_text, str(directory)]).returncode == 7
+    assert load_bundle(directory).provenance == {"study": "small", "trial": 7}
+    assert list(directory.parent.iterdir()) == [directory]

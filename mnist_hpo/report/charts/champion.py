@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mnist_hpo.report.charts.figure import PAPER, Chart, Json
+from mnist_hpo.report.charts.figure import INK, PAPER, Chart, Json
 
 
 def confusion(matrix: Sequence[Sequence[int]], caption: str) -> Chart:
@@ -19,7 +19,9 @@ def confusion(matrix: Sequence[Sequence[int]], caption: str) -> Chart:
         "z": mistakes,
         "text": [[str(n) if n else "" for n in row] for row in matrix],
         "texttemplate": "%{text}",
-        "colorscale": [[0, PAPER], [1, "var(--failed)"]],
+        "colorscale": [[0, PAPER], [1, "var(--confused)"]],
+        # One colour that can be read on the whole scale; plotly's own choice for each cell is a grey.
+        "textfont": {"color": INK},
         "showscale": False,
         "xgap": 1,
         "ygap": 1,

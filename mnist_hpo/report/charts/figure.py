@@ -31,6 +31,7 @@ STATE_COLOURS: dict[TrialState, str] = {
 HOVER = "%{customdata}<extra></extra>"
 _N_DIGITS = 6
 _MAX_TICKS = 7
+_MAX_WHOLE_TICKS = 12
 _JITTER = 0.16
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -109,6 +110,15 @@ def log_ticks(low: float, high: float) -> Json:
     return {"tickvals": ticks, "ticktext": [f"{tick:.4g}" for tick in ticks]}
 
 
+def whole_number_ticks(low: float, high: float) -> Json:
+    """Ticks at whole numbers alone, a few of them: plotly's own would be 1, 1.5, 2 over a short range."""
+    step = 1
+    for step in (digit * 10**power for power in range(12) for digit in (1, 2, 5)):
+        if (high - low) / step <= _MAX_WHOLE_TICKS:
+            break
+    return {"tick0": 0, "dtick": step, "tickformat": "d"}
+
+
 def parameter_axis(name: str, entry: Space) -> Json:
     """An axis over a parameter's whole range, as it is searched; choices stand at 0, 1, 2 …"""
     axis: Json = {"title": {"text": name}, "zeroline": False}
@@ -127,9 +137,7 @@ def parameter_axis(name: str, entry: Space) -> Json:
         return axis | {"type": "log", "range": [low - margin, high + margin], **log_ticks(entry.low, entry.high)}
     margin = 0.04 * (entry.high - entry.low)
     axis |= {"range": [entry.low - margin, entry.high + margin], "tickformat": "~g"}
-    if entry.type == "int" and entry.high - entry.low <= 8:
-        axis["dtick"] = 1
-    return axis
+    return axis | whole_number_ticks(entry.low, entry.high) if entry.type == "int" else axis
 
 
 def place(entry: Space, value: ParameterValue, number: int | None = None) -> float:

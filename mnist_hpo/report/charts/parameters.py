@@ -113,7 +113,7 @@ def slice_of(view: StudyView, name: str) -> Chart:
     traces: list[Json] = []
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.epochs and not view.is_best(trial)]
-        traces.append(_points(shown, state, entry, name) | {"y": rounded(lowest_loss(trial) for trial in shown)})
+        traces.append(_points(view, shown, state, entry, name) | {"y": rounded(lowest_loss(trial) for trial in shown)})
     if view.best is not None and view.best.value is not None:
         traces.append(best_marker(view.best, place(entry, view.best.parameters[name]), view.best.value, ""))
     losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
@@ -128,7 +128,7 @@ def contour(view: StudyView, x_name: str, y_name: str) -> Chart:
     traces: list[Json] = [_surface(view, x_name, y_name)]
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.number in drawn and not view.is_best(trial)]
-        points = _points(shown, state, x_entry, x_name)
+        points = _points(view, shown, state, x_entry, x_name)
         points["y"] = rounded(place(y_entry, trial.parameters[y_name], trial.number + 1) for trial in shown)
         # Paper around each point: it must be seen on any colour of the surface.
         points["marker"] = {**markers(state), "size": 6}
@@ -156,7 +156,12 @@ def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, 
             if len(drawn) >= FEW_CURVES:
                 opacity *= 0.6
             traces.append(
-                {**lines, "name": state, "line": {"color": STATE_COLOURS[state], "width": width}, "opacity": opacity}
+                {
+                    **lines,
+                    "name": view.state_name(state),
+                    "line": {"color": STATE_COLOURS[state], "width": width},
+                    "opacity": opacity,
+                }
             )
     if view.best is not None:
         lines = _lines(view, [view.best], names, bounds)
@@ -185,11 +190,11 @@ def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, 
     return chart, len(drawn)
 
 
-def _points(trials: Sequence[TrialRecord], state: TrialState, entry: Space, name: str) -> Json:
+def _points(view: StudyView, trials: Sequence[TrialRecord], state: TrialState, entry: Space, name: str) -> Json:
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": state,
+        "name": view.state_name(state),
         "x": rounded(place(entry, trial.parameters[name], trial.number) for trial in trials),
         "marker": markers(state),
         "trials": [trial.number for trial in trials],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from mnist_hpo.report.charts.figure import BEST, HOVER, PAPER, STATE_COLOURS, Chart, Json, rounded
 from mnist_hpo.report.timeline import SlotSpan, WorkerSpan
 from mnist_hpo.report.view import StudyView
+from mnist_hpo.storage.records import TrialState
 
 _ROW_PX = 30
 _MAX_LABELS = 150
@@ -44,18 +46,18 @@ _Bar = tuple[str, int, float, float, str]
 
 def _timeline(view: StudyView, bars: Sequence[_Bar], title: str, axis: str) -> Chart:
     rows = sorted({bar[0] for bar in bars}, key=lambda row: -int(row.split()[1]))
-    groups: dict[str, list[_Bar]] = {}
+    groups: dict[Literal["best"] | TrialState, list[_Bar]] = {}
     for bar in bars:
         trial = view.trials[bar[1]]
         groups.setdefault("best" if view.is_best(trial) else trial.state, []).append(bar)
-    colours: dict[str, str] = {"best": BEST, **STATE_COLOURS}
+    colours: dict[Literal["best"] | TrialState, str] = {"best": BEST, **STATE_COLOURS}
     with_labels = len(bars) <= _MAX_LABELS
     outline_px = 1.0 if with_labels else 0.4 if len(bars) <= _MAX_OUTLINED_IN_ROW * len(rows) else 0.0
     traces: list[Json] = [
         {
             "type": "bar",
             "orientation": "h",
-            "name": group,
+            "name": "best" if group == "best" else view.state_name(group),
             "y": [row for row, *_ in members],
             "base": rounded(start for _, _, start, _, _ in members),
             "x": rounded(end - start for _, _, start, end, _ in members),

@@ -17,6 +17,7 @@ from mnist_hpo.report.charts.figure import (
     loss_axis,
     markers,
     rounded,
+    whole_number_ticks,
 )
 from mnist_hpo.report.view import StudyView, lowest_loss
 from mnist_hpo.storage.records import TrialRecord
@@ -36,7 +37,7 @@ def history(view: StudyView) -> Chart:
             {
                 "type": "scatter",
                 "mode": "markers",
-                "name": state,
+                "name": view.state_name(state),
                 "x": [trial.number for trial in shown],
                 "y": rounded(lowest_loss(trial) for trial in shown),
                 "marker": markers(state),
@@ -50,7 +51,7 @@ def history(view: StudyView) -> Chart:
     traces += _best_so_far(view)
     losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
     layout = {
-        "xaxis": {"title": {"text": "trial"}, "zeroline": False, "tickformat": "d"},
+        "xaxis": {"title": {"text": "trial"}, "zeroline": False, **whole_number_ticks(0, len(view.trials) - 1)},
         "yaxis": loss_axis(losses),
         # Trials that failed before they had a loss stand on the upper edge.
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
@@ -69,7 +70,7 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
             traces.append(
                 {
                     **_curves(chosen),
-                    "name": state,
+                    "name": view.state_name(state),
                     # A point for each epoch of many curves is seen by nobody, and costs the browser most of its time.
                     "mode": "lines+markers" if is_few else "lines",
                     "line": {"color": STATE_COLOURS[state], "width": 1.3},
@@ -83,8 +84,8 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
         traces.append(best_marker(view.best, at, loss, f"#{view.best.number}") | {"showlegend": False})
     losses = [loss for trial in view.trials if trial.number in drawn for loss in trial.valid_loss.values()]
     longest = max(len(trial.epochs) for trial in view.trials if trial.number in drawn)
-    epochs = {"title": {"text": "epoch"}, "zeroline": False, "range": [0.5, longest + 0.5], "tickformat": "d"}
-    layout = {"xaxis": epochs, "yaxis": loss_axis(losses)}
+    epochs = {"title": {"text": "epoch"}, "zeroline": False, "range": [0.5, longest + 0.5]}
+    layout = {"xaxis": {**epochs, **whole_number_ticks(1, longest)}, "yaxis": loss_axis(losses)}
     return Chart("Learning curves: valid_loss by epoch", traces, layout, 440), len(drawn)
 
 

@@ -1,0 +1,60 @@
+"""The best trial's model, trained again where its checkpoint is gone: the recorded one, or none."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+from command import Folder, make_folder
+
+from mnist_hpo.bundle.bundle import load_bundle
+
+
+def best_bundle(folder: Folder, number: int) -> Path | None:
+    return next((folder.path / "mlruns" / "checkpoints").rglob(f"best-{number:05d}"), None)
+
+
+def test_trained_again_it_is_the_recorded_one(finished: Folder, tmp_path: Path) -> None:
+    best = finished.status()["best"]
+    folder = make_folder(tmp_path, "without-checkpoints")
+    finished.copy_record(folder, "optuna.db")
+    folder.run()
+    found, recorded = best_bundle(folder, best["number"]), best_bundle(finished, best["number"])
+    assert found is not None
+    assert recorded is not None
+    assert load_bundle(found).provenance["valid_loss"] == best["value"]
+    assert (found / "weights.safetensors").read_bytes() == (recorded / "weights.safetensors").read_bytes()
+
+
+def test_a_training_that_differs_from_the_record_gives_no_model(finished: Folder, tmp_path: Path) -> None:
+    """As on a machine that rounds otherwise: the last bit of one recorded training loss is another."""
+    best = finished.status()["best"]
+    folder = make_folder(tmp_path, "differing")
+    finished.copy_record(folder, "optuna.db")
+    with sqlite3.connect(folder.storage) as connection:
+        where = "key = 'epoch:2' AND trial_id = (SELECT trial_id FROM trials WHERE number = ?)"
+        query = f"SELECT value_json FROM trial_user_attributes WHERE {where}"
+        (text,) = connection.execute(query, [best["number"]]).fetchone()
+        epoch = json.loads(text)
+        epoch["train_loss"] *= 1 + 2**-52
+        change = f"UPDATE trial_user_attributes SET value_json = ? WHERE {where}"
+        connection.execute(change, [json.dumps(epoch), best["number"]])
+    outcome = folder.call("run", "small.yaml", "--json")
+    assert outcome.code == 2, outcome
+    assert outcome.out == ""
+    assert "Traceback" not in outcome.err
+    assert f"error: trial {best['number']}, the best: epoch 2 has " in outcome.err
+    assert best_bundle(folder, best["number"]) is None
+    assert folder.status()["state"] == "complete"
+
+
+def test_a_best_model_that_is_a_file_is_written_again(finished: Folder, tmp_path: Path) -> None:
+    best = finished.status()["best"]
+    folder = make_folder(tmp_path, "file")
+    finished.copy_record(folder, "optuna.db")
+    recorded = best_bundle(finished, best["number"])
+    assert recorded is not None
+    damaged = folder.path / recorded.relative_to(finished.path)
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("made by hand")
+    folder.run()
+    assert load_bundle(damaged).provenance["trial"] == best["number"]
