@@ -11,8 +11,8 @@ from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PRUNERS, check_meaning, make_pruner
 from mnist_hpo.search.rehearsal import find_cause, rehearse
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
-from mnist_hpo.search.space import corners, grid_size, holds
-from mnist_hpo.spec.errors import first_line
+from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
+from mnist_hpo.spec.errors import first_line, shown
 from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
 from mnist_hpo.spec.study import FloatSpace, ParameterValue
@@ -49,7 +49,7 @@ def check_study(file: StudyFile) -> None:
 def _known(file: StudyFile, location: Location, what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         names = list(known)
-        file.fail(location, f"unknown {what} {name!r}{nearest(name, names)}; known are {', '.join(names)}")
+        file.fail(location, f"unknown {what} {shown(name)}{nearest(name, names)}; known are {', '.join(names)}")
 
 
 def _check_parameters(file: StudyFile) -> None:
@@ -89,14 +89,15 @@ def _check_enqueue(file: StudyFile) -> None:
         for name, value in parameters.items():
             location = ("enqueue", index, name)
             if name in study.fixed:
-                if study.fixed[name] != value:
-                    file.fail(location, f"is fixed at {study.fixed[name]!r}, and this says {value!r}")
+                if not same_value(study.fixed[name], value):
+                    file.fail(location, f"is fixed at {shown(study.fixed[name])}, and this says {shown(value)}")
             elif name not in study.space:
                 names = list(study.space)
                 file.fail(location, f"not in the search space{nearest(name, names)}; searched are {', '.join(names)}")
             elif not holds(study.space[name], value):
                 file.fail(
-                    location, f"{value!r} lies outside the search space of {name}; widen space.{name} or change it"
+                    location,
+                    f"{shown(value)} lies outside the search space of {name}; widen space.{name} or change it",
                 )
 
 
@@ -104,7 +105,7 @@ def _check_grid(file: StudyFile) -> None:
     study = file.study
     sizes: list[int] = []
     for name, entry in study.space.items():
-        size = grid_size(entry)
+        size = n_grid_values(entry)
         if size is None:
             file.fail(
                 ("space", name), "the grid sampler needs a step or choices here; give them, or use another sampler"

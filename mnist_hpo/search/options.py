@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.reader import nearest
 
 T = TypeVar("T")
@@ -68,7 +69,7 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
         try:
             TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
-            raise OptionError(option, f"{error.errors()[0]['msg']}, not {value!r}") from None
+            raise OptionError(option, f"{error.errors()[0]['msg']}, not {shown(value)}") from None
         if isinstance(value, int | float):
             _check_limits(option, value)
     try:
