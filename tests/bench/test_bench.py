@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command import PROGRAM, ROOT
-from jsonschemas import problems
+from jsonschema import validate
 
 from mnist_hpo.data.prepared import PreparedDataset
 
@@ -25,12 +25,12 @@ def trainings(tmp_path: Path) -> Path:
 
 
 def bench(*arguments: str | Path) -> Any:
-    """What a verb prints, once it is as its schema says."""
+    """What a verb prints, checked against its schema."""
     ended = subprocess.run([PROGRAM, "bench", *arguments, "--json"], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
     schema = json.loads((ROOT / "docs" / "schemas" / f"bench-{arguments[0]}.schema.json").read_text())
-    assert list(problems(document, schema, schema)) == []
+    validate(document, schema)
     return document
 
 
