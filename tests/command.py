@@ -49,12 +49,12 @@ enqueue:
 
 Result = TypeVar("Result")
 
-# As in a user's shell: nothing of what this test session has set for its own JAX.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
     if not name.startswith(("JAX_", "XLA_", "MLFLOW_", "MNIST_HPO_", "PYTHONUNBUFFERED"))
 }
+"""As in a user's shell: without the variables that the tests set for their own JAX."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ class Folder:
         return outcome
 
     def environment(self, **more: str) -> dict[str, str]:
-        return _ENVIRONMENT | self._environment | more
+        return ENVIRONMENT | self._environment | more
 
     def status(self) -> dict[str, Any]:
         return self.call("status", "small", "--json").json()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mnist_hpo.executors.environment import worker_environment
@@ -51,6 +51,19 @@ fixed:
 enqueue:
   - {learning_rate: 0.001, width: 32, dropout: 0.25}
 """
+
+
+def process_state() -> tuple[str, dict[str, str]]:
+    """What child processes inherit from this one: the working folder and the environment."""
+    return str(Path.cwd()), {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process_state() -> Iterator[None]:
+    """Fails a test that leaves state behind which would reach later tests and their child processes."""
+    before = process_state()
+    yield
+    assert process_state() == before
 
 
 @pytest.fixture(scope="session")

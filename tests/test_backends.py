@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command import PROGRAM, ROOT
+from command import ENVIRONMENT, PROGRAM, ROOT
 
 from mnist_hpo.spec.reader import read_study
 from mnist_hpo.storage.study_storage import study_names
@@ -23,12 +23,15 @@ def run_study(folder: Path, storage: str) -> dict:
     """Run six trials of the study on a storage, and read back what it holds."""
     study = folder / "determinism.yaml"
     study.write_text(STUDY.read_text().replace("n_trials: 24", "n_trials: 6").replace("max_epochs: 9", "max_epochs: 3"))
-    options = ["--storage", storage]
-    subprocess.run([PROGRAM, "run", study, *options], cwd=folder, check=True, capture_output=True, text=True)
-    shown = subprocess.run(
-        [PROGRAM, "status", "determinism", "--json", *options], cwd=folder, check=True, capture_output=True, text=True
-    )
-    return json.loads(shown.stdout)
+
+    def call(*arguments: str | Path) -> str:
+        command = [PROGRAM, *arguments, "--storage", storage]
+        done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    call("run", study)
+    return json.loads(call("status", "determinism", "--json"))
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +79,11 @@ def test_postgresql_holds_the_same_history_and_keeps_a_second_coordinator_out(
 
     with study_lock(postgres, "determinism"):
         second = subprocess.run(
-            [PROGRAM, "run", "determinism.yaml", "--storage", postgres], cwd=tmp_path, capture_output=True, text=True
+            [PROGRAM, "run", "determinism.yaml", "--storage", postgres],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            capture_output=True,
+            text=True,
         )
     assert second.returncode == 2
     assert f"process {os.getpid()} on " in second.stderr

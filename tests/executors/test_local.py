@@ -322,24 +322,28 @@ def test_a_cancelled_job_that_waits_is_not_run(make_job: MakeJob, listener: List
     assert listener.results("unwanted") == []
 
 
-def test_many_jobs_over_two_workers_give_what_one_gives(make_job: MakeJob, listener: Listener) -> None:
+def test_two_workers_share_the_jobs_and_compute_what_one_computes(make_job: MakeJob, listener: Listener) -> None:
     jobs = [make_job(2, key=str(rate), dropout=rate) for rate in (0.1, 0.2, 0.3, 0.4)]
     executor = LocalExecutor(2)
     two = Listener(executor)
     try:
+        # One of the two workers is busy until the end, so the other one must take all the other jobs.
+        executor.submit(make_job(100_000, key="long", max_epochs=100_000), urgency=(0, 0))
+        two.until(lambda events: len(events) > 0)
         for one in (listener, two):
             for index, job in enumerate(jobs):
                 Path(job.checkpoint).unlink(missing_ok=True)
-                one.executor.submit(job, urgency=(index, 0))
+                one.executor.submit(job, urgency=(index + 1, 0))
             one.until_ended(*(job.key for job in jobs))
     finally:
         executor.close()
     for job in jobs:
         assert len(two.results(job.key)) == 2
         assert same(two.results(job.key), listener.results(job.key))
-    workers = [{result.worker for job in jobs for result in one.results(job.key)} for one in (listener, two)]
-    assert workers[0] == {0}
-    assert workers[1] <= {0, 1}
+        assert {result.worker for result in listener.results(job.key)} == {0}
+    busy = {result.worker for result in two.results("long")}
+    others = {result.worker for job in jobs for result in two.results(job.key)}
+    assert (len(busy), len(others), busy | others) == (1, 1, {0, 1})
 
 
 def test_the_settings_of_the_user_change_no_bit(

@@ -85,8 +85,8 @@ def test_what_is_not_finite_stays_so_and_stays_where_it_is(poison: float) -> Non
     assert np.isfinite(np.delete(np.ravel(found[0]), 15)).all()
 
 
-def test_many_tensors_are_changed_in_place() -> None:
-    """An update that copied its tensors would cost what it is there to save."""
+def test_tensors_are_updated_in_place() -> None:
+    """The compiled update needs no memory for a copy of even its smallest matrix; copying would cost what it saves."""
     shapes = ((256, 256), (256,))
     weights, slopes = tensors(0, *shapes), tensors(1, *shapes)
     rates = {"learning_rate": jnp.float32(RATE), "l1": 0.0, "l2": 0.0, "decoupled": False}
@@ -100,7 +100,9 @@ def test_many_tensors_are_changed_in_place() -> None:
 
     rounded = [weights[0].astype(ml_dtypes.bfloat16), None]
     compiled = jax.jit(steps, donate_argnums=(0, 1, 2)).lower(weights, fused_adam.init(weights), rounded).compile()
-    assert "copy(" not in "".join(line for line in compiled.as_text().splitlines() if "256,256" in line)
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes > 3 * weights[0].nbytes, "weights and moments are given away"
+    assert memory.temp_size_in_bytes < 256 * 256 * 2
 
 
 @pytest.mark.parametrize("size", [1, 17, 2047, 2048, 2049, 5000])

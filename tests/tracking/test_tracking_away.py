@@ -10,7 +10,6 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import requests
 from command import LONG_S, Folder, Outcome, TooLateError, assert_refused, in_time, make_folder
@@ -179,7 +178,6 @@ def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Track
     server.start()
     yield server
     server.stop()
-    mlflow.set_tracking_uri(None)
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """A training, epoch by epoch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,19 +17,19 @@ from mnist_hpo.training.trainer import Examples, Progress, Trainer
 
 MakeTrainer = Callable[..., Trainer]
 
-_compiles: list[float] = []
 
-
-@pytest.fixture(scope="module")
-def compiles() -> list[float]:
+@pytest.fixture
+def compiles() -> Iterator[list[float]]:
     """Grows by one whenever XLA's backend is asked to compile anything at all."""
+    durations_s: list[float] = []
 
     def listen(event: str, duration_s: float, **_: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
-            _compiles.append(duration_s)
+            durations_s.append(duration_s)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
-    return _compiles
+    yield durations_s
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 def run(trainer: Trainer, n_epochs: int = 1000) -> Progress:
