@@ -10,11 +10,15 @@ from mnist_hpo.models.registry import MODELS
 from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PRUNERS, make_pruner
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
-from mnist_hpo.search.space import corners, grid_values, holds
+from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
+from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
 from mnist_hpo.spec.study import FloatSpace, ParameterValue
 from mnist_hpo.training.hyperparameters import parameters_of
+
+_MAX_GRID_POINTS = 100_000
+"""Optuna's grid sampler lists all of them, for each trial."""
 
 
 def check_study(file: StudyFile) -> None:
@@ -42,7 +46,7 @@ def check_study(file: StudyFile) -> None:
 def _known(file: StudyFile, location: Location, what: str, name: str, known: Collection[str]) -> None:
     if name not in known:
         names = list(known)
-        file.fail(location, f"unknown {what} {name!r}{nearest(name, names)}; known are {', '.join(names)}")
+        file.fail(location, f"unknown {what} {shown(name)}{nearest(name, names)}; known are {', '.join(names)}")
 
 
 def _check_parameters(file: StudyFile) -> None:
@@ -82,14 +86,15 @@ def _check_enqueue(file: StudyFile) -> None:
         for name, value in parameters.items():
             location = ("enqueue", index, name)
             if name in study.fixed:
-                if study.fixed[name] != value:
-                    file.fail(location, f"is fixed at {study.fixed[name]!r}, and this says {value!r}")
+                if not same_value(study.fixed[name], value):
+                    file.fail(location, f"is fixed at {shown(study.fixed[name])}, and this says {shown(value)}")
             elif name not in study.space:
                 names = list(study.space)
                 file.fail(location, f"not in the search space{nearest(name, names)}; searched are {', '.join(names)}")
             elif not holds(study.space[name], value):
                 file.fail(
-                    location, f"{value!r} lies outside the search space of {name}; widen space.{name} or change it"
+                    location,
+                    f"{shown(value)} lies outside the search space of {name}; widen space.{name} or change it",
                 )
 
 
@@ -97,16 +102,20 @@ def _check_grid(file: StudyFile) -> None:
     study = file.study
     sizes: list[int] = []
     for name, entry in study.space.items():
-        values = grid_values(entry)
-        if values is None:
+        n_values = n_grid_values(entry)
+        if n_values is None:
             file.fail(
                 ("space", name), "the grid sampler needs a step or choices here; give them, or use another sampler"
             )
-        sizes.append(len(values))
+        sizes.append(n_values)
     for index, parameters in enumerate(study.enqueue):
         missing = [name for name in study.space if name not in parameters]
         if missing:
             file.fail(("enqueue", index), f"the grid sampler cannot fill in {', '.join(missing)}; give it here")
+    if math.prod(sizes) > _MAX_GRID_POINTS:
+        file.fail(
+            ("space",), f"the grid has more than {_MAX_GRID_POINTS:,} points; use fewer values or another sampler"
+        )
     n_points = math.prod(sizes) + len(study.enqueue)
     if study.budget.n_trials > n_points:
         file.fail(

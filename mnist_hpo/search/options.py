@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from optuna.exceptions import ExperimentalWarning
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.reader import nearest
 
 T = TypeVar("T")
@@ -47,11 +48,12 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
         try:
             TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
-            raise OptionError(option, f"{error.errors()[0]['msg']}, not {value!r}") from None
+            raise OptionError(option, f"{error.errors()[0]['msg']}, not {shown(value)}") from None
     try:
         with warnings.catch_warnings():
-            # That an option is young says nothing to somebody who chose it.
+            # Optuna's version is locked: that an option is new or will be removed says nothing to who chose it.
             warnings.simplefilter("ignore", ExperimentalWarning)
+            warnings.simplefilter("ignore", FutureWarning)
             return kind(**{**options, **ours})
     except (ValueError, TypeError) as error:
         raise OptionError("", str(error)) from None

@@ -30,13 +30,18 @@ def _distribution(entry: Space) -> BaseDistribution:
 def holds(entry: Space, value: ParameterValue) -> bool:
     """Whether a value lies in a space entry."""
     if isinstance(entry, CategoricalSpace):
-        return value in entry.choices
-    if isinstance(value, bool | str) or (isinstance(entry, IntSpace) and not isinstance(value, int)):
+        return any(same_value(value, choice) for choice in entry.choices)
+    if isinstance(value, bool | str) or not entry.low <= value <= entry.high:
         return False
-    if not entry.low <= value <= entry.high:
-        return False
-    steps = (value - entry.low) / (entry.step or 1) if entry.step or isinstance(entry, IntSpace) else 0.0
+    if isinstance(entry, IntSpace):
+        return isinstance(value, int) and (value - entry.low) % (entry.step or 1) == 0
+    steps = (value - entry.low) / entry.step if entry.step else 0.0
     return math.isclose(steps, round(steps), abs_tol=1e-9)
+
+
+def same_value(first: ParameterValue, second: ParameterValue) -> bool:
+    """Whether two values mean the same: 1 and 1.0 do; 1 and true do not, although Python calls them equal."""
+    return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
 def corners(entry: Space) -> tuple[ParameterValue, ...]:
@@ -44,16 +49,30 @@ def corners(entry: Space) -> tuple[ParameterValue, ...]:
     return entry.choices if isinstance(entry, CategoricalSpace) else (entry.low, entry.high)
 
 
+def n_grid_values(entry: Space) -> int | None:
+    """How many values a space entry has, or None where there is no end of them."""
+    match entry:
+        case CategoricalSpace():
+            return len(entry.choices)
+        case FloatSpace() if entry.step is not None:
+            return round((entry.high - entry.low) / entry.step) + 1
+        case IntSpace() if not entry.log:
+            return (entry.high - entry.low) // (entry.step or 1) + 1
+        case _:
+            return None
+
+
 def grid_values(entry: Space) -> tuple[ParameterValue, ...] | None:
     """Every value of a space entry, or None where there is no end of them."""
+    n_values = n_grid_values(entry)
+    if n_values is None:
+        return None
     match entry:
         case CategoricalSpace():
             return entry.choices
-        case FloatSpace() if entry.step is not None:
+        case FloatSpace():
             # In decimals, as they are written: 0.1 + 6 · 0.1 must not come out above 0.7.
-            low, high, step = (Decimal(repr(number)) for number in (entry.low, entry.high, entry.step))
-            return tuple(float(low + i * step) for i in range(round((high - low) / step) + 1))
-        case IntSpace() if not entry.log:
-            return tuple(range(entry.low, entry.high + 1, entry.step or 1))
-        case _:
-            return None
+            low, step = Decimal(repr(entry.low)), Decimal(repr(entry.step))
+            return tuple(float(low + i * step) for i in range(n_values))
+        case IntSpace():
+            return tuple(entry.low + i * (entry.step or 1) for i in range(n_values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.study import ParameterValue
 
 ParameterSet = Mapping[str, ParameterValue]
@@ -25,10 +26,10 @@ class Number:
     def problem(self, value: ParameterValue) -> str | None:
         """Say why this value cannot be, or None where it can."""
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
-            return f"must be {'a whole number' if self.kind is int else 'a number'}, not {value!r}"
+            return f"must be {'a whole number' if self.kind is int else 'a number'}, not {shown(value)}"
         if not self.low <= value <= self.high or (self.low_open and value == self.low):
             left = "above" if self.low_open else "from"
-            return f"must be {left} {self.low:g} to {self.high:g}, not {value!r}"
+            return f"must be {left} {self.low:g} to {self.high:g}, not {shown(value)}"
         return None
 
 
@@ -41,7 +42,7 @@ class Choice:
 
     def problem(self, value: ParameterValue) -> str | None:
         """Say why this value cannot be, or None where it can."""
-        return None if value in self.choices else f"must be one of {', '.join(self.choices)}, not {value!r}"
+        return None if value in self.choices else f"must be one of {', '.join(self.choices)}, not {shown(value)}"
 
 
 Parameter = Number | Choice

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import io
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.constructor import DuplicateKeyError
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.document import Document, DocumentError, Location, load_document
+from mnist_hpo.spec.errors import UserError, printable, shown
 from mnist_hpo.spec.study import Budget, CategoricalSpace, FloatSpace, IntSpace, Study
 
-Location = tuple[str | int, ...]
-"""Where in a study file: ("space", "learning_rate", "low")."""
+_MAX_BYTES = 128 * 1024
+"""Of a study file; those of this repository have 2,000."""
+_MAX_PROBLEMS = 20
+"""As many as one message lists."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class StudyFile:
     path: Path
     text: str
     study: Study
-    _document: CommentedMap
+    _document: Document
 
     def fail(self, location: Location, message: str) -> NoReturn:
         """Raise the `UserError` that says what is wrong at this place of the file."""
@@ -55,77 +56,69 @@ def parse_study(text: str, path: Path) -> StudyFile:
     """
     document = _parse(path, text)
     try:
-        study = Study.model_validate(_plain(document))
+        study = Study.model_validate(document.value)
     except ValidationError as error:
-        details = _without_misspelt_as_missing(error.errors())
-        problems = [_describe(path, document, *_explain(detail)) for detail in details]
-        raise UserError("\n".join(dict.fromkeys(problems))) from None
+        raise UserError("\n".join(_problems(path, document, error))) from None
     return StudyFile(path, text, study, document)
 
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        data = _read_bytes(path)
     except FileNotFoundError:
         nearby = sorted(Path("studies").glob("*.yaml"))
         known = f"; there {'is' if len(nearby) == 1 else 'are'} {', '.join(map(str, nearby))}" if nearby else ""
         meant = nearest(path.stem, [file.stem for file in nearby])
         raise UserError(f"{path}: no such study file{meant}{known}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a study file: {error}") from None
-
-
-def _parse(path: Path, text: str) -> CommentedMap:
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read as a study file: {error.strerror or error}") from None
+    if len(data) > _MAX_BYTES:
+        raise UserError(f"{path}: cannot be read as a study file: it has more than {_MAX_BYTES:,} bytes")
     try:
-        document = YAML(typ="rt").load(text)
-    except DuplicateKeyError as error:
-        key = str(error.problem or "").split('"')[1]
-        raise UserError(f"{path}{_mark(error)}: the key {key!r} stands here a second time; keep one") from None
-    except MarkedYAMLError as error:
-        problem = " ".join(filter(None, (error.context, error.problem)))
-        raise UserError(f"{path}{_mark(error)}: not valid YAML: {problem}") from None
-    except YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(document, CommentedMap):
-        raise UserError(f"{path}: a study file is a mapping that starts with 'name: …', not {type(document).__name__}")
+        return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig").read()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{path}: cannot be read as a study file: line {line} is not UTF-8 text; save the file as UTF-8"
+        ) from None
+
+
+def _read_bytes(path: Path) -> bytes:
+    """At most one byte more than a study file may have, from a regular file only: a pipe or a device may never end."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise OSError("it is a folder")
+    if not stat.S_ISREG(mode):
+        raise OSError("it is a pipe or a device; save the study in a file")
+    with path.open("rb") as file:
+        return file.read(_MAX_BYTES + 1)
+
+
+def _parse(path: Path, text: str) -> Document:
+    try:
+        document = load_document(text)
+    except DocumentError as error:
+        raise UserError(f"{path}{error.place}: {printable(str(error))}") from None
+    if not isinstance(document.value, dict):
+        found = "an empty file" if document.value is None else shown(document.value)
+        raise UserError(f"{path}: a study file is a mapping that starts with 'name: …', not {found}")
     return document
 
 
-def _mark(error: MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    return "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+def _problems(path: Path, document: Document, error: ValidationError) -> list[str]:
+    """One line for each mistake, up to a limit."""
+    details = error.errors(include_url=False)
+    # Pydantic finds several mistakes in a value that could be of several types.
+    considered = _without_misspelt_as_missing(details[: 5 * _MAX_PROBLEMS])
+    problems = list(dict.fromkeys(_describe(path, document, *_explain(detail)) for detail in considered))
+    if len(problems) > _MAX_PROBLEMS or len(details) > 5 * _MAX_PROBLEMS:
+        return [*problems[:_MAX_PROBLEMS], f"{path}: and more; correct these first"]
+    return problems
 
 
-def _plain(node: Any) -> Any:
-    """The document without ruamel's own types, which remember how a number was written."""
-    if isinstance(node, CommentedMap):
-        return {str(key): _plain(value) for key, value in node.items()}
-    if isinstance(node, CommentedSeq):
-        return [_plain(value) for value in node]
-    for kind in (bool, int, float, str):
-        if isinstance(node, kind):
-            return kind(node)
-    return node
-
-
-def _describe(path: Path, document: CommentedMap, location: Location, message: str) -> str:
+def _describe(path: Path, document: Document, location: Location, message: str) -> str:
     where = ".".join(map(str, location))
-    return f"{path}, line {_line_of(document, location)}: {where}{': ' if where else ''}{message}"
-
-
-def _line_of(document: CommentedMap, location: Location) -> int:
-    """The line of the deepest part of the location that the document has, counted from 1."""
-    node: Any = document
-    line = 0
-    for key in location:
-        if isinstance(node, CommentedMap) and key in node:
-            line = node.lc.key(key)[0]
-        elif isinstance(node, CommentedSeq) and isinstance(key, int) and key < len(node):
-            line = node.lc.item(key)[0]
-        else:
-            break
-        node = node[key]
-    return line + 1
+    return f"{path}, line {document.line_of(location)}: {printable(where)}{': ' if where else ''}{printable(message)}"
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {"float": FloatSpace, "int": IntSpace, "categorical": CategoricalSpace}
@@ -140,34 +133,61 @@ def _without_misspelt_as_missing(details: Sequence[ErrorDetails]) -> list[ErrorD
 
 def _explain(detail: ErrorDetails) -> tuple[Location, str]:
     """Pydantic's finding in the words of a study file."""
-    location = _in_the_file(detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    if location[:1] in (("fixed",), ("enqueue",)) and detail["type"].endswith(("_type", "_parsing")):
-        # Pydantic tells once for each kind of value that it could have been.
-        return location, f"must be a number, a text, true or false, not {detail['input']!r}"
+    loc, context = detail["loc"], detail.get("ctx", {})
+    location = _in_the_file(loc)
+    if _is_parameter_value(loc):
+        # Pydantic reports one error for each type that the value could have had.
+        return location, f"must be a number, a text, true or false, not {shown(detail['input'])}"
     match detail["type"]:
         case "extra_forbidden":
-            known = _keys_beside(detail["loc"])
-            return location, f"unknown key{nearest(str(location[-1]), known)}; known are {', '.join(known)}"
+            known = _keys_beside(loc)
+            return location, f"unknown key{nearest(str(loc[-1]), known)}; known are {', '.join(known)}"
         case "missing":
             return location, "is missing"
         case "union_tag_not_found" | "union_tag_invalid":
             given = detail["input"]
             kind = given.get("type") if isinstance(given, dict) else given
-            return location, f"type must be one of float, int, categorical, not {kind!r}"
+            return location, f"type must be one of float, int, categorical, not {shown(kind)}"
         case "value_error":
-            return location, message
-        case _:
-            return location, f"{message}, not {detail['input']!r}"
+            return location, detail["msg"].removeprefix("Value error, ")
+        case "too_short":
+            return location, "must not be empty"
+        case "too_long":
+            return location, f"must have at most {context['max_length']:,} entries"
+        case kind:
+            rule = _RULES[kind].format(**context) if kind in _RULES else detail["msg"]
+            return location, f"{rule}, not {shown(detail['input'])}"
+
+
+_RULES = {
+    "bool_type": "must be true or false",
+    "dict_type": "must be a mapping",
+    "float_type": "must be a number",
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:,}",
+    "int_type": "must be a whole number",
+    "less_than": "must be below {lt:,}",
+    "less_than_equal": "must be at most {le:,}",
+    "literal_error": "must be {expected}",
+    "model_attributes_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "string_type": "must be a text",
+    "tuple_type": "must be a list",
+}
+"""Pydantic's types of errors in the words of a study file."""
 
 
 def _in_the_file(loc: Location) -> Location:
-    """Pydantic's location without the union branches that it puts between the file's own keys."""
-    if loc[:1] == ("space",):
-        return loc[:2] + tuple(part for part in loc[2:] if part not in _SECTIONS)
-    if loc[:1] in (("fixed",), ("enqueue",)):
-        return tuple(part for part in loc if part not in ("bool", "int", "float", "str"))
-    return loc
+    """Pydantic's location without the type that it puts behind `space.NAME` and behind a hyperparameter's value."""
+    if _is_parameter_value(loc):
+        loc = loc[:-1]
+    return loc[:2] + loc[3:] if loc[:1] == ("space",) else loc
+
+
+def _is_parameter_value(loc: Location) -> bool:
+    """Whether it is a `ParameterValue`, whose locations are fixed.NAME.TYPE, enqueue.0.NAME.TYPE and
+    space.NAME.TYPE.choices.0.TYPE."""
+    return (loc[:1], len(loc)) in ((("fixed",), 3), (("enqueue",), 4), (("space",), 6))
 
 
 def _keys_beside(loc: Location) -> list[str]:

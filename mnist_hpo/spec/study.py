@@ -9,11 +9,24 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from mnist_hpo.spec.errors import shown
+
 ParameterValue = bool | int | float | str
 """A hyperparameter's value as it stands in a study file."""
 
 TrialState = Literal["complete", "pruned", "failed", "running"]
 """How a trial stands. A failed one has a reason; a pruned one was ended by the pruner."""
+
+Whole = Annotated[int, Field(strict=True)]
+"""Neither true nor 1.0 nor "1" is one."""
+
+Real = Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
+"""Bounded, so that a difference of two is finite."""
+
+Flag = Annotated[bool, Field(strict=True)]
+
+MAX_STEPS = 1_000_000
+"""From `low` to `high`. More could not be told from a range without steps."""
 
 _GRID_TOLERANCE = 1e-9
 
@@ -26,10 +39,10 @@ class FloatSpace(_Section):
     """A real-valued hyperparameter between `low` and `high`, both included."""
 
     type: Literal["float"]
-    low: float
-    high: float
-    step: float | None = Field(default=None, gt=0)
-    log: bool = False
+    low: Real
+    high: Real
+    step: Real | None = Field(default=None, gt=0)
+    log: Flag = False
 
     @model_validator(mode="after")
     def _check(self) -> FloatSpace:
@@ -41,10 +54,10 @@ class IntSpace(_Section):
     """An integer hyperparameter between `low` and `high`, both included."""
 
     type: Literal["int"]
-    low: int
-    high: int
-    step: int | None = Field(default=None, gt=0)
-    log: bool = False
+    low: Whole
+    high: Whole
+    step: Whole | None = Field(default=None, gt=0)
+    log: Flag = False
 
     @model_validator(mode="after")
     def _check(self) -> IntSpace:
@@ -56,14 +69,14 @@ class CategoricalSpace(_Section):
     """A hyperparameter that takes one of a few values."""
 
     type: Literal["categorical"]
-    choices: tuple[ParameterValue, ...] = Field(min_length=1)
+    choices: tuple[ParameterValue, ...] = Field(min_length=1, max_length=1000)
 
     @field_validator("choices")
     @classmethod
     def _distinct(cls, choices: tuple[ParameterValue, ...]) -> tuple[ParameterValue, ...]:
         repeated = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
         if repeated:
-            raise ValueError(f"choices must differ: {repeated[0]!r} stands there twice")
+            raise ValueError(f"choices must differ: {shown(repeated[0])} stands there twice")
         return choices
 
 
@@ -79,6 +92,8 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
         raise ValueError("log and step exclude each other; drop one of them")
     if step is not None:
         n_steps = (high - low) / step
+        if n_steps > MAX_STEPS:
+            raise ValueError(f"step ({step:g}) divides low to high into more than {MAX_STEPS:,} steps; raise it")
         if abs(n_steps - round(n_steps)) > _GRID_TOLERANCE:
             raise ValueError(f"high ({high:g}) is not low ({low:g}) plus a whole number of steps of {step:g}")
 
@@ -86,9 +101,9 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
 class Budget(_Section):
     """How much is computed. `n_trials` alone may grow later: the study is then extended."""
 
-    n_trials: int = Field(ge=1)
-    max_epochs: int = Field(ge=1)
-    patience_epochs: int | None = Field(default=None, ge=1)
+    n_trials: Whole = Field(ge=1, le=1_000_000)
+    max_epochs: Whole = Field(ge=1, le=10_000)
+    patience_epochs: Whole | None = Field(default=None, ge=1, le=10_000)
     """Stop a training after so many epochs without a lower valid_loss; none: never."""
 
 
@@ -118,25 +133,25 @@ class Study(_Section):
 
     name: str
     description: str = ""
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: Whole = Field(default=0, ge=0, lt=2**63)
     dataset: str = "mnist"
     split: str = "standard"
     model: str = "mlp"
     objective: Literal["valid_loss"] = "valid_loss"
     budget: Budget
-    slots: int = Field(default=4, ge=1, le=1024)
+    slots: Whole = Field(default=4, ge=1, le=1024)
     """Trials in flight in virtual time. It changes what sampler and pruner see, so it is the file's to say."""
     sampler: Method = Method(name="tpe")
     pruner: Method = Method(name="none")
-    space: dict[str, Space] = Field(min_length=1)
-    fixed: dict[str, ParameterValue] = {}
-    enqueue: tuple[dict[str, ParameterValue], ...] = ()
+    space: dict[str, Space] = Field(min_length=1, max_length=100)
+    fixed: dict[str, ParameterValue] = Field(default={}, max_length=100)
+    enqueue: tuple[dict[str, ParameterValue], ...] = Field(default=(), max_length=1000)
 
     @field_validator("name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ValueError(f"{name!r} is no study name: use letters, digits, '.', '_' and '-', at most 100")
+            raise ValueError(f"{shown(name)} is no study name: use letters, digits, '.', '_' and '-', at most 100")
         return name
 
     @model_validator(mode="after")
