@@ -148,14 +148,18 @@ class Attack:
             family = children(started.process.pid)
             modules = {"worker": "mnist_hpo.executors.worker", "writer": "mnist_hpo.tracking.writer"}
             if victim in modules:
-                candidates = running(modules[victim], family)
-                victims = [self.rng.choice(candidates)] if candidates else []
+                while not (candidates := running(modules[victim], children(started.process.pid))):
+                    if started.process.poll() is not None:
+                        self.done.append(f"ended without a {victim} to kill")
+                        return False
+                    time.sleep(0.05)
+                victims = [self.rng.choice(candidates)]
             else:
                 victims = [psutil.Process(started.process.pid), *(family if victim == "all" else [])]
             for process in victims:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     process.send_signal(signal.SIGKILL)
-            self.done.append(f"kill -9 of {victim if victims else f'no {victim}'} after {after_s:.1f} s")
+            self.done.append(f"kill -9 of {victim} after {after_s:.1f} s")
             if victim in ("coordinator", "all"):
                 started.process.wait()
                 wait_until_gone(family)
@@ -321,6 +325,7 @@ def attack_retrain(attack: Attack, reference: Reference) -> None:
     reference.copy_record(attack.folder)
     champions = attack.folder / "mlruns" / "champions"
     shutil.copytree(old, champions)
+    call(attack.folder, "sync", "determinism")
     command = ("retrain", "determinism", "--seeds", "2")
     started = attack.start(*command)
     victim = attack.rng.choice(("coordinator", "worker", "all"))
