@@ -29,6 +29,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "determinism.yaml"
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MNIST_HPO_"))}
+"""Each way keeps its record in its own folder, whatever stores the caller's environment names."""
 COMMAND = [sys.executable, "-c", "from mnist_hpo.cli import main; main()"]
 
 
@@ -91,7 +93,11 @@ def extend(folder: Path) -> None:
 def kill_and_continue(folder: Path, victim: str, after_s: float, rng: random.Random) -> None:
     """Kill the coordinator or one of its workers once, see that nobody is left over, and go on."""
     process = subprocess.Popen(
-        [*COMMAND, "run", str(STUDY)], cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [*COMMAND, "run", str(STUDY)],
+        cwd=folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     try:
         process.wait(after_s)
@@ -140,7 +146,9 @@ def check_tracking(folder: Path) -> None:
 
 def call(folder: Path, *arguments: str) -> str:
     """Call `mnist-hpo` in a folder; end here with its message where it fails."""
-    done = subprocess.run([*COMMAND, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*COMMAND, *arguments], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise SystemExit(f"mnist-hpo {' '.join(arguments)} exited with {done.returncode}:\n{done.stderr}")
     return done.stdout

@@ -10,6 +10,7 @@ import typer
 
 from mnist_hpo.cli import bench, compare, data, report, retrain, run, show, sync, trials, ui
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.tracking.environment import set_mlflow_defaults
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
 
@@ -54,7 +55,12 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Run a verb; exit with 0, 1 (a result that is not as it should be), 2 (bad input) or 130 (interrupted)."""
+    """Run a verb and exit.
+
+    The exit code is 0, 1 (a result that is not as it should be), 2 (bad input), 3 (the results are complete, but MLflow
+    does not hold all of them), 130 (interrupted) or 143 (terminated).
+    """
+    set_mlflow_defaults()
     try:
         code = app(standalone_mode=False)
         # Here, where a pipe that was closed can still be handled.

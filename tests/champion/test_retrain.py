@@ -185,7 +185,7 @@ def test_the_data_of_the_champion_is_logged_with_its_digest(champion: Run, mnist
     }
 
 
-def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: PreparedDataset) -> None:
+def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: PreparedDataset, tmp_path: Path) -> None:
     client = MlflowClient(retrained.tracking_uri)
     model = client.get_registered_model("small")
     assert "a search of seconds" in model.description
@@ -193,12 +193,11 @@ def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: Prepared
     version = client.get_model_version_by_alias("small", "champion")
     assert version.tags["test_accuracy"] in version.description
     assert version.tags["dataset_digest"] == mnist.digest
-    mlflow.set_tracking_uri(retrained.tracking_uri)
-    try:
-        logged = mlflow.models.Model.load("models:/small@champion")
-        example = np.asarray(mlflow.pyfunc.load_model("models:/small@champion").input_example)
-    finally:
-        mlflow.set_tracking_uri(None)
+    saved = mlflow.artifacts.download_artifacts(
+        artifact_uri=version.source, dst_path=str(tmp_path), tracking_uri=retrained.tracking_uri
+    )
+    logged = mlflow.models.Model.load(saved)
+    example = np.asarray(mlflow.pyfunc.load_model(saved).input_example)
     assert logged.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 784)}
     assert (example == np.asarray(load_search(mnist.directory, "standard").train_images[:1])).all()
 
