@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +29,8 @@ from mnist_hpo.tracking.tracker import Tracker
 from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.result import EpochResult
 
-_MLFLOW_END_S = 60.0
-_MLFLOW_INTERRUPTED_S = 10.0
+_INTERRUPTED_END_S = 10.0
+"""A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,19 @@ class Display(Observer, Protocol):
         """Tell something that the person may want to see to."""
         ...
 
+    def show_wait(self, message: str) -> None:
+        """Show what the run is waiting for; called several times a second."""
+        ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study whose budget is used up."""
+
+    trials: list[TrialRecord]
+    missing_in_mlflow: str | None
+    """What MLflow does not hold of the study, and why; None if it holds all of it."""
+
 
 def run_study(
     file: StudyFile,
@@ -73,8 +87,8 @@ def run_study(
     n_workers: int | None = None,
     data_source: Path | None = None,
     should_stop: Callable[[], bool] = lambda: False,
-) -> list[TrialRecord]:
-    """Start, continue or extend a study; return its trials.
+) -> Finished:
+    """Start, continue or extend a study.
 
     Raises:
         Interrupted: `should_stop` said so; everything is closed and the same call continues.
@@ -107,12 +121,18 @@ def run_study(
             try:
                 scheduler.run()
                 bundle = _best_bundle(study, storage, executor, data, home)
+            except Interrupted:
+                executor.close()
+                deadline_s = time.monotonic() + _INTERRUPTED_END_S
+                _end_tracking(tracker, display, None, lambda: time.monotonic() > deadline_s)
+                raise
             except BaseException:
                 executor.close()
-                _end_tracking(tracker, study, display, None, _MLFLOW_INTERRUPTED_S)
+                _end_tracking(tracker, display, None, should_stop)
                 raise
-            _end_tracking(tracker, study, display, bundle, _MLFLOW_END_S)
-            return storage.trials()
+            executor.close()
+            missing = _end_tracking(tracker, display, bundle, should_stop)
+            return Finished(storage.trials(), missing)
         finally:
             executor.close()
             storage.close()
@@ -171,10 +191,18 @@ def _check_same(best: TrialRecord, results: Sequence[EpochResult]) -> None:
 
 
 def _end_tracking(
-    tracker: Tracker, study: Study, display: Display, bundle: tuple[int, Path] | None, timeout_s: float
-) -> None:
-    if not tracker.close(bundle, timeout_s=timeout_s):
-        display.warn(f"MLflow does not hold all of it yet; when it can be reached: mnist-hpo sync {study.name}")
+    tracker: Tracker, display: Display, bundle: tuple[int, Path] | None, should_stop: Callable[[], bool]
+) -> str | None:
+    """Wait until MLflow holds all of the study; return what it does not hold."""
+
+    def show(n_runs: int, n_trials: int) -> None:
+        then = ", now the summary, the model and the plots" if n_runs == n_trials else ""
+        display.show_wait(f"writing to MLflow: {n_runs} of {n_trials} runs written{then}")
+
+    missing = tracker.close(bundle, should_stop=should_stop, show_progress=show)
+    if missing:
+        display.warn(f"MLflow does not hold all of the study: {missing}")
+    return missing
 
 
-__all__ = ["Display", "Home", "Interrupted", "projected", "run_study"]
+__all__ = ["Display", "Finished", "Home", "Interrupted", "projected", "run_study"]

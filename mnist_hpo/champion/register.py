@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pandas as pd
-from mlflow.entities import Metric, Param
+from mlflow import MlflowClient
+from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from mnist_hpo.champion.calibration import calibrate
@@ -67,11 +69,13 @@ def register(
     run = client.create_run(projection.experiment_id, tags=tags, run_name=name)
     run_id = run.info.run_id
     try:
-        _log_figures(champion, client, run_id)
+        metrics = _log_figures(champion, client, run_id)
         client.log_artifacts(run_id, str(champion.report))
         inputs = [dataset_input(champion.study, champion.dataset_digest, part) for part in ("development", "test")]
         client.log_inputs(run_id, datasets=inputs)
-        model_version = _register_model(champion, client, run_id, is_best=is_best)
+        of_model = [metric for metric in metrics if metric.step == 0]
+        logged = _log_model(champion, client, projection.experiment_id, run_id, of_model)
+        model_version = _register_model(champion, client, run_id, logged, is_best=is_best)
     except BaseException:
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
@@ -87,7 +91,8 @@ def register(
     }
 
 
-def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -> None:
+def _log_figures(champion: Champion, client: MlflowClient, run_id: str) -> list[Metric]:
+    """Log parameters and metrics; return the metrics."""
     figures = champion.figures()
     now = round(time.time() * 1000)
     metrics = [Metric("valid_loss", figures["valid_loss"], now, figures["best_epoch"])]
@@ -100,6 +105,7 @@ def _log_figures(champion: Champion, client: mlflow.MlflowClient, run_id: str) -
     metrics += [Metric("train_loss", loss, now, 1 + e) for e, loss in enumerate(champion.train_losses[0])]
     parameters = {**figures["params"], "epochs": figures["best_epoch"], "n_seeds": figures["n_seeds"]}
     client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in parameters.items()])
+    return metrics
 
 
 def write_report(champion: Champion) -> Path:
@@ -133,27 +139,54 @@ def write_report(champion: Champion) -> Path:
     return report
 
 
-def _register_model(champion: Champion, client: mlflow.MlflowClient, run_id: str, *, is_best: bool) -> str:
+def _log_model(
+    champion: Champion, client: MlflowClient, experiment_id: str, run_id: str, measured: Sequence[Metric]
+) -> LoggedModel:
+    """Log the first seed's model. `mlflow.pyfunc.log_model` would do so through the state of the user's process."""
     info = DATASETS[champion.study.dataset]
-    name = champion.study.name
     # No schema of the input: MLflow's admits one dtype and one shape, and the model checks its input itself.
     signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]))
-    # MLflow can log a model only into the process's one active run.
-    mlflow.start_run(run_id=run_id)
+    logged = client.create_logged_model(
+        experiment_id, name="model", source_run_id=run_id, params=client.get_run(run_id).data.params
+    )
     try:
-        logged = mlflow.pyfunc.log_model(
-            name="model",
-            python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
-            artifacts={"bundle": str(champion.bundle)},
-            code_paths=[str(_PACKAGE)],
-            pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
-            signature=signature,
-            input_example=champion.example,
-        )
-    finally:
-        mlflow.end_run()
+        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+        metrics = [
+            Metric(m.key, m.value, m.timestamp, m.step, model_id=logged.model_id, run_id=run_id) for m in measured
+        ]
+        client.log_batch(run_id, metrics=metrics)
+        with tempfile.TemporaryDirectory(prefix="mnist-hpo-model-") as folder:
+            path = Path(folder) / "model"
+            mlflow.pyfunc.save_model(
+                path,
+                mlflow_model=Model(
+                    artifact_path=logged.artifact_location,
+                    run_id=run_id,
+                    model_uuid=logged.model_id,
+                    model_id=logged.model_id,
+                ),
+                python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
+                artifacts={"bundle": str(champion.bundle)},
+                code_paths=[str(_PACKAGE)],
+                pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
+                signature=signature,
+                input_example=champion.example,
+            )
+            client.log_model_artifacts(logged.model_id, str(path))
+    except BaseException:
+        with contextlib.suppress(MlflowException):
+            client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    return client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _register_model(
+    champion: Champion, client: MlflowClient, run_id: str, logged: LoggedModel, *, is_best: bool
+) -> str:
+    info = DATASETS[champion.study.dataset]
     figures = champion.figures()
     study = champion.study
+    name = study.name
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
     rows, columns = info.image_shape

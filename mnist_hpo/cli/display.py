@@ -23,6 +23,8 @@ from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord, best_of, count_states
 
 _RATE_WINDOW_S = 60.0
+_WAIT_LINES_S = 5.0
+"""Lines that say how far a wait is are this far apart."""
 
 
 def make_display() -> TerminalDisplay | PlainDisplay:
@@ -88,6 +90,7 @@ class PlainDisplay:
 
     def __init__(self, output: Console) -> None:
         self._console, self._tally = output, Tally()
+        self._wait, self._waited_at_s = "", float("-inf")
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +112,13 @@ class PlainDisplay:
     def warn(self, message: str) -> None:
         """See `runner.Display`."""
         self.say(f"warning: {message}")
+
+    def show_wait(self, message: str) -> None:
+        """See `runner.Display`."""
+        now_s = time.monotonic()
+        if message != self._wait and now_s - self._waited_at_s >= _WAIT_LINES_S:
+            self._wait, self._waited_at_s = message, now_s
+            self.say(message)
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
@@ -133,6 +143,8 @@ class LivePicture:
         self.tally = Tally()
         self.footer = ""
         """What else the summary says."""
+        self.wait = ""
+        """What the study is waiting for, at its end."""
         self._console, self._title = output, ""
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -188,9 +200,8 @@ class LivePicture:
         ended = [f"{counts[state]} {state}" for state in ("complete", "pruned", "failed")]
         summary = Text(" · ".join([", ".join(ended), *pace]), overflow="ellipsis")
         curve_width = min(max(self.tally.max_epochs, 5), max(width // 6, 10))
-        return Group(
-            self._progress, summary, self._best_line(width), _running_table(running, self.tally.max_epochs, curve_width)
-        )
+        table = _running_table(running, self.tally.max_epochs, curve_width)
+        return Group(self._progress, summary, self._best_line(width), Text(self.wait) if self.wait else table)
 
     def _best_line(self, width: int) -> Text:
         best, curve = self.tally.best, self.tally.best_so_far
@@ -228,6 +239,10 @@ class TerminalDisplay:
     def warn(self, message: str) -> None:
         """See `runner.Display`."""
         self._console.print(Text(f"warning: {message}", style="yellow"))
+
+    def show_wait(self, message: str) -> None:
+        """See `runner.Display`."""
+        self._picture.wait = message
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""

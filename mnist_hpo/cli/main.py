@@ -18,6 +18,7 @@ from mnist_hpo.cli import bench, compare, data, report, retrain, run, show, sync
 from mnist_hpo.cli.help import Command, Group
 from mnist_hpo.cli.streams import close_streams, prepare_streams
 from mnist_hpo.spec.errors import UserError, first_line
+from mnist_hpo.tracking.environment import set_mlflow_defaults
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
 
@@ -72,9 +73,10 @@ app.add_typer(bench.app, name="bench")
 def main() -> None:
     """Run a verb and exit.
 
-    The exit codes are 0, 1 (a result that is not as it should be), 2 (bad input), 70 (an error in this program) and
-    130 (interrupted).
+    The exit codes are 0, 1 (a result that is not as it should be), 2 (bad input), 3 (the results are complete, but
+    MLflow does not hold all of them), 70 (an error in this program), 130 (interrupted) and 143 (terminated).
     """
+    set_mlflow_defaults()
     code = _run()
     close_streams()
     sys.exit(code)

@@ -49,7 +49,9 @@ def run(
 ) -> int:
     """Run a study: start it, continue it after a crash, or extend it after budget.n_trials has grown.
 
-    Ctrl-C stops it cleanly (exit code 130), SIGTERM too (143); the same command goes on from there.
+    Ctrl-C stops it cleanly (exit code 130), SIGTERM too (143); the same command goes on from there. Exit code 0: the
+    study is complete. 1: no trial of it is complete. 2: bad input. 3: the study is complete, but MLflow does not hold
+    all of it; mnist-hpo sync writes the rest. The run waits for MLflow as long as there is progress; Ctrl-C ends that.
 
     Example: mnist-hpo run studies/quickstart.yaml
     """
@@ -66,7 +68,7 @@ def run(
     start = time.monotonic()
     with make_display() as display:
         try:
-            trials = run_study(
+            finished = run_study(
                 file,
                 Home(storage, tracking_uri, FOLDER),
                 display=display,
@@ -75,11 +77,11 @@ def run(
                 should_stop=signals.should_stop,
             )
         except Interrupted:
-            trials = None
-    if trials is None:
+            finished = None
+    if finished is None:
         print(f"stopped; what is finished is recorded. To go on: {command_line(*sys.argv[1:])}", file=sys.stderr)
         return signals.exit_code
-    summary = status_of(file.study, trials, storage, is_running=False)
+    summary = status_of(file.study, finished.trials, storage, is_running=False)
     if as_json:
         print_json(RunOutput(**summary.model_dump(), seconds=round(time.monotonic() - start, 3)))
     else:
@@ -87,8 +89,22 @@ def run(
         if summary.best:
             console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
     if not summary.best:
-        print(_without_best(file.study.name, trials), file=sys.stderr)
+        print(_without_best(file.study.name, finished.trials), file=sys.stderr)
+    if finished.missing_in_mlflow:
+        sync = command_line("sync", file.study.name, *_stores(storage, tracking_uri))
+        print(f"the results are complete. To write the rest to MLflow: {sync}", file=sys.stderr)
+        return 3 if summary.best else 1
     return 0 if summary.best else 1
+
+
+def _stores(storage: str, tracking_uri: str) -> list[str]:
+    """The options that name these stores to another command."""
+    options: list[str] = []
+    if storage != os.environ.get("MNIST_HPO_STORAGE", DEFAULT_STORAGE):
+        options += ["--storage", storage]
+    if tracking_uri != os.environ.get("MLFLOW_TRACKING_URI", DEFAULT_TRACKING):
+        options += ["--tracking-uri", tracking_uri]
+    return options
 
 
 def _without_best(name: str, trials: Sequence[TrialRecord]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
@@ -12,12 +14,15 @@ from mnist_hpo.cli.common import (
     console,
     recorded_study,
 )
+from mnist_hpo.spec.errors import UserError
 
 
 def sync(
     study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, tracking_uri: TrackingOption = DEFAULT_TRACKING
-) -> None:
+) -> int:
     """Bring MLflow up to what the storage holds; repeating it changes nothing.
+
+    Exit code 2: MLflow cannot be written. 3: it does not hold all of the study even so.
 
     `run` does so by itself; this is for a study that ended while MLflow was away, or for another tracking server.
 
@@ -39,9 +44,18 @@ def sync(
         projection.open(trials)
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)
+        # We hold the study's lock: a trial that is under way was left behind.
+        projection.finish(trials)
         best = best_of(trials)
         if best is not None and (bundle := home.best_bundle(record, best.number)).exists():
             projection.log_model(best.number, bundle)
-        # We hold the study's lock: a trial that is under way was left behind.
-        projection.finish(trials)
+        missing = projection.missing(trials)
+        try:
+            projection.log_plots(trials)
+        except UserError as error:
+            missing = ", ".join(filter(None, [missing, str(error)]))
+    if missing:
+        print(f"{tracking_uri} does not hold all of {record.name}: {missing}", file=sys.stderr)
+        return 3
     console().print(f"{tracking_uri} holds all {len(trials)} trials of {record.name}")
+    return 0

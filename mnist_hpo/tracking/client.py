@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 from collections.abc import Generator, Mapping
-from pathlib import Path
 
-# Before MLflow reads them. A server that hangs must not hold a search up: fail soon, the projection is caught up later.
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# Standard output is for results, which may be JSON.
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-
-import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
-from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_hpo.spec.errors import UserError, first_line
+from mnist_hpo.tracking.database import check_in_place, local_database, open_database
 
 _NOISY = ("mlflow", "mlflow.store.db.utils", "mlflow.utils.environment", "alembic")
 
@@ -49,44 +39,23 @@ def check_reachable(tracking_uri: str) -> None:
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client of this tracking store; a local database is made where it is not there yet."""
+    """A client of this tracking store; a local database is created if there is none.
+
+    MLflow's own state in this process, such as its tracking URI and the active run, stays as it is.
+
+    Raises:
+        DatabaseReplacedError: a local database is not the one that this process has opened before.
+
+    """
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
     path = local_database(tracking_uri)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            _create_database(path)
-        # WAL: looking at the runs never blocks the search, and the other way round.
-        connection = sqlite3.connect(path, timeout=60)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
-    mlflow.set_tracking_uri(tracking_uri)
-    return MlflowClient(tracking_uri)
-
-
-def _create_database(path: Path) -> None:
-    """Make MLflow's tables under another name, and put them in place whole.
-
-    MLflow makes them by some forty migrations; a process that is killed in one of them leaves a file that MLflow can
-    never open again.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-    temporary.unlink(missing_ok=True)
-    try:
-        store = SqlAlchemyStore(f"sqlite:///{temporary}", (path.parent.resolve() / "artifacts").as_uri())
-        store.engine.dispose()
-        # Another process may have been quicker: its file stays.
-        with contextlib.suppress(FileExistsError):
-            path.hardlink_to(temporary)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def local_database(tracking_uri: str) -> Path | None:
-    """The file of an SQLite tracking store, or None."""
-    prefix = "sqlite:///"
-    return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
+    if path is None:
+        return MlflowClient(tracking_uri)
+    open_database(path)
+    client = MlflowClient(tracking_uri)
+    check_in_place(path)
+    return client
 
 
 def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Mapping[str, str]) -> str:

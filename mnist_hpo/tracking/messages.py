@@ -1,4 +1,4 @@
-"""What the coordinator and the process that writes MLflow tell each other."""
+"""The messages between the coordinator and the process that writes MLflow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from mnist_hpo.storage.records import TrialRecord
 
 @dataclass(frozen=True)
 class Subject:
-    """What is projected, and where to; the first that the process is told."""
+    """What is projected, and where to: part of the first message to the writer."""
 
     tracking_uri: str
     study: Study
     study_file: str
     uid: str
-    """Tells a study from an earlier one of the same name."""
+    """Differs from that of an earlier study of the same name."""
     context: Mapping[str, str]
     """What else the results depend on; the dataset's digest is in it."""
     replaced_uids: tuple[str, ...] = ()
@@ -27,14 +27,31 @@ class Subject:
 
 @dataclass(frozen=True)
 class Ending:
-    """There will be no more trials; the last that the process is told."""
+    """There will be no more trials: the last message to the writer."""
 
     bundle: tuple[int, Path] | None
     """The best trial's number, and its model."""
-    timeout_s: float
+
+
+@dataclass(frozen=True, order=True)
+class Progress:
+    """How much of the study MLflow holds."""
+
+    n_runs: int
+    """Trials whose run is up to date."""
+    n_final_steps: int = 0
+    """Of those that follow the trials: the summary, the model, the plots."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The last message of the writer."""
+
+    missing: str | None
+    """Why MLflow does not hold all of the study; None if it does."""
 
 
 Message = list[TrialRecord] | Ending
-"""After the subject: trials as they are now, or the end."""
-Answer = str | bool
-"""A warning for the user; or, last, whether MLflow holds all of it."""
+"""To the writer, after the subject: trials as they are now, or the end."""
+Answer = str | Progress | Ended
+"""From the writer; a text is a warning for the user."""

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, history_sha256
 from mnist_hpo.tracking import summary
 from mnist_hpo.tracking.client import connect, open_experiment, runs_with_tags
+from mnist_hpo.tracking.database import check_in_place, local_database
 from mnist_hpo.tracking.datasets import dataset_input
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.saved_view import saved_view
@@ -29,6 +31,8 @@ INTERRUPTED = "SCHEDULED"
 """MLflow's word for a run that will go on: what was under way when a search was asked to stop."""
 _LARGEST_BATCH = 900
 """MLflow takes at most 1,000 metrics at once."""
+_N_TOLD = 3
+"""Differences that are named one by one."""
 _PLOTTED_TAG = "mnist_hpo.history_sha256"
 
 
@@ -54,6 +58,8 @@ class Projection:
     _runs: dict[int, _TrialRun] = field(default_factory=dict[int, _TrialRun])
     _n_steps: int = 0
     """Steps of the parent's progress that are known to be logged."""
+    _is_shown_running: bool = False
+    """Whether the parent run is known to be RUNNING."""
     _parent_tags: dict[str, str] = field(default_factory=dict[str, str])
     """As they were last written, like those that follow."""
     _experiment_tags: dict[str, str] = field(default_factory=dict[str, str])
@@ -80,14 +86,19 @@ class Projection:
         self.parent_id = self._keep_one(parents) or self._create_parent(trials)
         self._plotted = parents[0].data.tags.get(_PLOTTED_TAG) if parents else None
         self._n_steps = len(self.client.get_metric_history(self.parent_id, summary.LAST_OF_A_STEP)) if parents else 0
-        self.client.update_run(self.parent_id, status="RUNNING")
         self.client.log_text(self.parent_id, self.subject.study_file, "study.yaml")
         searched = dataset_input(self.study, self.subject.context["dataset_digest"], "search")
         self.client.log_inputs(self.parent_id, datasets=[searched])
         self._runs = self._find_trial_runs()
 
     def push(self, trial: TrialRecord) -> None:
-        """Bring one trial's run up to date."""
+        """Bring one trial's run up to date.
+
+        Raises:
+            DatabaseReplacedError: a local database was deleted or replaced since it was opened.
+
+        """
+        self._check_database()
         run = self._runs.get(trial.number)
         if run is None:
             run = self._runs[trial.number] = self._create_trial_run(trial)
@@ -99,6 +110,9 @@ class Projection:
 
     def show_progress(self, trials: Sequence[TrialRecord]) -> None:
         """Bring the experiment's line and the parent run up to a search that is under way, with these trials so far."""
+        if not self._is_shown_running:
+            self.client.update_run(self.parent_id, status="RUNNING")
+            self._is_shown_running = True
         self._show(trials, "running")
 
     def finish(self, trials: Sequence[TrialRecord]) -> None:
@@ -106,18 +120,61 @@ class Projection:
 
         Where trials of its budget have not ended, it was interrupted, and may go on another day.
         """
-        interrupted = count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
+        interrupted = self._is_interrupted(trials)
         self._show(trials, "interrupted" if interrupted else "complete")
         self.client.log_text(self.parent_id, summary.trials_csv(self.study, trials), "trials.csv")
-        if interrupted:
-            for trial in trials:
-                if trial.state == "running" and trial.number in self._runs:
-                    self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
-        else:
-            self._log_plots(trials)
+        for trial in trials:
+            if trial.state == "running" and trial.number in self._runs:
+                self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
         # Dated by the storage, so that to write it again changes nothing.
         ended = milliseconds(max((_last_word(trial) for trial in trials), default=0.0))
-        self.client.set_terminated(self.parent_id, INTERRUPTED if interrupted else "FINISHED", ended)
+        self.client.set_terminated(self.parent_id, self._final_status(trials), ended)
+
+    def log_plots(self, trials: Sequence[TrialRecord]) -> None:
+        """Plot a complete study, unless the same history is plotted there already: to draw it takes seconds.
+
+        Raises:
+            UserError: the plots cannot be drawn.
+
+        """
+        history = history_sha256(trials)
+        if self._is_interrupted(trials) or self._plotted == history:
+            return
+        with tempfile.TemporaryDirectory(prefix="mnist-hpo-plots-") as folder:
+            try:
+                from mnist_hpo.tracking.plots import write_plots
+
+                write_plots(self.study, trials, Path(folder))
+            except Exception as error:  # (plotly, matplotlib and scikit-learn raise what they like)
+                raise UserError(f"the plots cannot be drawn: {first_line(error)}") from error
+            self.client.log_artifacts(self.parent_id, folder)
+        # Last: what it names is known to be there.
+        self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
+        self._plotted = history
+
+    def missing(self, trials: Sequence[TrialRecord]) -> str | None:
+        """Compare what MLflow holds of a study that has ended with its trials: one run each, in its final status.
+
+        Returns:
+            What is missing or wrong; None where nothing is.
+
+        """
+        self._check_database()
+        parents, by_number = list[Run](), dict[int, list[Run]]()
+        for run in runs_with_tags(self.client, self.experiment_id, mnist_hpo__study_uid=self.subject.uid):
+            kind = run.data.tags.get("mnist_hpo.kind")
+            if kind == "study":
+                parents.append(run)
+            elif kind == "trial":
+                by_number.setdefault(int(run.data.tags["trial.number"]), []).append(run)
+        expected = {trial.number: _STATUS[trial.state] for trial in trials}
+        expected |= {trial.number: INTERRUPTED for trial in trials if trial.state == "running"}
+        wrong = [_difference(f"trial {n}", by_number.get(n, []), status) for n, status in expected.items()]
+        wrong += [f"trial {number} is not in the storage" for number in by_number.keys() - expected.keys()]
+        wrong.append(_difference("the study", parents, self._final_status(trials)))
+        told = [difference for difference in wrong if difference]
+        more = f" and {len(told) - _N_TOLD} more" if len(told) > _N_TOLD else ""
+        return ", ".join(told[:_N_TOLD]) + more or None
 
     def log_model(self, number: int, bundle: Path) -> None:
         """Put the best trial's model into its run."""
@@ -137,19 +194,15 @@ class Projection:
                 self.client.set_experiment_tag(self.experiment_id, name, value)
                 self._experiment_tags[name] = value
 
-    def _log_plots(self, trials: Sequence[TrialRecord]) -> None:
-        """Plot the study, unless the same history is plotted there already: to draw it takes a second or two."""
-        history = history_sha256(trials)
-        if self._plotted == history:
-            return
-        from mnist_hpo.tracking.plots import write_plots
+    def _is_interrupted(self, trials: Sequence[TrialRecord]) -> bool:
+        return count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
 
-        with tempfile.TemporaryDirectory(prefix="mnist-hpo-plots-") as folder:
-            write_plots(self.study, trials, Path(folder))
-            self.client.log_artifacts(self.parent_id, folder)
-        # Last: what it names is known to be there.
-        self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
-        self._plotted = history
+    def _final_status(self, trials: Sequence[TrialRecord]) -> str:
+        return INTERRUPTED if self._is_interrupted(trials) else "FINISHED"
+
+    def _check_database(self) -> None:
+        if (path := local_database(self.subject.tracking_uri)) is not None:
+            check_in_place(path)
 
     def _delete_replaced(self) -> None:
         """Delete the runs of the study as it was before it was changed; none of their trials finished an epoch."""
@@ -255,6 +308,14 @@ class Projection:
             params=[Param(name, str(value)) for name, value in params.items()],
             tags=[RunTag(name, value) for name, value in tags.items()],
         )
+
+
+def _difference(name: str, runs: Sequence[Run], status: str) -> str | None:
+    """How the runs that MLflow holds of something differ from one run in this status."""
+    if len(runs) != 1:
+        return f"{name} has {len(runs)} runs" if runs else f"{name} has no run"
+    found = runs[0].info.status
+    return None if found == status else f"the run of {name} is {found}, not {status}"
 
 
 def _last_word(trial: TrialRecord) -> float:

@@ -193,10 +193,11 @@ def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: Prepared
     version = client.get_model_version_by_alias("small", "champion")
     assert version.tags["test_accuracy"] in version.description
     assert version.tags["dataset_digest"] == mnist.digest
-    source = client.get_model_version_download_uri("small", version.version)
-    downloaded = mlflow.artifacts.download_artifacts(source, dst_path=str(tmp_path))
-    logged = mlflow.models.Model.load(downloaded)
-    example = np.asarray(mlflow.pyfunc.load_model(downloaded).input_example)
+    saved = mlflow.artifacts.download_artifacts(
+        artifact_uri=version.source, dst_path=str(tmp_path), tracking_uri=retrained.tracking_uri
+    )
+    logged = mlflow.models.Model.load(saved)
+    example = np.asarray(mlflow.pyfunc.load_model(saved).input_example)
     assert logged.signature.inputs.to_dict()[0]["tensor-spec"] == {"dtype": "uint8", "shape": (-1, 784)}
     assert (example == np.asarray(load_search(mnist.directory, "standard").train_images[:1])).all()
 

@@ -1,10 +1,13 @@
 """Studies that were run once, and fresh folders."""
 
+import socket
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from command import Folder, Killed, killed_small
+from tracking_server import TrackingServer
 
 from mnist_hpo.data.prepared import PreparedDataset
 
@@ -25,3 +28,24 @@ def folder(mnist: PreparedDataset, tmp_path: Path) -> Folder:
     folder = Folder(tmp_path)
     folder.write_study()
     return folder
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def hanging_server() -> Generator[str]:
+    """The system takes its connections, and nobody ever answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.fixture
+def tracking_server(tmp_path_factory: pytest.TempPathFactory) -> Generator[TrackingServer]:
+    server = TrackingServer(tmp_path_factory.mktemp("server"))
+    server.start()
+    yield server
+    server.stop()
