@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from mnist_hpo.spec.study import ParameterValue, TrialState
 from mnist_hpo.training.result import EpochResult
 
+_DIVERGED = "diverged at epoch "
+
+
+def divergence_reason(epoch: int) -> str:
+    """The reason of a trial that failed because a loss of this epoch is not finite."""
+    return f"{_DIVERGED}{epoch}"
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -27,6 +34,11 @@ class TrialRecord:
     """Why a trial failed."""
     started_unix_s: float = 0.0
     finished_unix_s: float | None = None
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether it failed because of the machine rather than because its training diverged."""
+        return self.state == "failed" and not (self.reason or "").startswith(_DIVERGED)
 
     @property
     def valid_loss(self) -> dict[int, float]:
@@ -52,6 +64,19 @@ def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
     for trial in trials:
         counts[trial.state] += 1
     return counts
+
+
+def is_machine_dependent(trials: Iterable[TrialRecord]) -> bool:
+    """Whether a trial was given up: then the results no longer depend on the study file alone."""
+    return any(trial.was_given_up for trial in trials)
+
+
+def machine_dependence(trials: Iterable[TrialRecord]) -> str | None:
+    """A sentence about the trials that were given up, or None if there are none."""
+    given_up = [f"trial {trial.number} ({trial.reason})" for trial in trials if trial.was_given_up]
+    if not given_up:
+        return None
+    return f"The results depend on the machine, which could not train {', '.join(given_up)}."
 
 
 def history_sha256(trials: Iterable[TrialRecord]) -> str:

@@ -200,19 +200,37 @@ def study_names(url: str) -> list[str]:
 
 def _record(trial: FrozenTrial) -> TrialRecord:
     states: dict[OptunaState, TrialState] = {theirs: ours for ours, theirs in _STATES.items()}
+    if trial.state not in states:
+        raise _damaged(trial, f"its state is {trial.state.name}, which mnist-hpo never writes")
     complete = trial.state is OptunaState.COMPLETE
     return TrialRecord(
         number=trial.number,
         state=states[trial.state],
         parameters=dict(trial.params),
-        epochs={
-            epoch: EpochResult(**trial.user_attrs[f"{_EPOCH_KEY}{epoch}"])
-            for epoch in sorted(trial.intermediate_values)
-        },
+        epochs={epoch: _epoch_result(trial, epoch) for epoch in sorted(trial.intermediate_values)},
         value=trial.value if complete and trial.value is not None and math.isfinite(trial.value) else None,
         reason=trial.user_attrs.get(_REASON_KEY),
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         finished_unix_s=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+    )
+
+
+def _epoch_result(trial: FrozenTrial, epoch: int) -> EpochResult:
+    try:
+        result = EpochResult(**trial.user_attrs[f"{_EPOCH_KEY}{epoch}"])
+    except (KeyError, TypeError):
+        raise _damaged(trial, f"epoch {epoch} has a valid_loss, but its other measures are missing") from None
+    valid_loss = trial.intermediate_values[epoch]
+    if (result.epoch, result.valid_loss) != (epoch, valid_loss):
+        found = f"epoch {result.epoch} with valid_loss {result.valid_loss!r}"
+        raise _damaged(trial, f"epoch {epoch} has valid_loss {valid_loss!r}, but its other measures are of {found}")
+    return result
+
+
+def _damaged(trial: FrozenTrial, what: str) -> UserError:
+    return UserError(
+        f"trial {trial.number}: the record is damaged: {what}. "
+        "Restore the storage from a copy, or start a new study under another name"
     )
 
 
