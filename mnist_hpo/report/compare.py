@@ -35,7 +35,7 @@ from mnist_hpo.spec.outputs import (
 )
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.records import TrialRecord, best_of, count_states
+from mnist_hpo.storage.records import TrialRecord, best_of, count_states, machine_dependence
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.hyperparameters import complete, split
 
@@ -59,6 +59,8 @@ class Entry:
     """What the results depend on beside the study file, as it was recorded."""
     champions: Path
     """The folder of the study's re-trained trials."""
+    machine_dependence: str | None = None
+    """Which trials of the study were given up; None if none were."""
 
     @property
     def trial(self) -> TrialRecord | None:
@@ -92,6 +94,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
     record = StudyStorage.load(storage_url, name)
     study = parse_study(record.study_file, Path(f"{name}.yaml")).study
     trials = record.trials()
+    dependence = machine_dependence(trials)
     label = name
     if number is not None:
         label = f"{name}:{number}"
@@ -99,7 +102,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
         if not trials:
             raise UserError(f"{label}: no trial {number} in the study {name!r}; see: mnist-hpo trials {name}")
     folder = champions / record.folder_name
-    return Entry(label, study, tuple(trials), number is None, record.context, folder)
+    return Entry(label, study, tuple(trials), number is None, record.context, folder, dependence)
 
 
 def compare(entries: Sequence[Entry], target: float | None = None) -> CompareOutput:
@@ -259,6 +262,8 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
         if n_ended < n_trials:
             has = f"{n_ended} of {n_trials} trials have ended" if entry.is_study else "the trial is running"
             notes.append(f"{entry.label} is not complete: {has}")
+        if entry.machine_dependence:
+            notes.append(f"{entry.label}: {entry.machine_dependence}")
         if entry.trial is not None and entry.report is not None and not (entry.report / "champion.json").exists():
             which = "" if entry.is_study else f" --trial {entry.trial.number}"
             notes.append(f"{entry.label} has no test figures yet: mnist-hpo retrain {entry.study.name}{which}")
@@ -279,6 +284,7 @@ def _compared(entry: Entry, target: float | None) -> ComparedOutput:
         label=entry.label,
         study=study.name,
         state=state,
+        machine_dependent=entry.machine_dependence is not None,
         sampler=study.sampler.name,
         pruner=study.pruner.name,
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),

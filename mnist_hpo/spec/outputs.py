@@ -66,6 +66,8 @@ class StatusOutput(Output):
     n_trials: StateCounts
     best: BestTrial | None
     """Null until a trial is complete."""
+    machine_dependent: bool
+    """Whether a trial was given up because the machine could not train it: the results may differ on another one."""
     history_sha256: str
     """Over what was computed and nothing that depends on time: two runs of one study file agree on it."""
     n_epochs: int
@@ -89,6 +91,8 @@ class TrialOutput(Output):
     state: TrialState
     reason: str | None
     """Why it failed; null for any other state."""
+    given_up: bool
+    """Whether it failed because the machine could not train it, rather than because its training diverged."""
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
     value: float | None
@@ -118,6 +122,8 @@ class BestOutput(TrialOutput):
 
     valid_accuracy: dict[int, float | None]
     """By epoch, from 0 to 1."""
+    machine_dependent: bool
+    """Whether another trial of its study was given up because the machine could not train it."""
 
 
 class RetrainOutput(Output):
@@ -228,6 +234,8 @@ class ComparedOutput(Output):
     study: str
     state: str
     """`complete` or `incomplete` for a study; a trial's state for a trial."""
+    machine_dependent: bool
+    """Whether a trial of the study was given up because the machine could not train it."""
     sampler: str
     pruner: str
     budget: TrialBudget
