@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -16,7 +16,15 @@ from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
-from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, checkpoint_path, training_config, trial_job
+from mnist_hpo.scheduler import (
+    Interrupted,
+    Observer,
+    Scheduler,
+    check_give_up,
+    checkpoint_path,
+    training_config,
+    trial_job,
+)
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
@@ -86,9 +94,12 @@ def run_study(
     display: Display,
     n_workers: int | None = None,
     data_source: Path | None = None,
+    give_up: Collection[int] = (),
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Finished:
     """Start, continue or extend a study.
+
+    Trials in `give_up` are recorded as failed instead of being trained: see `Scheduler`.
 
     Raises:
         Interrupted: `should_stop` said so; everything is closed and the same call continues.
@@ -96,6 +107,7 @@ def run_study(
 
     """
     study = file.study
+    check_give_up(study, give_up)
     dataset = prepare(study.dataset, source=data_source, log=display.say)
     context = {**provenance(), "dataset_digest": dataset.digest}
     # Locked before it is looked at: two coordinators must not make the same study.
@@ -116,6 +128,7 @@ def run_study(
                 data=data,
                 checkpoints=home.checkpoints(storage),
                 observers=[display, tracker],
+                give_up=give_up,
                 should_stop=should_stop,
             )
             try:

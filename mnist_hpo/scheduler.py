@@ -9,20 +9,21 @@ storage holds already as its memo.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, Job, JobLost
-from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.storage.records import TrialRecord, divergence_reason
+from mnist_hpo.storage.replay import Decision, check_decision, check_parameters, check_record, check_result
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.cost import epoch_cost
@@ -104,6 +105,8 @@ class Scheduler:
         data: the prepared dataset and the split that trials learn from.
         checkpoints: the folder for the trials' checkpoints.
         observers: told of every new fact, after it has been recorded.
+        give_up: the numbers of trials to record as failed at their first epoch that is not recorded, without
+            training them: the machine cannot.
         should_stop: asked often; once it says yes, `run` raises `Interrupted`.
 
     """
@@ -117,11 +120,12 @@ class Scheduler:
         data: DataRef,
         checkpoints: Path,
         observers: Sequence[Observer] = (),
+        give_up: Collection[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self._study, self._storage, self._executor = study, storage, executor
         self._data, self._checkpoints = data, checkpoints
-        self._observers, self._should_stop = observers, should_stop
+        self._observers, self._give_up, self._should_stop = observers, frozenset(give_up), should_stop
         self._ask_tell = AskTell(study)
         self._decisions = sorted(decision_epochs(study) | {study.budget.max_epochs})
         self._memo = {trial.number: trial for trial in storage.trials()}
@@ -134,9 +138,13 @@ class Scheduler:
 
         Raises:
             Interrupted: `should_stop` said so.
-            UserError: the record does not replay, the storage fails, or the machine lacks something.
+            UserError: the record does not replay, the storage fails, the machine lacks something or cannot train a
+                trial, or a trial to give up has ended.
 
         """
+        check_record(self._study.name, list(self._memo.values()), self._study.budget.n_trials)
+        for number in self._give_up & self._memo.keys():
+            _refuse_if_ended(self._study.name, self._memo[number])
         for half_written in self._checkpoints.glob("*.tmp"):  # by workers that were killed
             half_written.unlink(missing_ok=True)
         for _ in range(self._study.slots):
@@ -145,12 +153,15 @@ class Scheduler:
             now, number, epoch = heapq.heappop(self._events)
             trial = self._live[number]
             outcome = self._outcome(trial, epoch)
-            if isinstance(outcome, str):
-                self._fail(trial, epoch, outcome)
-            elif self._goes_on(trial, outcome):
+            decision = self._decide(trial, epoch, outcome)
+            if trial.memo is not None:
+                check_decision(self._study.name, trial.memo, epoch, decision)
+            self._record(trial, outcome, decision)
+            if decision.action == "continue":
                 self._schedule(trial, epoch + 1, now)
-                continue
-            self._start_next(now)
+            else:
+                self._end(trial, epoch, decision)
+                self._start_next(now)
 
     def _start_next(self, now: int) -> None:
         """Fill a slot with the study's next trial."""
@@ -161,7 +172,7 @@ class Scheduler:
         if memo is None:
             self._tell(self._storage.start_trial(proposal.number, proposal.parameters, proposal.distributions))
         else:
-            _refuse_mismatch(self._study.name, proposal, memo)
+            check_parameters(self._study.name, memo, proposal.parameters)
         config = training_config(self._study, proposal.number, proposal.parameters)
         trial = _Trial(proposal.number, config, virtual_epoch_cost(self._study, config), memo)
         self._live[proposal.number] = trial
@@ -171,7 +182,9 @@ class Scheduler:
         """Put a trial's next epoch on the virtual clock, and have it computed where nobody knows it yet."""
         finish = now + trial.epoch_cost
         heapq.heappush(self._events, (finish, trial.number, epoch))
-        if self._recorded(trial, epoch) is None and epoch > trial.submitted_epoch:
+        if trial.number in self._give_up or self._recorded(trial, epoch) is not None:
+            return
+        if epoch > trial.submitted_epoch:
             trial.submitted_epoch = next(decision for decision in self._decisions if decision >= epoch)
             job = trial_job(trial.number, trial.config, self._data, trial.submitted_epoch, self._checkpoints)
             self._executor.submit(job, urgency=(finish, trial.number))
@@ -181,7 +194,7 @@ class Scheduler:
         if trial.memo is None:
             return None
         if trial.memo.state == "failed" and epoch > len(trial.memo.epochs):
-            return trial.memo.reason or "failed"
+            return trial.memo.reason
         return trial.memo.epochs.get(epoch)
 
     def _outcome(self, trial: _Trial, epoch: int) -> EpochResult | str:
@@ -189,14 +202,16 @@ class Scheduler:
         recorded = self._recorded(trial, epoch)
         if recorded is not None:
             return recorded
+        if trial.number in self._give_up:
+            return f"given up: asked for by --give-up-trial {trial.number}"
         while epoch not in trial.results:
             if trial.lost is not None:
-                return trial.lost
+                raise _cannot_train(trial, epoch, trial.lost)
             if self._should_stop():
                 raise Interrupted
             self._collect()
         result = trial.results[epoch]
-        return f"diverged at epoch {epoch}" if result.diverged else result
+        return divergence_reason(epoch) if result.diverged else result
 
     def _collect(self) -> None:
         """Take what the executor has; results that are early wait in their trial for their turn."""
@@ -213,69 +228,86 @@ class Scheduler:
 
     def _keep(self, trial: _Trial, result: EpochResult) -> None:
         known = self._recorded(trial, result.epoch) or trial.results.get(result.epoch)
-        if isinstance(known, EpochResult) and not known.same_numbers(result):
-            raise UserError(
-                f"trial {trial.number}, epoch {result.epoch}: computed again, valid_loss is {result.valid_loss!r}, "
-                f"and the record of {self._study.name!r} has {known.valid_loss!r}. The record was made with other "
-                "library versions or on another kind of CPU; continue it there, or start anew under another name"
-            )
+        if isinstance(known, EpochResult):
+            check_result(self._study.name, trial.number, known, result)
         trial.results[result.epoch] = result
 
-    def _goes_on(self, trial: _Trial, result: EpochResult) -> bool:
-        """Record and report an epoch; end the trial where it ends here."""
-        assert result.valid_loss is not None
-        trial.valid_losses.append(result.valid_loss)
-        if self._recorded(trial, result.epoch) is None:
-            self._tell(self._storage.add_epoch(trial.number, result))
-        should_prune = self._ask_tell.report(trial.number, result.epoch, result.valid_loss)
+    def _decide(self, trial: _Trial, epoch: int, outcome: EpochResult | str) -> Decision:
+        """Report an epoch to the pruner; decide what follows it."""
+        if isinstance(outcome, str):
+            return Decision("failed", reason=outcome)
+        assert outcome.valid_loss is not None
+        trial.valid_losses.append(outcome.valid_loss)
+        should_prune = self._ask_tell.report(trial.number, epoch, outcome.valid_loss)
         budget = self._study.budget
         if has_ended(trial.valid_losses, max_epochs=budget.max_epochs, patience_epochs=budget.patience_epochs):
-            self._complete(trial)
-            return False
-        if should_prune:
-            self._ask_tell.prune(trial.number)
-            self._end(trial, "pruned")
-            return False
-        return True
+            return Decision("complete", min(trial.valid_losses))
+        return Decision("pruned" if should_prune else "continue")
 
-    def _complete(self, trial: _Trial) -> None:
-        value = min(trial.valid_losses)
-        self._ask_tell.complete(trial.number, value)
-        if self._best is None or (value, trial.number) < self._best:
-            beaten, self._best = self._best, (value, trial.number)
-            if beaten is not None:
-                self._discard_checkpoint(beaten[1])
-        self._end(trial, "complete", value=value)
+    def _record(self, trial: _Trial, outcome: EpochResult | str, decision: Decision) -> None:
+        """Write what the storage does not hold yet."""
+        if isinstance(outcome, EpochResult) and self._recorded(trial, outcome.epoch) is None:
+            self._tell(self._storage.add_epoch(trial.number, outcome))
+        if decision.action != "continue" and (trial.memo is None or trial.memo.state == "running"):
+            ended = self._storage.finish_trial(trial.number, decision.action, decision.value, decision.reason)
+            self._tell(ended)
 
-    def _fail(self, trial: _Trial, epoch: int, reason: str) -> None:
-        self._ask_tell.fail(trial.number, epoch)
-        self._end(trial, "failed", reason=reason)
-
-    def _end(self, trial: _Trial, state: TrialState, *, value: float | None = None, reason: str | None = None) -> None:
+    def _end(self, trial: _Trial, epoch: int, decision: Decision) -> None:
+        """Tell the sampler how a trial has ended; free its slot and its checkpoint."""
         del self._live[trial.number]
         self._executor.cancel(str(trial.number))
-        if trial.memo is None or trial.memo.state == "running":
-            self._tell(self._storage.finish_trial(trial.number, state, value, reason))
-        if self._best is None or self._best[1] != trial.number:
-            self._discard_checkpoint(trial.number)
+        match decision.action:
+            case "complete":
+                assert decision.value is not None
+                self._ask_tell.complete(trial.number, decision.value)
+            case "pruned":
+                self._ask_tell.prune(trial.number)
+            case _:
+                self._ask_tell.fail(trial.number, epoch)
+        self._keep_best_checkpoint(trial.number, decision.value)
 
-    def _discard_checkpoint(self, number: int) -> None:
-        checkpoint_path(self._checkpoints, number).unlink(missing_ok=True)
+    def _keep_best_checkpoint(self, number: int, value: float | None) -> None:
+        """Delete the checkpoint of a trial that has ended, or of the best one so far if this one is better."""
+        unneeded: int | None = number
+        if value is not None and (self._best is None or (value, number) < self._best):
+            unneeded = None if self._best is None else self._best[1]
+            self._best = value, number
+        if unneeded is not None:
+            checkpoint_path(self._checkpoints, unneeded).unlink(missing_ok=True)
 
     def _tell(self, trial: TrialRecord) -> None:
         for observer in self._observers:
             observer.trial_changed(trial)
 
 
-def _refuse_mismatch(name: str, proposal: Proposal, memo: TrialRecord) -> None:
-    """Samplers are asked again in a replay; a record that they would not have made cannot be continued."""
-    if dict(memo.parameters) != proposal.parameters:
-        differing = [
-            f"{key}: recorded {memo.parameters.get(key)!r}, now {value!r}"
-            for key, value in proposal.parameters.items()
-            if memo.parameters.get(key) != value
-        ]
+def check_give_up(study: Study, numbers: Collection[int]) -> None:
+    """Refuse numbers that no trial of the budget has.
+
+    Raises:
+        UserError: there is such a number.
+
+    """
+    n_trials = study.budget.n_trials
+    for number in numbers:
+        if not 0 <= number < n_trials:
+            raise UserError(
+                f"--give-up-trial {number}: {study.name!r} has no such trial; its trials are 0 to {n_trials - 1}"
+            )
+
+
+def _refuse_if_ended(study_name: str, trial: TrialRecord) -> None:
+    """A trial that was given up before may be named again, as the same command does after an interruption."""
+    if trial.state != "running" and not trial.was_given_up:
         raise UserError(
-            f"the record of {name!r} does not replay at trial {proposal.number}: {'; '.join(differing)}. "
-            "Another version of Optuna or of mnist-hpo made it; continue it there, or start anew under another name"
+            f"--give-up-trial {trial.number}: trial {trial.number} of {study_name!r} has already ended "
+            f"({trial.state}); leave the option out"
         )
+
+
+def _cannot_train(trial: _Trial, epoch: int, reason: str) -> UserError:
+    parameters = ", ".join(f"{name}={value}" for name, value in trial.config.parameters.items())
+    return UserError(
+        f"trial {trial.number} cannot be trained on this machine: epoch {epoch}: {reason}. Its parameters: "
+        f"{parameters}. Nothing recorded is lost. Run the same command again on a better machine, or add "
+        f"--give-up-trial {trial.number} to record the trial as failed; the study is then marked machine_dependent"
+    )

@@ -43,6 +43,15 @@ def run(
         Path | None,
         typer.Option(envvar="MNIST_HPO_DATA_SOURCE", help="A folder with the dataset's IDX files, gzipped or not."),
     ] = None,
+    give_up_trial: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="Record this trial as failed instead of training it; repeat it for several. For a trial that no "
+            "machine at hand can train: the study is then marked machine_dependent.",
+        ),
+    ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
     tracking_uri: TrackingOption = DEFAULT_TRACKING,
     as_json: JsonOption = False,
@@ -74,6 +83,7 @@ def run(
                 display=display,
                 n_workers=workers,
                 data_source=data_source,
+                give_up=give_up_trial or (),
                 should_stop=signals.should_stop,
             )
         except Interrupted:

@@ -65,17 +65,19 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     """
     from mnist_hpo.report.trials import trial_output
     from mnist_hpo.spec.outputs import BestOutput
-    from mnist_hpo.storage.records import best_of
+    from mnist_hpo.storage.records import best_of, is_machine_dependent, machine_dependence
     from mnist_hpo.training.hyperparameters import complete
 
     record, file = recorded_study(storage, study)
-    found = best_of(record.trials())
+    trials = record.trials()
+    found = best_of(trials)
     if found is None:
         raise UserError(f"no trial of {record.name!r} is complete yet; see: mnist-hpo status {record.name}")
     parameters = complete(file.study.model, {**file.study.fixed, **found.parameters})
     more = {
         "params": parameters,
         "valid_accuracy": {epoch: result.valid_accuracy for epoch, result in sorted(found.epochs.items())},
+        "machine_dependent": is_machine_dependent(trials),
     }
     in_full = BestOutput.model_validate(trial_output(file.study, found).model_dump() | more)
     if as_json:
@@ -87,13 +89,15 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     table.add_section()
     table.add_row("valid_loss", f"{found.value:.5f} at epoch {found.best_epoch} of {len(found.epochs)}")
     table.add_row("valid_accuracy", f"{100 * (in_full.best_valid_accuracy or 0):.2f} %")
+    if warning := machine_dependence(trials):
+        table.caption, table.caption_justify = warning, "left"
     console().print(table)
 
 
 def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, is_running: bool) -> StatusOutput:
     """A study's state as `status` prints it."""
     from mnist_hpo.spec.outputs import BestTrial, StateCounts, StatusOutput, TrialBudget, WorkerSeconds
-    from mnist_hpo.storage.records import best_of, count_states, history_sha256
+    from mnist_hpo.storage.records import best_of, count_states, history_sha256, is_machine_dependent
 
     found = best_of(trials)
     results = [result for trial in trials for result in trial.epochs.values()]
@@ -110,6 +114,7 @@ def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, 
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),
         n_trials=StateCounts(**counts),
         best=best,
+        machine_dependent=is_machine_dependent(trials),
         history_sha256=history_sha256(trials),
         n_epochs=len(results),
         worker_s=WorkerSeconds(
@@ -132,6 +137,8 @@ def status_table(summary: StatusOutput) -> Table:
     table.add_row(
         "trials", ", ".join(f"{n} {state_name(state, is_running=summary.is_running)}" for state, n in counts.items())
     )
+    if summary.machine_dependent:
+        table.add_row("machine", "results depend on it: it could not train a trial, which was given up")
     if summary.best:
         table.add_row("best", f"#{summary.best.number}, valid_loss {summary.best.value:.5f}")
         for name, value in summary.best.params.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -11,6 +10,7 @@ from multiprocessing.connection import Connection, wait
 from mnist_hpo.executors.child_process import ChildProcess, start_child
 from mnist_hpo.executors.environment import worker_environment
 from mnist_hpo.executors.job import (
+    EpochDone,
     Event,
     Halted,
     Job,
@@ -20,11 +20,9 @@ from mnist_hpo.executors.job import (
     decode_message,
     encode_job,
 )
+from mnist_hpo.executors.job_queue import MAX_ATTEMPTS, JobQueue
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.training.hyperparameters import Program, split
-
-MAX_ATTEMPTS = 3
-"""A job that takes so many workers down is lost."""
 
 
 def usable_cores() -> list[int]:
@@ -41,6 +39,8 @@ class _Worker:
     """The coordinator's end of a pipe that closes when the coordinator dies."""
     ready: bool = False
     job: Job | None = None
+    is_cancelled: bool = False
+    """Whether nobody wants the job any more; its worker ends it all the same."""
     last_words: str | None = None
     programs: set[Program] = field(default_factory=set[Program])
 
@@ -55,20 +55,22 @@ class LocalExecutor:
 
     def __init__(self, n_workers: int | None = None) -> None:
         self._cores = usable_cores()
-        self._pending: dict[str, tuple[tuple[int, int], Job]] = {}
-        self._attempts: Counter[str] = Counter()
+        self._queue = JobQueue()
         self._events: list[Event] = []
         self._n_failed_starts = 0
         self._workers = [self._start(index) for index in range(n_workers or len(self._cores))]
 
     def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
         """See `Executor.submit`."""
-        self._pending[job.key] = (urgency, job)
+        self._queue.submit(job, urgency)
         self._hand_out()
 
     def cancel(self, key: str) -> None:
         """See `Executor.cancel`."""
-        self._pending.pop(key, None)
+        self._queue.cancel(key)
+        for worker in self._workers:
+            if worker.job is not None and worker.job.key == key:
+                worker.is_cancelled = True
 
     def wait(self, timeout_s: float) -> Sequence[Event]:
         """See `Executor.wait`."""
@@ -127,48 +129,50 @@ class LocalExecutor:
             # The worker gives up and ends itself; whether the job is lost for good is decided when it has ended.
             worker.last_words = event.reason
             return
+        is_cancelled = worker.is_cancelled
         if isinstance(event, JobDone | Halted):
-            if worker.job is not None:
-                self._attempts.pop(worker.job.key, None)
-            worker.job = None
+            worker.job, worker.is_cancelled = None, False
+        if is_cancelled and not isinstance(event, Halted):
+            # Its training may have been submitted again: the end of the cancelled job is not the end of that one.
+            return
+        match event:
+            case EpochDone(key, result):
+                self._queue.epoch_done(key, result.epoch)
+            case JobDone(key):
+                self._queue.job_done(key)
+            case Halted():
+                pass
         self._events.append(event)
 
     def _replace(self, index: int) -> None:
         worker = self._workers[index]
         self._workers[index] = self._start(index)
         reason = self._bury(worker)
-        if worker.job is not None:
-            self._retry(worker.job, reason)
-        elif not worker.ready:
-            self._n_failed_starts += 1
-            if self._n_failed_starts >= MAX_ATTEMPTS * len(self._workers):
-                raise UserError(f"the worker processes cannot start: {reason}")
-
-    def _retry(self, job: Job, reason: str) -> None:
-        self._attempts[job.key] += 1
-        if self._attempts[job.key] < MAX_ATTEMPTS:
-            self._pending[job.key] = ((0, 0), job)
-        else:
-            del self._attempts[job.key]
-            self._events.append(JobLost(job.key, f"{MAX_ATTEMPTS} workers died of it: {reason}"))
+        if worker.job is None:
+            if not worker.ready:
+                self._n_failed_starts += 1
+                if self._n_failed_starts >= MAX_ATTEMPTS * len(self._workers):
+                    raise UserError(f"the worker processes cannot start: {reason}")
+        elif not worker.is_cancelled:
+            lost = self._queue.worker_died(worker.job, reason)
+            if lost is not None:
+                self._events.append(lost)
 
     def _hand_out(self) -> None:
         for worker in self._workers:
-            if worker.ready and worker.job is None and self._pending:
-                job = self._next_for(worker)
-                try:
-                    worker.child.connection.send_bytes(encode_job(job))
-                except (BrokenPipeError, ConnectionResetError):
-                    continue  # It has just died: `wait` will notice and replace it.
-                del self._pending[job.key]
-                worker.job = job
-                worker.programs.add(_program(job))
+            if worker.ready and worker.job is None and self._queue:
+                self._hand_job_to(worker)
 
-    def _next_for(self, worker: _Worker) -> Job:
-        """The most urgent of the jobs that this worker has compiled, among those that are soon needed."""
-        by_urgency = [job for _, job in sorted(self._pending.values(), key=lambda pair: pair[0])]
-        soon = by_urgency[: 2 * len(self._workers)]
-        return next((job for job in soon if _program(job) in worker.programs), soon[0])
+    def _hand_job_to(self, worker: _Worker) -> None:
+        # A worker that has compiled a job's program starts it sooner.
+        job = self._queue.choose(lambda job: _program(job) in worker.programs, 2 * len(self._workers))
+        try:
+            worker.child.connection.send_bytes(encode_job(job))
+        except (BrokenPipeError, ConnectionResetError):
+            return  # It has just died: `wait` will notice and replace it.
+        self._queue.remove(job)
+        worker.job = job
+        worker.programs.add(_program(job))
 
     def _bury(self, worker: _Worker) -> str:
         """Free what belongs to a dead worker; say what it died of."""

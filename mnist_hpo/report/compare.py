@@ -38,7 +38,14 @@ from mnist_hpo.spec.outputs import (
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.lock import is_held
-from mnist_hpo.storage.records import TrialRecord, best_of, count_states, named_counts, state_name
+from mnist_hpo.storage.records import (
+    TrialRecord,
+    best_of,
+    count_states,
+    machine_dependence,
+    named_counts,
+    state_name,
+)
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.hyperparameters import complete, split
 
@@ -64,6 +71,8 @@ class Entry:
     """Whether a coordinator runs the study now."""
     champions: Path
     """The folder of the study's re-trained trials."""
+    machine_dependence: str | None = None
+    """Which trials of the study were given up; None if none were."""
 
     @property
     def trial(self) -> TrialRecord | None:
@@ -97,6 +106,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
     record = StudyStorage.load(storage_url, name)
     study = parse_study(record.study_file, Path(f"{name}.yaml")).study
     trials = record.trials()
+    dependence = machine_dependence(trials)
     label = name
     if number is not None:
         label = f"{name}:{number}"
@@ -105,7 +115,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
             raise UserError(f"{label}: no trial {number} in the study {name!r}; see: mnist-hpo trials {name}")
     folder = champions / record.folder_name
     is_running = is_held(record.url, record.name)
-    return Entry(label, study, tuple(trials), number is None, record.context, is_running, folder)
+    return Entry(label, study, tuple(trials), number is None, record.context, is_running, folder, dependence)
 
 
 def compare(entries: Sequence[Entry], target: float | None = None) -> CompareOutput:
@@ -269,6 +279,8 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
                 else f"the trial is {state_name('running', is_running=entry.is_running)}"
             )
             notes.append(f"{entry.label} is not complete: {has}")
+        if entry.machine_dependence:
+            notes.append(f"{entry.label}: {entry.machine_dependence}")
         if entry.trial is not None and entry.report is not None and not (entry.report / "champion.json").exists():
             which = "" if entry.is_study else f" --trial {entry.trial.number}"
             notes.append(f"{entry.label} has no test figures yet: mnist-hpo retrain {entry.study.name}{which}")
@@ -290,6 +302,7 @@ def _compared(entry: Entry, target: float | None) -> ComparedOutput:
         study=study.name,
         state=state,
         is_running=entry.is_running,
+        machine_dependent=entry.machine_dependence is not None,
         sampler=study.sampler.name,
         pruner=study.pruner.name,
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),

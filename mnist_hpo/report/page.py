@@ -19,6 +19,7 @@ from mnist_hpo.report.charts.figure import Chart
 from mnist_hpo.report.importance import assess
 from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.view import StudyView
+from mnist_hpo.storage.records import machine_dependence
 
 
 def report_html(
@@ -40,6 +41,8 @@ def report_html(
 def _page(view: StudyView, sections: Sequence[Section]) -> str:
     charts = [block for section in sections for block in section.blocks if isinstance(block, Chart)]
     theme, plotly, script = _asset("theme.js"), get_plotlyjs(), _asset("report.js")
+    warning = machine_dependence(view.trials)
+    dependence = f'<p class="missing">{escape(warning)}</p>' if warning else ""
     name, description = escape(view.study.name), escape(view.study.description)
     contents = "".join(f'<a href="#{_anchor(section)}">{escape(section.title)}</a>' for section in sections)
     # Keeps count as `_block` meets the charts in the same order.
@@ -62,7 +65,7 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
 </head>
 <body>
 <header>
-<div><h1>{name}</h1><p>{description}</p></div>
+<div><h1>{name}</h1><p>{description}</p>{dependence}</div>
 <button id="theme" type="button" aria-label="Change between dark and light"></button>
 </header>
 <nav aria-label="Sections">{contents}</nav>

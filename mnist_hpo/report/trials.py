@@ -93,6 +93,7 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
         number=trial.number,
         state=trial.state,
         reason=trial.reason,
+        given_up=trial.was_given_up,
         params=dict(trial.parameters),
         value=trial.value,
         valid_loss=trial.valid_loss,

@@ -72,6 +72,8 @@ class StatusOutput(Output):
     n_trials: StateCounts
     best: BestTrial | None
     """Null until a trial is complete."""
+    machine_dependent: bool
+    """Whether a trial was given up because the machine could not train it: the results may differ on another one."""
     history_sha256: str
     """Over what was computed and nothing that depends on time: two runs of one study file agree on it."""
     n_epochs: int
@@ -95,6 +97,8 @@ class TrialOutput(Output):
     state: TrialState
     reason: str | None
     """Why it failed; null for any other state."""
+    given_up: bool
+    """Whether it failed because the machine could not train it, rather than because its training diverged."""
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
     value: float | None
@@ -124,6 +128,8 @@ class BestOutput(TrialOutput):
 
     valid_accuracy: dict[int, float | None]
     """By epoch, from 0 to 1."""
+    machine_dependent: bool
+    """Whether another trial of its study was given up because the machine could not train it."""
 
 
 class RetrainOutput(Output):
@@ -236,6 +242,8 @@ class ComparedOutput(Output):
     """`complete` or `incomplete` for a study; a trial's state for a trial."""
     is_running: bool
     """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
+    machine_dependent: bool
+    """Whether a trial of the study was given up because the machine could not train it."""
     sampler: str
     pruner: str
     budget: TrialBudget

@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from mnist_hpo.spec.study import ParameterValue, TrialState
 from mnist_hpo.training.result import EpochResult
 
+_DIVERGED = "diverged at epoch "
+
+
+def divergence_reason(epoch: int) -> str:
+    """The reason of a trial that failed because a loss of this epoch is not finite."""
+    return f"{_DIVERGED}{epoch}"
+
 
 @dataclass(frozen=True)
 class TrialRecord:
@@ -27,6 +34,11 @@ class TrialRecord:
     """Why a trial failed."""
     started_unix_s: float = 0.0
     finished_unix_s: float | None = None
+
+    @property
+    def was_given_up(self) -> bool:
+        """Whether it failed because of the machine rather than because its training diverged."""
+        return self.state == "failed" and not (self.reason or "").startswith(_DIVERGED)
 
     @property
     def valid_loss(self) -> dict[int, float]:
@@ -68,6 +80,19 @@ def state_name(state: TrialState, *, is_running: bool) -> str:
 def named_counts(counts: Mapping[TrialState, int], *, is_running: bool) -> list[str]:
     """The states that there are, in words, such as `3 pruned`; see `state_name`."""
     return [f"{n:,} {state_name(state, is_running=is_running)}" for state, n in counts.items() if n]
+
+
+def is_machine_dependent(trials: Iterable[TrialRecord]) -> bool:
+    """Whether a trial was given up: then the results no longer depend on the study file alone."""
+    return any(trial.was_given_up for trial in trials)
+
+
+def machine_dependence(trials: Iterable[TrialRecord]) -> str | None:
+    """A sentence about the trials that were given up, or None if there are none."""
+    given_up = [f"trial {trial.number} ({trial.reason})" for trial in trials if trial.was_given_up]
+    if not given_up:
+        return None
+    return f"The results depend on the machine, which could not train {', '.join(given_up)}."
 
 
 def history_sha256(trials: Iterable[TrialRecord]) -> str:

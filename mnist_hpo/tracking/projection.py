@@ -12,7 +12,14 @@ from mlflow.entities import Metric, Param, Run, RunTag
 
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, history_sha256
+from mnist_hpo.storage.records import (
+    TrialRecord,
+    TrialState,
+    best_of,
+    count_states,
+    history_sha256,
+    is_machine_dependent,
+)
 from mnist_hpo.tracking import summary
 from mnist_hpo.tracking.client import connect, open_experiment, runs_with_tags
 from mnist_hpo.tracking.database import check_in_place, local_database
@@ -183,6 +190,8 @@ class Projection:
     def _show(self, trials: Sequence[TrialRecord], state: summary.SearchState) -> None:
         metrics = summary.progress(trials, n_known=self._n_steps)
         tags = {"mnist_hpo.state": state, "mlflow.note.content": summary.parent_note(self.study, trials, state)}
+        if is_machine_dependent(trials):
+            tags["mnist_hpo.machine_dependent"] = "true"
         if best := best_of(trials):
             tags["mnist_hpo.best_trial"] = str(best.number)
         if metrics or tags != self._parent_tags:

@@ -13,7 +13,7 @@ from typing import Literal
 from mlflow.entities import Metric
 
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states
+from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, machine_dependence
 from mnist_hpo.tracking.trial_run import all_parameters, columns, metrics_at, run_name
 
 SearchState = Literal["running", "interrupted", "complete"]
@@ -39,8 +39,9 @@ def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState)
     progress = f"**{state}**: {_n_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none begun'})"
     if best := best_of(trials):
         progress += f", best valid_loss **{best.value:.5f}**: {run_name(best.number, all_parameters(study, best))}"
+    dependence = machine_dependence(trials)
     files = "Artifacts: `study.yaml` (the study file); once it is over, `trials.csv`, `plots.html` and `plots.png`."
-    return "\n\n".join(filter(None, [study.description, progress, _top_table(study, trials), files]))
+    return "\n\n".join(filter(None, [study.description, progress, dependence, _top_table(study, trials), files]))
 
 
 def trials_csv(study: Study, trials: Sequence[TrialRecord]) -> str:

@@ -16,9 +16,13 @@ from listening import LONG_S, Listener, same
 from safetensors import safe_open
 
 from mnist_hpo.data.arrays import load_search
-from mnist_hpo.executors.job import Halted, Job, JobDone, JobLost, encode_job
+from mnist_hpo.executors.job import DataRef, Halted, Job, JobDone, JobLost, encode_job
 from mnist_hpo.executors.local import LocalExecutor, usable_cores
+from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.programs import Programs
 from mnist_hpo.training.trainer import Examples, Trainer
@@ -127,26 +131,105 @@ def test_a_job_whose_worker_is_killed_comes_out_the_same(make_job: MakeJob, list
     assert not any(isinstance(event, JobLost) for event in listener.events)
 
 
-def test_a_job_that_takes_three_workers_down_is_lost_and_the_next_one_runs(make_job: MakeJob) -> None:
-    executor = LocalExecutor(1)
-    listener = Listener(executor)
-    try:
-        # Long enough not to end by itself; every worker is killed at the job's first sign of life.
-        executor.submit(make_job(100_000, max_epochs=100_000), urgency=(0, 0))
-        executor.submit(make_job(2, key="next"), urgency=(1, 1))
-        for _ in range(3):
-            (pid,) = executor.worker_pids()
-            told = len(listener.events)
-            listener.until(lambda events, told=told: len(events) > told)
-            os.kill(pid, signal.SIGKILL)
-            listener.until(lambda _, pid=pid: executor.worker_pids() != [pid])
-        listener.until_ended("0", "next")
-    finally:
+DyingExecutor = Callable[..., LocalExecutor]
+
+
+@pytest.fixture
+def dying_executor(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[DyingExecutor]:
+    """An executor whose workers die in place of sending the messages named, once each time: see dying/sitecustomize."""
+    executors: list[LocalExecutor] = []
+
+    def start(*messages: str) -> LocalExecutor:
+        deaths = tmp_path / "deaths"
+        deaths.mkdir()
+        monkeypatch.setenv("DEATHS", str(deaths))
+        monkeypatch.setenv("DIE_BEFORE", " ".join(messages))
+        paths = [str(Path(__file__).with_name("dying")), os.environ.get("PYTHONPATH", "")]
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+        executors.append(LocalExecutor(1))
+        return executors[-1]
+
+    yield start
+    for executor in executors:
         executor.close()
+
+
+def test_a_job_that_takes_three_workers_down_is_lost_and_the_next_one_runs(
+    make_job: MakeJob, dying_executor: DyingExecutor
+) -> None:
+    executor = dying_executor(*["EpochDone:1"] * 3)
+    listener = Listener(executor)
+    executor.submit(make_job(2), urgency=(0, 0))
+    executor.submit(make_job(2, key="next"), urgency=(1, 1))
+    listener.until_ended("0", "next")
     lost = [event for event in listener.events if isinstance(event, JobLost)]
     assert [event.key for event in lost] == ["0"]
     assert lost[0].reason == "3 workers died of it: killed by SIGKILL (the system does so when memory runs out)"
     assert len(listener.results("next")) == 2
+
+
+def test_a_worker_that_dies_between_its_last_result_and_the_jobs_end_loses_no_later_job(
+    make_job: MakeJob, dying_executor: DyingExecutor
+) -> None:
+    executor = dying_executor("JobDone")
+    listener = Listener(executor)
+    executor.submit(make_job(1), urgency=(0, 0))
+    listener.until(lambda _: len(listener.results()) == 1)
+    # As the scheduler does on the job's last result. The worker has not reported the job's end, and never will.
+    executor.submit(make_job(2), urgency=(1, 0))
+    listener.until_ended()
+    assert [result.epoch for result in listener.results()] == [1, 2]
+
+
+def test_a_search_survives_a_worker_that_dies_between_a_result_and_the_jobs_end(
+    few_digits: Path, dying_executor: DyingExecutor, tmp_path: Path
+) -> None:
+    study = Study.model_validate(
+        {
+            "name": "dying",
+            "budget": {"n_trials": 1, "max_epochs": 2},
+            "pruner": {"name": "successive_halving"},
+            "space": {"width": {"type": "categorical", "choices": [16, 32]}},
+        }
+    )
+    storage = StudyStorage.create(f"sqlite:///{tmp_path}/optuna.db", study, study_file="", context={})
+    data = DataRef(str(few_digits), "standard", 10)
+    executor = dying_executor("JobDone")
+    deadline = time.monotonic() + LONG_S
+    # The pruner may decide after epoch 1, so the trial is two jobs.
+    Scheduler(
+        study,
+        storage,
+        executor,
+        data=data,
+        checkpoints=tmp_path,
+        should_stop=lambda: time.monotonic() > deadline,
+    ).run()
+    (trial,) = storage.trials()
+    assert (trial.state, len(trial.epochs)) == ("complete", 2)
+
+
+def test_a_job_that_finishes_an_epoch_between_its_workers_deaths_is_not_lost(
+    make_job: MakeJob, listener: Listener, dying_executor: DyingExecutor
+) -> None:
+    listener.executor.submit(make_job(6, key="undisturbed"), urgency=(0, 0))
+    listener.until_ended("undisturbed")
+    executor = dying_executor(*(f"EpochDone:{epoch}" for epoch in range(2, 7)))
+    disturbed = Listener(executor)
+    executor.submit(make_job(6), urgency=(0, 0))
+    disturbed.until_ended()
+    assert same(disturbed.results(), listener.results("undisturbed"))
+
+
+def test_the_end_of_a_cancelled_job_is_not_taken_for_the_end_of_the_next_one(
+    make_job: MakeJob, listener: Listener
+) -> None:
+    listener.executor.submit(make_job(3), urgency=(0, 0))
+    # An executor reports one message of a worker at a time: the job's end is still unread.
+    listener.until(lambda _: len(listener.results()) == 3)
+    listener.executor.cancel("0")
+    results = run_jobs(listener.executor, [make_job(3)])
+    assert same(results["0"], listener.results())
 
 
 def test_idle_workers_that_die_are_replaced(make_job: MakeJob, listener: Listener) -> None:

@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-from pretending import DATA, PretendingExecutor
+from pretending import PretendingExecutor, run_giving_up
 
-from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
 from mnist_hpo.storage.records import TrialRecord
@@ -21,8 +20,7 @@ def main(url: str, folder: str, study_json: str) -> None:
     study = Study.model_validate_json(study_json)
     with study_lock(url, study.name):
         storage = StudyStorage.create(url, study, study_file="", context={})
-        executor = PretendingExecutor()
-        Scheduler(study, storage, executor, data=DATA, checkpoints=Path(folder), observers=[Printer()]).run()
+        run_giving_up(study, storage, PretendingExecutor(), checkpoints=Path(folder), observers=[Printer()])
         storage.close()
 
 

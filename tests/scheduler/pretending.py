@@ -9,14 +9,18 @@ import hashlib
 import heapq
 import json
 import math
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
-from mnist_hpo.scheduler import training_config
+from mnist_hpo.scheduler import Scheduler, training_config
 from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.cost import epoch_cost
 from mnist_hpo.training.hyperparameters import split
@@ -26,7 +30,10 @@ from mnist_hpo.training.stopping import has_ended
 Choose = Callable[[int], int]
 """Draws one of so many: 0 ≤ choose(n) < n."""
 
-LOST = "3 workers died of it: killed by SIGKILL"
+LOST = "3 workers died of it: out of memory"
+"""Of a training that no worker of this machine can finish."""
+UNLUCKY = "3 workers died of it: killed by SIGKILL"
+"""Of a training that another try finishes."""
 DATA = DataRef("nowhere", "standard", 10)
 
 SPACE = {
@@ -137,6 +144,8 @@ class PretendingExecutor:
             # The worker dies in the middle, and another one begins from the start or from some checkpoint.
             died, resumed = self._choose(len(events)), self._choose(len(events))
             events = events[:died] + events[min(died, resumed) :]
+        if self._choose(8) == 1 and not isinstance(events[-1], JobLost):
+            events = [*events[: self._choose(len(events))], JobLost(job.key, UNLUCKY)]
         if self._choose(4) == 1 and not isinstance(events[-1], JobLost):
             events.insert(self._choose(len(events)), events.pop())  # out of order
         self._lanes.append(events)
@@ -174,7 +183,8 @@ def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
         result = pretended_result(configs[number], epoch)
         if isinstance(result, str) or result.diverged:
             ask_tell.fail(number, epoch)
-            reason = result if isinstance(result, str) else f"diverged at epoch {epoch}"
+            # Nobody gives a trial up before it was tried: it fails where the run has halted.
+            reason = given_up(number) if isinstance(result, str) else f"diverged at epoch {epoch}"
             end(number, epochs, "failed", reason=reason)
         else:
             epochs[epoch] = result
@@ -193,6 +203,43 @@ def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
                 continue
         fill_slot(now)
     return tuple(history[number] for number in sorted(history))
+
+
+def given_up(number: int) -> str:
+    """The reason of a trial that was given up."""
+    return f"given up: asked for by --give-up-trial {number}"
+
+
+def lost_trial(error: UserError) -> int | None:
+    """The number of the trial that the error says cannot be trained; None for any other error."""
+    found = re.match(r"trial (\d+) cannot be trained on this machine: ", str(error))
+    return int(found[1]) if found else None
+
+
+def run_giving_up(
+    study: Study,
+    storage: StudyStorage,
+    executor: PretendingExecutor,
+    *,
+    checkpoints: Path,
+    give_up: Collection[int] = (),
+    never: Collection[int] = (),
+    **options: object,
+) -> None:
+    """Run a study as a user who gives up every trial that the machine cannot train, but those of `never`."""
+    while True:
+        try:
+            scheduler = Scheduler(
+                study, storage, executor, data=DATA, checkpoints=checkpoints, give_up=give_up, **options
+            )  # type: ignore[arg-type]
+            return scheduler.run()
+        except UserError as error:
+            number = lost_trial(error)
+            if number is None or number in never:
+                raise
+            assert number not in give_up
+            give_up = [number]
+            executor.close()
 
 
 def plain(trial: TrialRecord) -> str:

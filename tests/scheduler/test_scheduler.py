@@ -7,15 +7,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pretending import DATA, LOST, PretendingExecutor, plain, study_of, virtual_history
+from pretending import (
+    DATA,
+    LOST,
+    UNLUCKY,
+    PretendingExecutor,
+    given_up,
+    plain,
+    run_giving_up,
+    study_of,
+    virtual_history,
+)
 
-from mnist_hpo.executors.job import EpochDone, Event
-from mnist_hpo.scheduler import Interrupted, Scheduler, checkpoint_path
+from mnist_hpo.executors.job import EpochDone, Event, JobLost
+from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up, checkpoint_path
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.connect import open_storage
-from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256
+from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
 
 Run = Callable[..., PretendingExecutor]
@@ -33,8 +43,7 @@ def run(url: str, tmp_path: Path) -> Run:
     def run(study: Study, executor: PretendingExecutor | None = None, **options: object) -> PretendingExecutor:
         executor = executor or PretendingExecutor()
         storage = StudyStorage.create(url, study, study_file="", context={})
-        folder = tmp_path / "checkpoints"
-        Scheduler(study, storage, executor, data=DATA, checkpoints=folder, **options).run()  # type: ignore[arg-type]
+        run_giving_up(study, storage, executor, checkpoints=tmp_path / "checkpoints", **options)
         return executor
 
     return run
@@ -60,7 +69,7 @@ def test_every_storage_records_the_same_history(run: Run, url: str, tmp_path: Pa
     study = study_of("tpe", pruner, budget=budget(10))
     url = url.replace("journal", scheme)
     storage = StudyStorage.create(url, study, study_file="", context={})
-    Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+    run_giving_up(study, storage, PretendingExecutor(), checkpoints=tmp_path)
     history = virtual_history(study)
     assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in history]
     assert history_sha256(recorded(url, study)) == history_sha256(history)
@@ -159,14 +168,102 @@ def test_failed_trials_say_why(run: Run, url: str) -> None:
     study = study_of("random", "none", budget=budget(30))
     run(study)
     reasons = {trial.reason for trial in recorded(url, study) if trial.state == "failed"}
-    assert LOST in reasons
-    diverged = reasons - {LOST}
-    assert diverged
-    assert diverged <= {f"diverged at epoch {epoch}" for epoch in range(1, 5)}
+    diverged = {f"diverged at epoch {epoch}" for epoch in range(1, 5)}
+    assert reasons & diverged
+    assert reasons - diverged
     for trial in recorded(url, study):
+        assert trial.state != "failed" or trial.reason in {given_up(trial.number), *diverged}
+        assert trial.was_given_up == (trial.reason == given_up(trial.number))
         assert (trial.value is None) == (trial.state != "complete")
         if trial.reason and "diverged" in trial.reason:
             assert trial.reason == f"diverged at epoch {len(trial.epochs) + 1}"
+
+
+def losing_study() -> Study:
+    """A study whose first trial no worker can finish: it is lost at epoch 2."""
+    return study_of("tpe", "median", enqueue=[{"learning_rate": 0.001, "width": 128, "dropout": 0.5}], seed=4)
+
+
+def test_a_trial_that_the_machine_cannot_train_halts_the_run_and_no_failure_is_recorded(
+    url: str, tmp_path: Path
+) -> None:
+    study = losing_study()
+    storage = StudyStorage.create(url, study, study_file="", context={})
+    said: list[str] = []
+    for _ in range(2):
+        with pytest.raises(UserError) as caught:
+            Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+        said.append(str(caught.value))
+        trials = recorded(url, study)
+        assert (trials[0].state, list(trials[0].epochs)) == ("running", [1])
+        assert not is_machine_dependent(trials)
+    assert said[0] == said[1]
+    assert said[0].startswith(f"trial 0 cannot be trained on this machine: epoch 2: {LOST}. Its parameters: ")
+    assert "width=128" in said[0]
+    assert "Run the same command again on a better machine, or add --give-up-trial 0 " in said[0]
+
+
+def test_a_trial_that_another_machine_can_train_leaves_no_trace_in_the_history(
+    url: str, tmp_path: Path, run: Run
+) -> None:
+    class Unlucky(PretendingExecutor):
+        """Never trains trial 3."""
+
+        def wait(self, timeout_s: float) -> list[Event]:
+            events = super().wait(timeout_s)
+            return [JobLost("3", UNLUCKY) if isinstance(e, EpochDone) and e.key == "3" else e for e in events]
+
+    study = study_of("tpe", "median")
+    storage = StudyStorage.create(url, study, study_file="", context={})
+    with pytest.raises(UserError, match=f"trial 3 cannot be trained on this machine: epoch 1: {UNLUCKY}"):
+        run_giving_up(study, storage, Unlucky(), checkpoints=tmp_path, never=[3])
+    run(study)
+    history = virtual_history(study)
+    assert history[3].state != "failed"
+    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in history]
+
+
+def test_a_trial_that_is_given_up_is_replayed_and_extended_as_such(url: str, tmp_path: Path, run: Run) -> None:
+    study = losing_study()
+    with pytest.raises(Interrupted):
+        run(study, should_stop=after(30))
+    # The command that an interrupted run says to repeat names the trial again.
+    run(study, give_up=[0])
+    run(study, give_up=[0])
+    trials = recorded(url, study)
+    assert (trials[0].state, list(trials[0].epochs), trials[0].reason) == ("failed", [1], given_up(0))
+    assert is_machine_dependent(trials)
+    assert [plain(trial) for trial in trials] == [plain(trial) for trial in virtual_history(study)]
+
+    assert run(study).jobs == []
+    longer = study.model_copy(update={"budget": study.budget.model_copy(update={"n_trials": 12})})
+    run(longer)
+    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(longer)]
+
+
+def test_a_trial_may_be_given_up_before_it_begins(run: Run, url: str) -> None:
+    study = study_of("random", "none")
+    executor = run(study, give_up=[6])
+    assert "6" not in {job.key for _, job in executor.jobs}
+    trial = recorded(url, study)[6]
+    assert (trial.state, trial.epochs, trial.reason) == ("failed", {}, given_up(6))
+
+
+def test_a_trial_that_has_ended_cannot_be_given_up(run: Run, url: str) -> None:
+    study = study_of("random", "none")
+    run(study)
+    before = recorded(url, study)
+    ended = next(trial for trial in before if trial.state == "complete")
+    with pytest.raises(UserError, match=rf"trial {ended.number} of 'pretended' has already ended \(complete\)"):
+        run(study, give_up=[ended.number])
+    assert recorded(url, study) == before
+
+
+def test_a_trial_beyond_the_budget_cannot_be_given_up() -> None:
+    study = study_of("random", "none")
+    check_give_up(study, [0, 7])
+    with pytest.raises(UserError, match=r"--give-up-trial 8: 'pretended' has no such trial; its trials are 0 to 7"):
+        check_give_up(study, [8])
 
 
 def test_a_halt_says_what_to_do(run: Run) -> None:
@@ -215,11 +312,11 @@ def test_a_record_that_does_not_replay_is_refused_with_what_differs(url: str, tm
     study = study_of("random", "none")
     other = study_of("random", "none", seed=1)
     storage = StudyStorage.create(url, study, study_file="", context={})
-    Scheduler(other, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+    run_giving_up(other, storage, PretendingExecutor(), checkpoints=tmp_path)
     with pytest.raises(UserError) as caught:
         run(study)
-    assert str(caught.value).startswith("the record of 'pretended' does not replay at trial 1: dropout: recorded ")
-    assert "start anew under another name" in str(caught.value)
+    assert str(caught.value).startswith("the record of 'pretended' does not replay: trial 1: dropout: recorded ")
+    assert "start a new one under another name" in str(caught.value)
 
 
 def test_a_result_that_comes_out_otherwise_is_refused(run: Run, url: str) -> None:
@@ -234,5 +331,7 @@ def test_a_result_that_comes_out_otherwise_is_refused(run: Run, url: str) -> Non
     result = changed.user_attrs["epoch:1"] | {"valid_loss": 0.125}
     optuna.set_trial_user_attr(changed._trial_id, "epoch:1", result)
     optuna.set_trial_intermediate_value(changed._trial_id, 1, 0.125)
-    with pytest.raises(UserError, match=rf"trial {changed.number}, epoch 1: computed again, valid_loss is .*0\.125"):
+    with pytest.raises(
+        UserError, match=rf"trial {changed.number}, epoch 1: .*valid_loss: recorded 0\.125, computed again "
+    ):
         run(study)

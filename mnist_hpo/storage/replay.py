@@ -1,0 +1,138 @@
+"""Compare the decisions of a replay with those in the record; refuse with the difference where they disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.study import ParameterValue
+from mnist_hpo.storage.records import TrialRecord, divergence_reason
+from mnist_hpo.training.result import EpochResult
+
+_HINT = (
+    "Another version of mnist-hpo or of its libraries, another kind of CPU or a changed storage can cause this. "
+    "Continue the study where it was recorded, or start a new one under another name"
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows an epoch of a trial."""
+
+    action: Literal["continue", "complete", "pruned", "failed"]
+    value: float | None = None
+    """The objective value of a complete trial."""
+    reason: str | None = None
+    """Why a trial failed."""
+
+    def __str__(self) -> str:
+        match self.action:
+            case "continue":
+                return "the trial continues"
+            case "complete":
+                return f"the trial is complete with value {self.value!r}"
+            case "pruned":
+                return "the trial is pruned"
+            case "failed":
+                return f"the trial fails ({self.reason})"
+
+
+def check_record(study_name: str, trials: Sequence[TrialRecord], n_trials: int) -> None:
+    """Refuse a record that no run of a study with this budget can have written.
+
+    Raises:
+        UserError: a trial or an epoch is missing, or there is one too many.
+
+    """
+    numbers = sorted(trial.number for trial in trials)
+    missing = sorted(set(range(len(numbers))) - set(numbers))
+    if missing:
+        raise _refusal(study_name, f"trial {missing[0]}", f"recorded: nothing, although trial {numbers[-1]} is there")
+    if len(numbers) > n_trials:
+        raise _refusal(study_name, f"trial {n_trials}", f"recorded, but the budget is {n_trials} trials")
+    for trial in trials:
+        _check_trial(study_name, trial)
+
+
+def _check_trial(study_name: str, trial: TrialRecord) -> None:
+    n_epochs = len(trial.epochs)
+    missing = sorted(set(range(1, n_epochs + 1)) - set(trial.epochs))
+    if missing:
+        where = f"trial {trial.number}, epoch {missing[0]}"
+        raise _refusal(study_name, where, f"recorded: nothing, although epoch {max(trial.epochs)} is there")
+    if trial.state != "failed":
+        return
+    next_epoch = n_epochs + 1
+    where = f"trial {trial.number}, epoch {next_epoch}"
+    if trial.reason is None:
+        raise _refusal(study_name, where, "recorded: the trial failed, but not why")
+    if not trial.was_given_up and trial.reason != divergence_reason(next_epoch):
+        now = f"its last epoch is {n_epochs}, so it can only have failed at epoch {next_epoch}"
+        raise _refusal(study_name, where, f"recorded: the trial failed ({trial.reason}); now: {now}")
+
+
+def check_parameters(study_name: str, recorded: TrialRecord, now: Mapping[str, ParameterValue]) -> None:
+    """Compare a trial's parameters with those that the sampler proposes in the replay.
+
+    Raises:
+        UserError: they differ.
+
+    """
+    names = dict.fromkeys([*now, *recorded.parameters])
+    differences = [
+        f"{name}: recorded {recorded.parameters.get(name)!r}, now {now.get(name)!r}"
+        for name in names
+        if recorded.parameters.get(name) != now.get(name)
+    ]
+    if differences:
+        raise _refusal(study_name, f"trial {recorded.number}", "; ".join(differences))
+
+
+def check_decision(study_name: str, recorded: TrialRecord, epoch: int, now: Decision) -> None:
+    """Compare what follows an epoch in the record with what follows it in the replay.
+
+    Raises:
+        UserError: they differ.
+
+    """
+    before = _recorded_decision(recorded, epoch)
+    if before is not None and before != now:
+        raise _refusal(
+            study_name, f"trial {recorded.number}, epoch {epoch}", f"recorded: {before} here; now: {now} here"
+        )
+
+
+def check_result(study_name: str, number: int, known: EpochResult, now: EpochResult) -> None:
+    """Compare an epoch's result with the same epoch computed again.
+
+    Raises:
+        UserError: they differ.
+
+    """
+    if known.same_numbers(now):
+        return
+    differences = [
+        f"{name}: recorded {getattr(known, name)!r}, computed again {getattr(now, name)!r}"
+        for name in ("train_loss", "valid_loss", "valid_accuracy")
+        if getattr(known, name) != getattr(now, name)
+    ]
+    raise _refusal(study_name, f"trial {number}, epoch {known.epoch}", "; ".join(differences))
+
+
+def _recorded_decision(trial: TrialRecord, epoch: int) -> Decision | None:
+    """None where the record ends before this decision."""
+    n_epochs = len(trial.epochs)
+    if epoch < n_epochs:
+        return Decision("continue")
+    if trial.state == "running":
+        return None
+    if trial.state == "failed":
+        # It failed in the epoch after the last one that has a result.
+        return Decision("failed", reason=trial.reason) if epoch > n_epochs else Decision("continue")
+    return Decision(trial.state, trial.value)
+
+
+def _refusal(study_name: str, where: str, difference: str) -> UserError:
+    return UserError(f"the record of {study_name!r} does not replay: {where}: {difference}. {_HINT}")
