@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import sqlite3
 import stat
 from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -123,7 +124,7 @@ def _require_file(address: Address, path: Path) -> None:
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def told_clearly(url: str) -> Generator[None]:
     """Turn what a storage raises into a `UserError` that names the storage and the cause."""
     try:
@@ -199,7 +200,8 @@ def _make_folder(folder: Path, address: Address) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"storage {address.shown}: the folder {folder} cannot be made: {error.strerror}") from None
+        cause = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
+        raise UserError(f"storage {address.shown}: the folder {folder} cannot be made: {cause}") from None
 
 
 def _cause(error: BaseException) -> str:

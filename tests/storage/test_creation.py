@@ -119,11 +119,12 @@ def test_what_a_killed_creator_left_behind_is_removed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_real_searches_that_start_together_in_an_empty_folder(mnist: PreparedDataset, tmp_path: Path) -> None:
-    for _ in range(3):
+    for _ in range(2):
         folder = make_folder(tmp_path, "together")
         names = [f"small-{index}" for index in range(4)]
         for name in names:
-            folder.write_study("name: small", f"name: {name}", "n_trials: 8", "n_trials: 2", name=f"{name}.yaml")
+            budget = ("{n_trials: 8, max_epochs: 3}", "{n_trials: 2, max_epochs: 1}")
+            folder.write_study("name: small", f"name: {name}", *budget, name=f"{name}.yaml")
         runs = [folder.start("run", f"{name}.yaml", "--workers", "1") for name in names]
         for run in runs:
             outcome = run.end()
