@@ -1,5 +1,6 @@
 """Whatever is in a study file, it is accepted or refused with a clear message, and either within a second."""
 
+import copy
 import json
 import re
 import time
@@ -203,7 +204,7 @@ def structures(draw: st.DrawFn) -> object:
     }
     for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
         container, key = draw(st.sampled_from(list(_places(study))))
-        container[key] = draw(hostile_values)
+        container[key] = copy.deepcopy(draw(hostile_values))
     return study
 
 
@@ -293,4 +294,4 @@ def test_ten_thousand_files_are_accepted_or_clearly_refused(tmp_path: Path, name
     tally = fuzz(tmp_path, STRATEGIES[name], n_files)
     assert tally.n_accepted + tally.n_refused >= n_files
     if name != "bytes":
-        assert min(tally.n_accepted, tally.n_refused) > n_files // 100
+        assert min(tally.n_accepted, tally.n_refused) > n_files // 200
