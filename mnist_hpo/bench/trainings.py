@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.cost import train_flops
@@ -20,7 +21,7 @@ DATASET, SPLIT = "mnist", "standard"
 class Training(BaseModel):
     """One entry of a list."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     depth: int = Field(ge=1, le=16)
     width: int = Field(ge=1, le=8192)
     batch_size: int = Field(ge=1, le=DATASETS[DATASET].splits[SPLIT].n_train)
@@ -52,13 +53,16 @@ def read_trainings(path: Path) -> list[Training]:
 
     """
     try:
-        entries = json.loads(path.read_text())
-        return TypeAdapter(list[Training]).validate_python(entries)
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return TypeAdapter(Annotated[list[Training], Field(min_length=1)]).validate_python(entries)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: entry {where}: {first['msg']}, not {first['input']!r}") from None
+        where = f"entry {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise UserError(f"{path}: {where}{first['msg']}, not {first['input']!r}") from None
+    except (ValueError, RecursionError) as error:
+        # Not UTF-8, a number of thousands of digits, or nested too deeply.
+        raise UserError(f"{path}: not a list of trainings: {first_line(error)}") from None

@@ -116,7 +116,7 @@ def roofline(
 @app.command("overhead", cls=Command)
 def overhead(
     trials: Annotated[list[int] | None, typer.Option(min=10, help="Trials of a study; repeat for several.")] = None,
-    sampler: Annotated[str, typer.Option(help="The sampler: random or tpe.")] = "random",
+    sampler: Annotated[Literal["random", "tpe"], typer.Option(help="The sampler.")] = "random",
     as_json: JsonOption = False,
 ) -> None:
     """Measure what is not training: starts, and the coordinator's work a trial with trainings that take no time.

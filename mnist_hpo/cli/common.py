@@ -25,6 +25,16 @@ _PIPE_WIDTH = 200
 FOLDER = Path("mlruns")
 """Where all state lies by default, in the working folder."""
 
+
+def _utf8_url(url: str) -> str:
+    """Refuse what no database driver takes: a URL of bytes that are not UTF-8."""
+    try:
+        url.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{url!r}: is not a URL in UTF-8") from None
+    return url
+
+
 StudyArgument = Annotated[str, typer.Argument(metavar="STUDY", help="A study's name or its file.")]
 StorageOption = Annotated[
     str,
@@ -32,13 +42,18 @@ StorageOption = Annotated[
         "--storage",
         envvar="MNIST_HPO_STORAGE",
         metavar="URL",
+        callback=_utf8_url,
         help="The Optuna storage: sqlite:///FILE, journal:///FILE or postgresql+psycopg://…",
     ),
 ]
 TrackingOption = Annotated[
     str,
     typer.Option(
-        "--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI", help="The MLflow tracking store or server."
+        "--tracking-uri",
+        envvar="MLFLOW_TRACKING_URI",
+        metavar="URI",
+        callback=_utf8_url,
+        help="The MLflow tracking store or server.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines to standard output.")]

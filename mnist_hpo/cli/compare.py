@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -86,7 +87,7 @@ def _entries(names: list[str], runs: bool, storage: str) -> list[Entry]:
 
 def _trial_of(text: str) -> tuple[str, int]:
     name, separator, number = text.rpartition(":")
-    if not separator or not number.isdecimal():
+    if not separator or not re.fullmatch("[0-9]{1,9}", number):
         raise UserError(f"{text!r} names no trial; write STUDY:NUMBER, such as quickstart:3")
     return study_name(name), int(number)
 

@@ -70,6 +70,10 @@ def test_a_replay_computes_the_same_with_any_number_of_workers_and_a_cold_cache(
         ("[", "line 1, column 2"),
         (json.dumps([SMALL | {"dropout": 1.5}]), "entry 0.dropout"),
         (json.dumps([SMALL | {"speed": 1}]), "entry 0.speed"),
+        (json.dumps([SMALL | {"learning_rate": float("inf")}]), "entry 0.learning_rate"),
+        ("[]", "at least 1 item"),
+        ("[" * 100_000, "maximum recursion depth"),
+        ("9" * 5000, "4300 digits"),
     ],
 )
 def test_a_list_that_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:

@@ -63,6 +63,17 @@ def test_a_study_name_that_none_can_have(finished: Folder, verb: str) -> None:
         assert len(refused.err) < 500
 
 
+@pytest.mark.parametrize("option", ["--storage", "--tracking-uri"])
+def test_a_url_that_is_not_utf_8(folder: Folder, option: str) -> None:
+    url = "sqlite:///\udcff.db"  # As Python passes on the byte 0xff.
+    assert_refused(folder.call("sync", "small", option, url), "is not a URL in UTF-8")
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "-1", "", "²"])
+def test_a_trial_number_that_is_none(folder: Folder, number: str) -> None:
+    assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "names no trial")
+
+
 @pytest.mark.parametrize("target", ["nan", "inf", "-inf"])
 def test_a_target_that_is_no_loss(finished: Folder, target: str) -> None:
     for options in ([], ["--json"]):
