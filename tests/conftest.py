@@ -53,6 +53,11 @@ enqueue:
 """
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say how to repeat the order of the tests; pytest-randomly's own line is left out by -q."""
+    terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
+
+
 def process_state() -> tuple[str, dict[str, str]]:
     """What child processes inherit from this one: the working folder and the environment."""
     return str(Path.cwd()), {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
