@@ -199,7 +199,8 @@ def _register_model(
     )
     for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
         client.set_registered_model_tag(name, key, value)
-    registered = client.create_model_version(name, logged.model_uri, run_id, model_id=logged.model_id)
+    # Not `logged.model_uri`, which MLflow's registry would look for in the tracking store of the process.
+    registered = client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
     version_number = str(registered.version)
     if is_best:
         client.set_registered_model_alias(name, ALIAS, version_number)
