@@ -236,6 +236,7 @@ def retrained_small(base: Path) -> Folder:
     outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
     assert outcome.code == 0, outcome.err
     (folder.path / "champion.json").write_text(outcome.out)
+    (folder.path / "retrain.err").write_text(outcome.err)
     return folder
 
 

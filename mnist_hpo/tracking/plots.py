@@ -97,10 +97,15 @@ def _importances(seen: optuna.Study) -> dict[str, float]:
 
 def _page(study: Study, seen: optuna.Study) -> str:
     draw = optuna.visualization
-    figures: dict[str, Any] = {"Learning curves": draw.plot_intermediate_values(seen)}
+    curves = draw.plot_intermediate_values(seen)
+    n_epochs = max((len(trial.intermediate_values) for trial in seen.get_trials(deepcopy=False)), default=1)
+    curves.update_xaxes(title="epoch", tickvals=_whole_numbers(1, n_epochs))
+    figures: dict[str, Any] = {"Learning curves": curves}
     if _n_complete(seen) > 1:
+        history = draw.plot_optimization_history(seen, target_name="valid_loss")
+        history.update_xaxes(tickvals=_whole_numbers(0, len(seen.trials) - 1))
         figures = {
-            "Optimisation history": draw.plot_optimization_history(seen, target_name="valid_loss"),
+            "Optimisation history": history,
             "Parameter importances": draw.plot_param_importances(
                 seen, evaluator=ped_anova(_n_complete(seen)), target_name="valid_loss"
             ),
@@ -115,6 +120,12 @@ def _page(study: Study, seen: optuna.Study) -> str:
     ]
     title = f"{study.name}: {len(seen.trials)} trials"
     return _PAGE.format(title=title, description=html.escape(study.description), sections="\n".join(sections))
+
+
+def _whole_numbers(low: int, high: int) -> list[int]:
+    """Where an axis has its ticks: a few of the whole numbers, never what lies between two."""
+    ticks = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True).tick_values(low, max(high, low + 1))
+    return [round(tick) for tick in ticks if low <= tick <= high]
 
 
 def _embedded(figure: Any, name: str, *, with_library: bool) -> str:

@@ -39,6 +39,15 @@ def test_the_experiments_are_a_list_of_studies(shown: Shown, page: Page, best: d
     expect(row).to_contain_text(re.compile(r"state\s*:\s*complete"))
 
 
+def test_once_model_training_is_chosen_the_list_opens_the_runs(shown: Shown, page: Page) -> None:
+    """As the README says: MLflow 3.17 remembers the choice in the browser, and looks at no tag of the experiment."""
+    page.goto(shown.mlflow)
+    page.get_by_text("Model training").first.click()
+    page.get_by_role("row").get_by_role("link", name="small").click()
+    expect(page).to_have_url(re.compile(r"/runs\?"))
+    expect(page.get_by_role("gridcell").get_by_role("link", name="small", exact=True)).to_be_visible()
+
+
 def test_the_parent_run_unfolds_into_its_trials(shown: Shown, page: Page, trials: list[dict[str, Any]]) -> None:
     page.goto(shown.trials.partition("&")[0])
     parent = page.get_by_role("gridcell").filter(has=page.get_by_role("link", name="small", exact=True))

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 from pretended_study import run_pretended, study_of
 
+from mnist_hpo.report.champion_test import ChampionTest
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.view import StudyView
 
@@ -104,6 +105,79 @@ def test_the_system_changes_its_theme(report: Path, open_page: OpenPage) -> None
     page.emulate_media(color_scheme="dark")
     wait_until_drawn(page, "dark")
     assert brightness(paper_of(page)) < 80 < brightness(light)
+
+
+def visible_ticks(page: Page, title: str) -> list[str]:
+    chart = page.locator(f".chart[aria-label^='{title}']")
+    return chart.locator(".xaxislayer-above .xtick text").all_text_contents()
+
+
+@pytest.mark.parametrize("max_epochs", [2, 5, 9])
+def test_epochs_and_trials_are_whole_numbers_and_each_stands_once(
+    open_page: OpenPage, tmp_path: Path, max_epochs: int
+) -> None:
+    view = run_pretended(tmp_path, study_of(budget={"n_trials": 5, "max_epochs": max_epochs}, pruner={"name": "none"}))
+    path = tmp_path / "short.html"
+    path.write_text(report_html(view, []), encoding="utf-8")
+    page = open_page(path)
+    epochs = max(len(trial.epochs) for trial in view.trials)
+    assert visible_ticks(page, "Learning curves") == [str(epoch) for epoch in range(1, epochs + 1)]
+    assert visible_ticks(page, "Optimisation history") == ["0", "1", "2", "3", "4"]
+
+
+def test_the_themes_button_lends_its_word_to_no_other(report: Path, open_page: OpenPage) -> None:
+    page = open_page(report)
+    # As a reader zooms in for the first time.
+    history = page.locator(".chart").first
+    history.scroll_into_view_if_needed()
+    box = history.locator(".nsewdrag").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 40, box["y"] + 40)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 240, box["y"] + 160, steps=5)
+    page.mouse.up()
+    close = page.locator(".plotly-notifier button")
+    expect(close).to_be_visible()
+    before = "(button) => getComputedStyle(button, '::before').content"
+    assert close.evaluate(before) == "none"
+    assert page.locator("#theme").evaluate(before) == '"Dark"'
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_confusion_can_be_read(view: StudyView, open_page: OpenPage, tmp_path: Path, scheme: str) -> None:
+    """By the contrast that the Web's guidelines ask of text, 4.5, from the palest cell to the strongest one."""
+    assert view.best is not None
+    matrix = [[1000 if i == j else (7 * i + 3 * j) % 10 for j in range(10)] for i in range(10)]
+    measures = {f"test_{name}_{of}": 0.5 for name in ("accuracy", "macro_f1", "log_loss") for of in ("mean", "std")}
+    test = {"trial": view.best.number, "reproduced": "exact", "best_epoch": 3, "n_seeds": 1, **measures}
+    path = tmp_path / "confused.html"
+    champion = ChampionTest.model_validate({**test, "confusion_matrix": matrix})
+    path.write_text(report_html(view, [champion]), encoding="utf-8")
+    page = open_page(path, color_scheme=scheme)
+    chart = page.locator(".chart[aria-label^='Confusion matrix']")
+    inks = set(chart.locator(".heatmap-label text").evaluate_all("all => all.map(text => getComputedStyle(text).fill)"))
+    assert len(inks) == 1
+    ends: list[str] = chart.evaluate("chart => chart.data[0].colorscale.map(([_, colour]) => colour)")
+    (ink,) = inks
+    for end in ends:
+        assert contrast(rgb(ink), hexadecimal(end)) >= 4.5
+
+
+def rgb(colour: str) -> list[float]:
+    return [float(part) for part in re.findall(r"[\d.]+", colour)[:3]]
+
+
+def hexadecimal(colour: str) -> list[float]:
+    return [int(colour[at : at + 2], 16) for at in (1, 3, 5)]
+
+
+def contrast(first: list[float], second: list[float]) -> float:
+    def luminance(colour: list[float]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (part / 255 for part in colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    darker, lighter = sorted([luminance(first), luminance(second)])
+    return (lighter + 0.05) / (darker + 0.05)
 
 
 def test_a_phone_needs_no_sideways_scrolling(report: Path, open_page: OpenPage) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import requests
 from command import LONG_S, Folder, assert_refused, wait_until_gone
 
 
@@ -22,6 +23,17 @@ def taken_port() -> Generator[str]:
 def free_port() -> str:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return str(probe.getsockname()[1])
+
+
+def wait_until_it_answers(port: int) -> None:
+    deadline = time.monotonic() + LONG_S
+    while True:
+        try:
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=LONG_S).ok
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline, "the server never came up"
+            time.sleep(0.2)
 
 
 def test_without_a_store_it_says_how_to_get_one(folder: Folder) -> None:
@@ -95,11 +107,14 @@ def test_ctrl_c_ends_both(finished: Folder) -> None:
             break
     for port in ports:
         assert f"http://127.0.0.1:{port}" in printed
+    wait_until_it_answers(int(ports[0]))
     children = psutil.Process(ui.process.pid).children(recursive=True)
     assert len(children) >= 2
     ui.press_ctrl_c()
     ended = ui.end()
     assert (ended.code, "Traceback" in ended.err) == (0, False)
+    # No line for each request.
+    assert "GET /" not in ended.out + ended.err
     wait_until_gone(children)
     for port in ports:
         with socket.create_server(("127.0.0.1", int(port))):

@@ -199,6 +199,31 @@ def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
     assert "unfinished" in str(found["Why it won"].blocks[0])
 
 
+def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path: Path) -> None:
+    view = dataclasses.replace(run_pretended(tmp_path, study_of(), stop_after=15), is_running=False)
+    names = {
+        trace["name"]
+        for section in sections(view).values()
+        for chart in charts(section)
+        for trace in chart.data
+        if "name" in trace
+    }
+    assert "interrupted" in names
+    assert "running" not in names
+
+
+@pytest.mark.parametrize(("n_trials", "n_epochs"), [(4, 2), (9, 5), (40, 9), (300, 27)])
+def test_trials_and_epochs_are_ticked_at_whole_numbers(tmp_path: Path, n_trials: int, n_epochs: int) -> None:
+    study = study_of(budget={"n_trials": n_trials, "max_epochs": n_epochs}, pruner={"name": "none"})
+    found = sections(run_pretended(tmp_path, study))
+    for title, length in (("Optimisation history", n_trials), ("Learning curves", n_epochs)):
+        (chart,) = charts(found[title])
+        step = chart.layout["xaxis"]["dtick"]
+        assert isinstance(step, int)
+        assert step >= 1
+        assert min(length, 4) - 1 <= length / step <= 13
+
+
 def test_a_study_without_any_trial_says_so_everywhere(view: StudyView) -> None:
     found = sections(dataclasses.replace(view, trials=()))
     for title, section in found.items():

@@ -11,7 +11,7 @@ from collections.abc import Generator
 import pytest
 
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.storage.lock import study_lock
+from mnist_hpo.storage.lock import is_held, study_lock
 
 HOLD = """\
 import sys, time
@@ -54,6 +54,21 @@ def test_a_second_coordinator_is_told_who_holds_the_study(url: str, holder: "sub
     assert found[2] == socket.gethostname()[:24]
     started = time.mktime(time.strptime(found[3], "%Y-%m-%d %H:%M:%S"))
     assert abs(time.time() - started) < 600
+
+
+def test_whether_it_is_held_can_be_asked_without_disturbing(url: str, holder: "subprocess.Popen[str]") -> None:
+    assert is_held(url, "small")
+    assert not is_held(url, "other")
+    with study_lock(url, "other"):
+        assert is_held(url, "other")
+    assert not is_held(url, "other")
+    assert is_held(url, "small")
+
+
+def test_it_is_free_once_its_holder_is_killed(url: str, holder: "subprocess.Popen[str]") -> None:
+    holder.kill()
+    holder.wait()
+    assert not is_held(url, "small")
 
 
 def test_another_study_of_the_same_storage_is_free(url: str, holder: "subprocess.Popen[str]") -> None:

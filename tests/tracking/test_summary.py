@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -110,6 +111,13 @@ def test_the_plots_need_no_network_and_are_the_same_each_time(tmp_path: Path) ->
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
     height, width, _ = matplotlib.image.imread(tmp_path / "first" / "plots.png").shape
     assert min(height, width) > 600
+
+
+def test_the_plots_tick_trials_and_epochs_at_whole_numbers(tmp_path: Path) -> None:
+    write_plots(STUDY, TRIALS, tmp_path)
+    ticks = re.findall(r'"tickvals":\[([\d,.]+)\]', (tmp_path / "plots.html").read_text())
+    for expected in ("0,1,2,3", "1,2"):
+        assert expected in ticks
 
 
 @pytest.mark.parametrize("trials", [[], TRIALS[:1], TRIALS[1:2]], ids=["none", "one", "one that diverged"])

@@ -1,0 +1,117 @@
+"""What a person meets in the first minutes: help, tables on narrow terminals, a study that was stopped."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from command import Folder
+from pretended_study import run_pretended, study_of
+
+from mnist_hpo.report.trials import trials_frame
+from mnist_hpo.report.view import StudyView
+
+HOLD = """\
+import sys, time
+from mnist_hpo.storage.lock import study_lock
+with study_lock(sys.argv[1], "large"):
+    print("held", flush=True)
+    time.sleep(1000)
+"""
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, StudyView]:
+    """A folder with a study that was stopped in the middle of some trials."""
+    path = tmp_path_factory.mktemp("stopped")
+    return Folder(path), run_pretended(path, study_of(), stop_after=15)
+
+
+@pytest.fixture
+def coordinator(stopped: tuple[Folder, StudyView]) -> Generator[None]:
+    """Another process that holds the study."""
+    folder, _ = stopped
+    command = [sys.executable, "-c", HOLD, f"sqlite:///{folder.path}/mlruns/optuna.db"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield
+        process.kill()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["run", "--help"], ["trials", "--help"], ["bench", "--help"], ["bench", "replay", "--help"]],
+)
+def test_a_flag_has_no_type_in_the_help(tmp_path: Path, arguments: list[str]) -> None:
+    outcome = Folder(tmp_path).call(*arguments)
+    assert outcome.code == 0, outcome.err
+    assert "--help" in outcome.out
+    assert "<bool>" not in outcome.out
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80, 120])
+@pytest.mark.parametrize("sort", ["valid_accuracy", "train_flops"])
+def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView], columns: int, sort: str) -> None:
+    folder, view = stopped
+    screen = folder.on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
+    assert "…" not in screen
+    frame = trials_frame(view.study, view.trials)
+    for row in frame.loc[frame["state"] == "complete"].to_dict("records"):
+        shown = f"{row['valid_loss']:.5f}"
+        sorted_by = {
+            "valid_accuracy": f"{100 * row['valid_accuracy']:.2f} %",
+            "train_flops": f"{row['train_flops']:.2e}",
+        }[sort]
+        for text in (shown, sorted_by):
+            assert re.search(rf"(?<![\d.]){re.escape(text)}(?![\d.])", screen), text
+    lines = screen.splitlines()
+    assert all(len(line) <= columns for line in lines if "trial" not in line and "narrow" not in line) or columns == 30
+
+
+def test_what_finds_no_room_is_named_with_the_way_to_see_it(stopped: tuple[Folder, StudyView]) -> None:
+    folder, _ = stopped
+    screen = folder.on_terminal(60, "trials", "large", "--sort", "valid_accuracy")
+    assert re.search(r"too narrow for [a-z_, ]+: widen the terminal, or write all columns with --csv FILE", screen)
+    assert "too narrow" not in folder.on_terminal(200, "trials", "large", "--sort", "valid_accuracy")
+
+
+def test_the_trials_of_a_stopped_study_are_interrupted(stopped: tuple[Folder, StudyView]) -> None:
+    folder, view = stopped
+    n_running = sum(trial.state == "running" for trial in view.trials)
+    assert n_running
+    status = folder.call("status", "large")
+    assert f"{n_running} interrupted" in status.out
+    assert "running" not in status.out
+    table = folder.call("trials", "large").out
+    assert len(re.findall(r"^ *\d+ +interrupted", table, re.MULTILINE)) == n_running
+    assert "running" not in table
+    number = next(trial.number for trial in view.trials if trial.state == "running" and trial.epochs)
+    compared = folder.call("compare", "--runs", f"large:{number}", "large:0").out
+    assert "the trial is interrupted" in compared
+    assert "running" not in compared
+    assert folder.call("report", "large", "-o", "large.html").code == 0
+    page = (folder.path / "large.html").read_text(encoding="utf-8")
+    assert f"{n_running} interrupted" in page
+    assert f"<b>trial #{number}</b>: interrupted".replace("<", "\\u003c") in page
+
+
+def test_for_scripts_a_trials_state_is_the_recorded_one(stopped: tuple[Folder, StudyView]) -> None:
+    folder, view = stopped
+    n_running = sum(trial.state == "running" for trial in view.trials)
+    status = folder.call("status", "large", "--json").json()
+    assert (status["n_trials"]["running"], status["is_running"]) == (n_running, False)
+    assert folder.call("trials", "large", "--csv", "trials.csv").code == 0
+    assert (pd.read_csv(folder.path / "trials.csv")["state"] == "running").sum() == n_running
+
+
+def test_while_a_coordinator_holds_it_they_are_running(stopped: tuple[Folder, StudyView], coordinator: None) -> None:
+    folder, _ = stopped
+    status = folder.call("status", "large")
+    assert "running" in status.out
+    assert "interrupted" not in status.out
+    assert folder.call("status", "large", "--json").json()["is_running"] is True
+    assert "interrupted" not in folder.call("trials", "large").out
