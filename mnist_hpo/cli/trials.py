@@ -96,8 +96,9 @@ def trials(
         named = [text for text in (sort, *(where or [])) if text]
         is_running = is_held(record.url, record.name)
         table, width, left_out = _widest_table(chosen, list(file.study.space), named, out.width, is_running=is_running)
-        # At the table's own width: on a terminal that is too narrow for it, lines wrap, and no number is cut.
-        out.print(table, width=width, crop=False)
+        # On a terminal that is too narrow for the table, lines wrap, and no number is cut.
+        out.width = width
+        out.print(table)
         if left_out:
             message = f"too narrow for {', '.join(left_out)}: widen the terminal, or write all columns with --csv FILE"
             print(message, file=sys.stderr)

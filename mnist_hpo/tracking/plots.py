@@ -124,7 +124,7 @@ def _page(study: Study, seen: optuna.Study) -> str:
 
 def _whole_numbers(low: int, high: int) -> list[int]:
     """Where an axis has its ticks: a few of the whole numbers, never what lies between two."""
-    ticks = MaxNLocator("auto", integer=True).tick_values(low, max(high, low + 1))
+    ticks = MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True).tick_values(low, max(high, low + 1))
     return [round(tick) for tick in ticks if low <= tick <= high]
 
 

@@ -109,7 +109,7 @@ def test_the_system_changes_its_theme(report: Path, open_page: OpenPage) -> None
 
 def visible_ticks(page: Page, title: str) -> list[str]:
     chart = page.locator(f".chart[aria-label^='{title}']")
-    return chart.locator(".xaxislayer-above .xtick text").all_inner_texts()
+    return chart.locator(".xaxislayer-above .xtick text").all_text_contents()
 
 
 @pytest.mark.parametrize("max_epochs", [2, 5, 9])
@@ -128,7 +128,9 @@ def test_epochs_and_trials_are_whole_numbers_and_each_stands_once(
 def test_the_themes_button_lends_its_word_to_no_other(report: Path, open_page: OpenPage) -> None:
     page = open_page(report)
     # As a reader zooms in for the first time.
-    box = page.locator(".chart").first.locator(".nsewdrag").first.bounding_box()
+    history = page.locator(".chart").first
+    history.scroll_into_view_if_needed()
+    box = history.locator(".nsewdrag").first.bounding_box()
     assert box is not None
     page.mouse.move(box["x"] + 40, box["y"] + 40)
     page.mouse.down()
@@ -153,7 +155,7 @@ def test_every_confusion_can_be_read(view: StudyView, open_page: OpenPage, tmp_p
     path.write_text(report_html(view, [champion]), encoding="utf-8")
     page = open_page(path, color_scheme=scheme)
     chart = page.locator(".chart[aria-label^='Confusion matrix']")
-    inks = set(chart.locator("text.heatmap-label").evaluate_all("all => all.map(text => getComputedStyle(text).fill)"))
+    inks = set(chart.locator(".heatmap-label text").evaluate_all("all => all.map(text => getComputedStyle(text).fill)"))
     assert len(inks) == 1
     ends: list[str] = chart.evaluate("chart => chart.data[0].colorscale.map(([_, colour]) => colour)")
     (ink,) = inks

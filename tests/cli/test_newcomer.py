@@ -53,8 +53,8 @@ def test_a_flag_has_no_type_in_the_help(tmp_path: Path, arguments: list[str]) ->
     assert "<bool>" not in outcome.out
 
 
-@pytest.mark.parametrize("columns", [30, 60, 80, 100, 132, 200])
-@pytest.mark.parametrize("sort", ["valid_accuracy", "train_flops", "learning_rate"])
+@pytest.mark.parametrize("columns", [30, 60, 80, 120])
+@pytest.mark.parametrize("sort", ["valid_accuracy", "train_flops"])
 def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView], columns: int, sort: str) -> None:
     folder, view = stopped
     screen = folder.on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
@@ -65,7 +65,6 @@ def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView]
         sorted_by = {
             "valid_accuracy": f"{100 * row['valid_accuracy']:.2f} %",
             "train_flops": f"{row['train_flops']:.2e}",
-            "learning_rate": f"{row['learning_rate']:.3g}",
         }[sort]
         for text in (shown, sorted_by):
             assert re.search(rf"(?<![\d.]){re.escape(text)}(?![\d.])", screen), text
