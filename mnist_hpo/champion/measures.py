@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from mnist_hpo.champion.calibration import calibrate
 
@@ -34,24 +35,29 @@ class TestMeasures:
     """[true class, guessed class]: examples."""
 
 
-def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> TestMeasures:
-    """Compare guesses with the truth.
+def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> TestMeasures | None:
+    """Compare guesses with the truth; None for a model that has diverged.
+
+    As in a search, a model has diverged if its loss is not finite: a logit is NaN, or so large that float32 overflows.
 
     Args:
         labels: u8[n].
         log_probabilities: f32[n, n_classes].
 
     """
+    # In float64: the mean of finite losses never overflows.
+    log_loss = -float(np.mean(log_probabilities[np.arange(len(labels)), labels], dtype=np.float64))
+    if not math.isfinite(log_loss):
+        return None
     n_classes = log_probabilities.shape[1]
     classes = np.arange(n_classes)
     guesses = log_probabilities.argmax(axis=1)
     by_class = precision_recall_fscore_support(labels, guesses, labels=classes, zero_division=0)  # pyright: ignore[reportArgumentType]
     precision, recall, f1 = (tuple(np.asarray(values, np.float64).tolist()) for values in by_class[:3])
-    probabilities = np.exp(log_probabilities.astype(np.float64))
     calibration = calibrate(labels, log_probabilities)
     return TestMeasures(
         accuracy=float(np.mean(guesses == labels)),
-        log_loss=float(log_loss(labels, probabilities / probabilities.sum(axis=1, keepdims=True), labels=classes)),
+        log_loss=log_loss,
         ece=calibration.error,
         macro_precision=float(np.mean(precision)),
         macro_recall=float(np.mean(recall)),
@@ -67,11 +73,14 @@ SCALARS = ("accuracy", "log_loss", "ece", "macro_precision", "macro_recall", "ma
 """The measures that are one number."""
 
 
-def summarize(measures: Sequence[TestMeasures]) -> dict[str, float]:
-    """`test_<measure>_mean` and `test_<measure>_std` over the seeds (the sample's deviation; 0 for one seed)."""
-    summary: dict[str, float] = {}
+def summarize(measures: Collection[TestMeasures]) -> dict[str, float | None]:
+    """`test_<measure>_mean` and `test_<measure>_std` over the seeds (the sample's deviation; 0 for one seed).
+
+    Without a seed, they are None.
+    """
+    summary: dict[str, float | None] = {}
     for name in SCALARS:
         values = np.array([getattr(measure, name) for measure in measures], np.float64)
-        summary[f"test_{name}_mean"] = float(values.mean())
-        summary[f"test_{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0
+        summary[f"test_{name}_mean"] = float(values.mean()) if len(values) else None
+        summary[f"test_{name}_std"] = float(values.std(ddof=1)) if len(values) > 1 else 0.0 if len(values) else None
     return summary

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from numpy.typing import NDArray
 
 from mnist_hpo.champion.calibration import calibrate
 from mnist_hpo.champion.measures import SCALARS
@@ -52,7 +54,8 @@ def register(
         is_best: whether the trial is the study's best, whose model alone takes the alias champion.
 
     Returns:
-        `run_id`, `model_name`, `model_version`, and the `champion_version` that has the alias now, if one has.
+        `run_id`, `model_name` and `model_version` (None where every seed diverged, and the run is FAILED), and the
+        `champion_version` that has the alias now, if one has.
 
     """
     client = projection.client
@@ -63,6 +66,7 @@ def register(
         "mnist_hpo.study_uid": projection.subject.uid,
         "trial.number": str(champion.trial.number),
         "reproduced": champion.reproduced,
+        "n_diverged": str(champion.n_diverged),
         **{f"mnist_hpo.{name}": value for name, value in provenance.items()},
     }
     name = "champion" if is_best else f"trial {champion.trial.number}, tested"
@@ -73,22 +77,32 @@ def register(
         client.log_artifacts(run_id, str(champion.report))
         inputs = [dataset_input(champion.study, champion.dataset_digest, part) for part in ("development", "test")]
         client.log_inputs(run_id, datasets=inputs)
-        of_model = [metric for metric in metrics if metric.step == 0]
-        logged = _log_model(champion, client, projection.experiment_id, run_id, of_model)
-        model_version = _register_model(champion, client, run_id, logged, is_best=is_best)
+        model_version = None
+        if champion.bundle is not None:
+            of_model = [metric for metric in metrics if metric.step == 0]
+            logged = _log_model(champion, champion.bundle, client, projection.experiment_id, run_id, of_model)
+            model_version = _register_model(champion, client, run_id, logged, is_best=is_best)
     except BaseException:
         with contextlib.suppress(MlflowException):
             client.set_terminated(run_id, "FAILED")
         raise
-    client.set_terminated(run_id, "FINISHED")
-    champion_version = client.get_registered_model(champion.study.name).aliases.get(ALIAS)
+    client.set_terminated(run_id, "FAILED" if model_version is None else "FINISHED")
+    named = client.search_registered_models(f"name = '{champion.study.name}'")
+    champion_version = named[0].aliases.get(ALIAS) if named else None
     return {
         "run_id": run_id,
-        "model_name": champion.study.name,
+        "model_name": None if model_version is None else champion.study.name,
         "model_version": model_version,
         # A database's client gives a number, a server's a text.
         "champion_version": None if champion_version is None else str(champion_version),
     }
+
+
+def _seeds(champion: Champion) -> str:
+    """`3 seeds`, or how many of them did not diverge."""
+    if not champion.n_diverged:
+        return f"{champion.n_seeds} seeds"
+    return f"{len(champion.measures)} of {champion.n_seeds} seeds (the others diverged)"
 
 
 def _log_figures(champion: Champion, client: MlflowClient, run_id: str) -> list[Metric]:
@@ -96,53 +110,71 @@ def _log_figures(champion: Champion, client: MlflowClient, run_id: str) -> list[
     figures = champion.figures()
     now = round(time.time() * 1000)
     metrics = [Metric("valid_loss", figures["valid_loss"], now, figures["best_epoch"])]
-    for name in SCALARS:
-        metrics.append(Metric(f"test_{name}", figures[f"test_{name}_mean"], now, 0))
-        metrics.append(Metric(f"test_{name}_std", figures[f"test_{name}_std"], now, 0))
-    for kind in _BY_CLASS:
-        by_class = np.mean([getattr(measures, kind) for measures in champion.measures], axis=0)
-        metrics += [Metric(f"test_{kind}_class_{label}", float(v), now, 0) for label, v in enumerate(by_class)]
-    metrics += [Metric("train_loss", loss, now, 1 + e) for e, loss in enumerate(champion.train_losses[0])]
+    if champion.measures:
+        for name in SCALARS:
+            metrics.append(Metric(f"test_{name}", figures[f"test_{name}_mean"], now, 0))
+            metrics.append(Metric(f"test_{name}_std", figures[f"test_{name}_std"], now, 0))
+        for kind, by_class in _by_class(champion).items():
+            metrics += [Metric(f"test_{kind}_class_{label}", float(v), now, 0) for label, v in enumerate(by_class)]
+    shown = champion.train_losses[champion.registered_seed or 0]
+    metrics += [Metric("train_loss", loss, now, 1 + e) for e, loss in enumerate(shown) if math.isfinite(loss)]
     parameters = {**figures["params"], "epochs": figures["best_epoch"], "n_seeds": figures["n_seeds"]}
     client.log_batch(run_id, metrics=metrics, params=[Param(k, str(v)) for k, v in parameters.items()])
     return metrics
+
+
+def _by_class(champion: Champion) -> dict[str, NDArray[np.float64]]:
+    """Precision, recall and F1 of each class: the means over the seeds that did not diverge."""
+    return {
+        kind: np.mean([getattr(measures, kind) for measures in champion.measures.values()], axis=0)
+        for kind in _BY_CLASS
+    }
 
 
 def write_report(champion: Champion) -> Path:
     """Write a champion's figures and pictures into a folder of its own, for people and for MLflow."""
     report = champion.report
     report.mkdir(exist_ok=True)
-    classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
-    first = champion.measures[0]
-    accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
-    picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed 0: {accuracy}")
-    picture.savefig(report / "confusion_matrix.png", dpi=120)
     name = f"{champion.study.name}, trial #{champion.trial.number}"
-    mistakes_picture(
-        champion.images, champion.labels, champion.log_probabilities, DATASETS[champion.study.dataset].image_shape
-    ).savefig(report / "misclassified.png", dpi=110)
-    calibration = calibrate(champion.labels, champion.log_probabilities)
-    title = f"{name}, seed 0: expected calibration error {calibration.error:.4f}"
-    reliability_picture(calibration, title).savefig(report / "reliability.png", dpi=110)
     curves = learning_curves_picture(champion.trial, champion.train_losses, f"{name}: learning curves")
     curves.savefig(report / "learning_curves.png", dpi=110)
-    confusion = pd.DataFrame(first.confusion, index=pd.Index(classes, name="true"), columns=classes)
-    confusion.to_csv(report / "confusion_matrix.csv")
-    by_class = {
-        kind: np.mean([getattr(measures, kind) for measures in champion.measures], axis=0) for kind in _BY_CLASS
-    }
-    by_class["support"] = np.bincount(champion.labels, minlength=len(classes))
-    pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
-    # Of every seed, for tests that pair two champions' guesses on each example (`mnist-hpo compare`).
-    np.savez_compressed(report / "predictions.npz", guesses=champion.guesses, labels=np.asarray(champion.labels))
+    if champion.registered_seed is not None and champion.log_probabilities is not None:
+        _write_test(champion, champion.registered_seed, champion.log_probabilities, report)
     (report / "champion.json").write_text(json.dumps(champion.figures(), indent=2) + "\n")
     return report
 
 
+def _write_test(champion: Champion, seed: int, log_probabilities: NDArray[np.float32], report: Path) -> None:
+    """Write the figures and pictures of the test; those of one model are the registered seed's."""
+    classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
+    first = champion.measures[seed]
+    accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
+    picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed {seed}: {accuracy}")
+    picture.savefig(report / "confusion_matrix.png", dpi=120)
+    mistakes_picture(
+        champion.images, champion.labels, log_probabilities, DATASETS[champion.study.dataset].image_shape
+    ).savefig(report / "misclassified.png", dpi=110)
+    calibration = calibrate(champion.labels, log_probabilities)
+    name = f"{champion.study.name}, trial #{champion.trial.number}, seed {seed}"
+    title = f"{name}: expected calibration error {calibration.error:.4f}"
+    reliability_picture(calibration, title).savefig(report / "reliability.png", dpi=110)
+    confusion = pd.DataFrame(first.confusion, index=pd.Index(classes, name="true"), columns=classes)
+    confusion.to_csv(report / "confusion_matrix.csv")
+    by_class = {**_by_class(champion), "support": np.bincount(champion.labels, minlength=len(classes))}
+    pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
+    # For tests that pair two champions' guesses on each example, seed by seed (`mnist-hpo compare`).
+    np.savez_compressed(
+        report / "predictions.npz",
+        guesses=champion.guesses,
+        seeds=np.array(list(champion.measures)),
+        labels=np.asarray(champion.labels),
+    )
+
+
 def _log_model(
-    champion: Champion, client: MlflowClient, experiment_id: str, run_id: str, measured: Sequence[Metric]
+    champion: Champion, bundle: Path, client: MlflowClient, experiment_id: str, run_id: str, measured: Sequence[Metric]
 ) -> LoggedModel:
-    """Log the first seed's model. `mlflow.pyfunc.log_model` would do so through the state of the user's process."""
+    """Log the registered seed's model, without `mlflow.pyfunc.log_model`, which needs the process's global state."""
     info = DATASETS[champion.study.dataset]
     # No schema of the input: MLflow's admits one dtype and one shape, and the model checks its input itself.
     signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]))
@@ -166,7 +198,7 @@ def _log_model(
                     model_id=logged.model_id,
                 ),
                 python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
-                artifacts={"bundle": str(champion.bundle)},
+                artifacts={"bundle": str(bundle)},
                 code_paths=[str(_PACKAGE)],
                 pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
                 signature=signature,
@@ -209,7 +241,7 @@ def _register_model(
         name,
         version_number,
         f"Trial {champion.trial.number} of the study {name} ({run_name(champion.trial.number, figures['params'])}), "
-        f"re-trained on train + valid: {accuracy} test accuracy over {figures['n_seeds']} seeds.",
+        f"re-trained on train + valid: {accuracy} test accuracy over {_seeds(champion)}.",
     )
     tags = {
         "trial.number": str(champion.trial.number),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ from mnist_hpo.storage.records import TrialRecord, best_of
 from mnist_hpo.training.hyperparameters import complete, split
 from mnist_hpo.training.result import EpochResult
 
+_MODEL = "model"
+
 OnEpoch = Callable[[str, EpochResult], None]
 
 
@@ -39,14 +42,14 @@ class Champion:
     trial: TrialRecord
     reproduced: str
     """`exact`, or by how much the re-trained curve differs from the recorded one."""
-    measures: tuple[TestMeasures, ...]
-    """One for each seed."""
+    measures: Mapping[int, TestMeasures]
+    """By seed, counted from 0; a seed that diverged has none."""
     train_losses: tuple[tuple[float, ...], ...]
-    """By seed, by epoch."""
-    log_probabilities: NDArray[np.float32]
-    """f32[n_test, n_classes]: the first seed's guesses, of the model that is registered."""
+    """By seed, by epoch; not finite where it diverged."""
+    log_probabilities: NDArray[np.float32] | None
+    """f32[n_test, n_classes]: of `registered_seed`; None where every seed diverged."""
     guesses: NDArray[np.uint8]
-    """u8[n_seeds, n_test]: each seed's most probable class."""
+    """u8[n_measured, n_test]: the most probable classes, a row for each of `measures`."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
     images: NDArray[np.uint8]
@@ -58,9 +61,24 @@ class Champion:
     """Where its files lie."""
 
     @property
-    def bundle(self) -> Path:
-        """The first seed's model, which is registered."""
-        return self.folder / "model"
+    def n_seeds(self) -> int:
+        """How many seeds were trained."""
+        return len(self.train_losses)
+
+    @property
+    def n_diverged(self) -> int:
+        """How many of them diverged."""
+        return self.n_seeds - len(self.measures)
+
+    @property
+    def registered_seed(self) -> int | None:
+        """The first seed that did not diverge; its model is registered."""
+        return min(self.measures, default=None)
+
+    @property
+    def bundle(self) -> Path | None:
+        """The model of `registered_seed`."""
+        return None if self.registered_seed is None else self.folder / _MODEL
 
     @property
     def report(self) -> Path:
@@ -69,6 +87,7 @@ class Champion:
 
     def figures(self) -> dict[str, Any]:
         """All of it as plain JSON."""
+        seed = self.registered_seed
         return {
             "study": self.study.name,
             "trial": self.trial.number,
@@ -76,10 +95,14 @@ class Champion:
             "valid_loss": self.trial.valid_loss[self.trial.best_epoch or 1],
             "reproduced": self.reproduced,
             "best_epoch": self.trial.best_epoch,
-            "n_seeds": len(self.measures),
-            **summarize(self.measures),
-            "test_accuracy": [measure.accuracy for measure in self.measures],
-            "confusion_matrix": self.measures[0].confusion.tolist(),
+            "n_seeds": self.n_seeds,
+            "n_diverged": self.n_diverged,
+            "registered_seed": seed,
+            **summarize(self.measures.values()),
+            "test_accuracy": [
+                self.measures[index].accuracy if index in self.measures else None for index in range(self.n_seeds)
+            ],
+            "confusion_matrix": None if seed is None else self.measures[seed].confusion.tolist(),
         }
 
 
@@ -115,6 +138,8 @@ def retrain(
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Champion:
     """Re-train a trial and test it.
+
+    A seed may diverge although the trial did not. It then has no test measures and leaves no model.
 
     Args:
         study: the study.
@@ -162,21 +187,30 @@ def retrain(
     images, labels = load_test(dataset.directory, study.split)
     program, _ = split(config.model, config.parameters, n_features=info.n_features, n_classes=info.n_classes)
     source = {"study": study.name, "trial": trial.number, "epochs": best_epoch, "dataset_digest": dataset.digest}
-    measures: list[TestMeasures] = []
-    guesses: list[NDArray[np.float32]] = []
+    measures: dict[int, TestMeasures] = {}
+    guesses: list[NDArray[np.intp]] = []
+    first: NDArray[np.float32] | None = None
     for index, job in enumerate(seeds):
-        bundle = folder / ("model" if index == 0 else f"model-seed-{index}")
+        if any(result.diverged for result in curves[job.key]):
+            continue
+        bundle = folder / (f"{_MODEL}-seed-{index}" if measures else _MODEL)
         write_bundle(bundle, program, load_best_parameters(Path(job.checkpoint)), {**source, "seed": job.training.seed})
-        guesses.append(load_bundle(bundle).log_probabilities(images))
-        measures.append(measure(labels, guesses[-1]))
+        log_probabilities = load_bundle(bundle).log_probabilities(images)
+        found = measure(labels, log_probabilities)
+        if found is None:
+            shutil.rmtree(bundle)
+            continue
+        measures[index] = found
+        guesses.append(log_probabilities.argmax(axis=1))
+        first = log_probabilities if first is None else first
     return Champion(
         study=study,
         trial=trial,
         reproduced=reproduced,
-        measures=tuple(measures),
+        measures=measures,
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
-        log_probabilities=guesses[0],
-        guesses=np.array([guess.argmax(axis=1) for guess in guesses], np.uint8),
+        log_probabilities=first,
+        guesses=np.array(guesses, np.uint8).reshape(-1, len(labels)),
         labels=labels,
         images=images,
         example=np.array(load_search(dataset.directory, study.split).train_images[:1]),

@@ -48,8 +48,9 @@ def retrain(
     """Re-train the best trial and evaluate it on the test split, which the search never saw.
 
     First exactly as recorded, to say whether its curve comes out bit for bit (exit code 1 where it does not); then on
-    train + valid for its best number of epochs, once a seed; only then the test split is read. The first seed's model
-    is registered in MLflow under the study's name, the best trial's with the alias champion.
+    train + valid for its best number of epochs, once a seed; only then the test split is read. The model of the first
+    seed that did not diverge is registered in MLflow under the study's name, the best trial's with the alias champion.
+    Exit code 1 also where every seed diverged: there is no model then.
 
     Example: mnist-hpo retrain quickstart --seeds 10
     """
@@ -73,12 +74,13 @@ def retrain(
             print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
         champion = _train(file.study, chosen, seeds, workers, folder)
         registered = _register(champion, record, tracking_uri)
-    figures = {**champion.figures(), **registered, "report": str(champion.report), "model": str(champion.bundle)}
+    figures = {**champion.figures(), **registered, "report": str(champion.report)}
+    figures["model"] = None if champion.bundle is None else str(champion.bundle)
     if as_json:
         print_json(RetrainOutput.model_validate(figures))
     else:
         _print(figures)
-    return 0 if champion.reproduced == "exact" else 1
+    return 0 if champion.reproduced == "exact" and champion.measures else 1
 
 
 def _n_seeds_tested(folder: Path) -> int:
@@ -160,16 +162,25 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
 
 
 def _print(figures: dict[str, Any]) -> None:
+    from mnist_hpo.report.champion_test import mean_and_std
+
     out = console()
     out.print(f"reproduced: {figures['reproduced']}")
+    n_seeds, n_diverged = figures["n_seeds"], figures["n_diverged"]
+    if n_diverged:
+        out.print(f"diverged:   {n_diverged} of {n_seeds} seeds, whose loss is not finite; they have no test figures")
+    if figures["model"] is None:
+        out.print("No model was left to test or to register. Re-train another trial: mnist-hpo retrain STUDY --trial N")
+        out.print(f"report:  {figures['report']}  (learning_curves.png)")
+        return
     table = Table(title=f"{figures['study']}, trial #{figures['trial']}: test", title_justify="left")
     table.add_column("measure")
-    table.add_column(f"mean ± std over {figures['n_seeds']} seeds", justify="right")
+    table.add_column(f"mean ± std over {n_seeds - n_diverged} seeds", justify="right")
     for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
-        mean, std = figures[f"test_{name}_mean"], figures[f"test_{name}_std"]
-        table.add_row(name.replace("_", " "), f"{100 * mean:.2f} ± {100 * std:.2f} %")
-    table.add_row("log loss", f"{figures['test_log_loss_mean']:.4f} ± {figures['test_log_loss_std']:.4f}")
-    table.add_row("calibration error", f"{figures['test_ece_mean']:.4f} ± {figures['test_ece_std']:.4f}")
+        text = mean_and_std(figures[f"test_{name}_mean"], figures[f"test_{name}_std"], percent=True)
+        table.add_row(name.replace("_", " "), text)
+    table.add_row("log loss", mean_and_std(figures["test_log_loss_mean"], figures["test_log_loss_std"]))
+    table.add_row("calibration error", mean_and_std(figures["test_ece_mean"], figures["test_ece_std"]))
     out.print(table)
     out.print(f"report:  {figures['report']}  (misclassified.png, reliability.png, per_class.csv, …)")
     out.print(f"model:   {figures['model']}, in MLflow {_model_address(figures)}")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_hpo.spec.errors import UserError
 
+_LARGE = 1000
+"""The losses of a model that has all but diverged are longer than a table is wide."""
 _FILES = "trial-*/report/champion.json"
 
 
@@ -21,14 +24,32 @@ class ChampionTest(BaseModel):
     """`exact`, or how far the re-trained curve is from the recorded one."""
     best_epoch: int
     n_seeds: int
-    test_accuracy_mean: float
-    test_accuracy_std: float
-    test_macro_f1_mean: float
-    test_macro_f1_std: float
-    test_log_loss_mean: float
-    test_log_loss_std: float
-    confusion_matrix: tuple[tuple[int, ...], ...] = Field(min_length=1)
-    """[true class, guessed class]: test examples, of the first seed's model."""
+    n_diverged: int = 0
+    """Of the seeds; the means and deviations are over the others, None where there are none."""
+    registered_seed: int | None = 0
+    """The first seed that did not diverge."""
+    test_accuracy_mean: float | None
+    test_accuracy_std: float | None
+    test_macro_f1_mean: float | None
+    test_macro_f1_std: float | None
+    test_log_loss_mean: float | None
+    test_log_loss_std: float | None
+    confusion_matrix: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)] | None
+    """[true class, guessed class]: test examples, of `registered_seed`'s model."""
+
+
+def seeds_in_words(n_seeds: int, n_diverged: int) -> str:
+    """`3`, or `3 (1 diverged)`."""
+    return f"{n_seeds} ({n_diverged} diverged)" if n_diverged else str(n_seeds)
+
+
+def mean_and_std(mean: float | None, std: float | None, *, percent: bool = False) -> str:
+    """`0.0512 ± 0.0003` or `98.49 ± 0.05 %`; a dash where every seed diverged."""
+    if mean is None or std is None:
+        return "–"
+    if percent:
+        return f"{100 * mean:.2f} ± {100 * std:.2f} %"
+    return f"{mean:.4f} ± {std:.4f}" if max(mean, std) < _LARGE else f"{mean:.3g} ± {std:.3g}"
 
 
 def read_champion_tests(folder: Path) -> list[ChampionTest]:

@@ -23,6 +23,7 @@ from scipy.stats import binomtest
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.report.anytime import anytime_points, cost_to_reach
+from mnist_hpo.report.champion_test import mean_and_std, seeds_in_words
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.outputs import (
     AnytimePoint,
@@ -153,7 +154,9 @@ def comparison_frame(output: CompareOutput) -> pd.DataFrame:
         fields |= {f"budget_{name}": value for name, value in entry.budget.model_dump().items()}
         fields |= {f"n_{state}": n for state, n in entry.n_trials.model_dump().items()}
         test = entry.test.model_dump() if entry.test else {}
-        fields |= {f"test_{name}": test.get(name) for name in ("accuracy_mean", "accuracy_std", "n_seeds")}
+        fields |= {
+            f"test_{name}": test.get(name) for name in ("accuracy_mean", "accuracy_std", "n_seeds", "n_diverged")
+        }
         cost = entry.to_target.model_dump() if entry.to_target else {}
         fields |= {f"to_target_{name}": cost.get(name) for name in ("n_trials", "n_epochs", "worker_s")}
         rows.append(fields | entry.params)
@@ -190,8 +193,11 @@ def sections(output: CompareOutput) -> list[Section]:
         row("valid loss", lambda entry: None if entry.valid_loss is None else f"{entry.valid_loss:.5f}"),
         row("valid accuracy", lambda entry: None if entry.valid_accuracy is None else _percent(entry.valid_accuracy)),
         row("best epoch", lambda entry: None if entry.best_epoch is None else str(entry.best_epoch)),
-        row("test accuracy", lambda entry: entry.test and _mean_and_std(entry.test)),
-        row("seeds", lambda entry: entry.test and str(entry.test.n_seeds)),
+        row(
+            "test accuracy",
+            lambda entry: entry.test and mean_and_std(entry.test.accuracy_mean, entry.test.accuracy_std, percent=True),
+        ),
+        row("seeds", lambda entry: entry.test and seeds_in_words(entry.test.n_seeds, entry.test.n_diverged)),
         row("model parameters", lambda entry: None if entry.n_parameters is None else f"{entry.n_parameters:,}"),
     ]
     cost = [
@@ -338,6 +344,7 @@ def _champion_test(entry: Entry) -> ChampionTest | None:
         return ChampionTest(
             trial=figures["trial"],
             n_seeds=figures["n_seeds"],
+            n_diverged=figures.get("n_diverged", 0),
             accuracy_mean=figures["test_accuracy_mean"],
             accuracy_std=figures["test_accuracy_std"],
             reproduced=figures["reproduced"],
@@ -347,36 +354,40 @@ def _champion_test(entry: Entry) -> ChampionTest | None:
 
 
 def _paired_test(first: Entry, second: Entry) -> PairedTest | None:
-    """Compare two champions' guesses; None where there are none, or not on the same examples."""
+    """Compare two champions' guesses; None where there are none, not of the same seeds or on other examples."""
     ours, theirs = _predictions(first), _predictions(second)
     if ours is None or theirs is None or not np.array_equal(ours[1], theirs[1]):
         return None
     labels = ours[1]
     seeds: list[SeedTest] = []
-    for index, (our_guesses, their_guesses) in enumerate(zip(ours[0], theirs[0], strict=False)):
-        right, also_right = our_guesses == labels, their_guesses == labels
+    for index in sorted(ours[0].keys() & theirs[0].keys()):
+        right, also_right = ours[0][index] == labels, theirs[0][index] == labels
         n_only_first, n_only_second = int((right & ~also_right).sum()), int((also_right & ~right).sum())
         p_value = mcnemar_p_value(n_only_first, n_only_second)
         seeds.append(
             SeedTest(seed_index=index, n_only_first=n_only_first, n_only_second=n_only_second, p_value=p_value)
         )
+    if not seeds:
+        return None
     p_value = combined_p_value([seed.p_value for seed in seeds])
     return PairedTest(first=first.label, second=second.label, seeds=seeds, p_value=p_value)
 
 
-def _predictions(entry: Entry) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """A champion's guesses u8[n_seeds, n_test] and the labels u8[n_test]."""
+def _predictions(entry: Entry) -> tuple[dict[int, NDArray[np.uint8]], NDArray[np.uint8]] | None:
+    """A champion's guesses u8[n_test] by seed, without seeds that diverged, and the labels u8[n_test]."""
     path = None if entry.report is None else entry.report / "predictions.npz"
     if path is None or not path.exists():
         return None
     try:
         with np.load(path) as kept:
             guesses, labels = kept["guesses"], kept["labels"]
+            # Files of earlier versions have every seed.
+            seeds = kept["seeds"].tolist() if "seeds" in kept else list(range(len(guesses)))
         if labels.ndim != 1 or guesses.shape[1:] != labels.shape or not len(guesses):
             raise ValueError(f"guesses of shape {guesses.shape}, labels of shape {labels.shape}")
+        return dict(zip(seeds, guesses, strict=True)), labels
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, entry, error) from None
-    return guesses, labels
 
 
 def _damaged(path: Path, entry: Entry, error: Exception) -> UserError:
@@ -397,10 +408,6 @@ def _state(entry: ComparedOutput) -> str:
 def _counts(entry: ComparedOutput) -> str:
     counts = entry.n_trials.by_state()
     return ", ".join(named_counts(counts, is_running=entry.is_running)) or "none"
-
-
-def _mean_and_std(test: ChampionTest) -> str:
-    return f"{100 * test.accuracy_mean:.2f} ± {100 * test.accuracy_std:.2f} %"
 
 
 def _percent(share: float) -> str:

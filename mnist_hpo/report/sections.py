@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mnist_hpo.report.blocks import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles
-from mnist_hpo.report.champion_test import ChampionTest
+from mnist_hpo.report.champion_test import ChampionTest, mean_and_std, seeds_in_words
 from mnist_hpo.report.charts import champion, parameters, time
 from mnist_hpo.report.charts.trials import drawn_trials, history, learning_curves
 from mnist_hpo.report.importance import MIN_TRIALS, Importance
@@ -308,10 +308,10 @@ def _test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
     rows = [
         [
             f"#{test.trial}",
-            f"{100 * test.test_accuracy_mean:.2f} ± {100 * test.test_accuracy_std:.2f} %",
-            f"{100 * test.test_macro_f1_mean:.2f} ± {100 * test.test_macro_f1_std:.2f} %",
-            f"{test.test_log_loss_mean:.4f} ± {test.test_log_loss_std:.4f}",
-            str(test.n_seeds),
+            mean_and_std(test.test_accuracy_mean, test.test_accuracy_std, percent=True),
+            mean_and_std(test.test_macro_f1_mean, test.test_macro_f1_std, percent=True),
+            mean_and_std(test.test_log_loss_mean, test.test_log_loss_std),
+            seeds_in_words(test.n_seeds, test.n_diverged),
             str(test.best_epoch),
             test.reproduced,
         ]
@@ -322,13 +322,19 @@ def _test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
     table = Table(header, rows, highlighted=chosen)
     lead = (
         "Trained anew on train + valid, once for each seed, and tested on the examples that the search never saw: "
-        "mean ± standard deviation over the seeds."
+        "mean ± standard deviation over the seeds"
+        + (" that did not diverge." if any(test.n_diverged for test in tests) else ".")
     )
     if chosen is None:
         reason = f"Trial #{view.best.number}, which is the best one now, was not tested yet. To test it:"
         return Section(title, lead, [table, Missing(reason, retrain)])
     matrix = tests[chosen].confusion_matrix
-    whose = f"Seed 0 of #{view.best.number}"
+    if matrix is None:
+        reason = (
+            f"Every seed of #{view.best.number} diverged: there is no model to test. Another trial may be steadier:"
+        )
+        return Section(title, lead, [table, Missing(reason, f"{retrain} --trial NUMBER")])
+    whose = f"Seed {tests[chosen].registered_seed} of #{view.best.number}"
     return Section(title, lead, [table, champion.confusion(matrix, whose), _per_class(matrix, whose)])
 
 

@@ -62,12 +62,13 @@ def _lead(view: StudyView) -> float:
 def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
     """The lead beside what another seed changes: all that the record knows of it are the re-trained models' tests."""
     # One seed alone has a deviation of 0.
-    test = next((test for test in tests if test.trial == best.number and test.test_log_loss_std > 0), None)
-    if test is None or len(view.complete) < 2:
+    test = next((test for test in tests if test.trial == best.number), None)
+    deviation = test.test_log_loss_std if test else None
+    if test is None or not deviation or len(view.complete) < 2:
         return []
-    lead, deviation = _lead(view), test.test_log_loss_std
+    lead = _lead(view)
     size = "within" if lead <= deviation else f"{lead / deviation:.1f} times"
-    known = f"± {deviation:.4f} in the log loss on test, over {test.n_seeds} seeds"
+    known = f"± {deviation:.4f} in the log loss on test, over {test.n_seeds - test.n_diverged} seeds"
     return [f"This lead is {size} what another seed changes ({known})."]
 
 

@@ -133,7 +133,11 @@ class BestOutput(TrialOutput):
 
 
 class RetrainOutput(Output):
-    """A re-trained trial and its test. `mean` and `std` (the sample's deviation; 0 for one seed) are over the seeds."""
+    """A re-trained trial and its test.
+
+    `mean` and `std` (the sample's deviation; 0 for one seed) are over the seeds that did not diverge. Where all of them
+    diverged there is no test and no model.
+    """
 
     study: str
     trial: int
@@ -147,35 +151,39 @@ class RetrainOutput(Output):
     best_epoch: int
     """The number of epochs that the tested models were trained."""
     n_seeds: int
-    test_accuracy_mean: float
-    test_accuracy_std: float
-    test_log_loss_mean: float
+    n_diverged: int
+    """How many of the seeds diverged: their loss, in training or on test, is not finite."""
+    registered_seed: int | None
+    """The first seed, counted from 0, that did not diverge; its model is registered. Null where all diverged."""
+    test_accuracy_mean: float | None
+    test_accuracy_std: float | None
+    test_log_loss_mean: float | None
     """Mean cross-entropy in nats."""
-    test_log_loss_std: float
-    test_ece_mean: float
+    test_log_loss_std: float | None
+    test_ece_mean: float | None
     """Expected calibration error."""
-    test_ece_std: float
-    test_macro_precision_mean: float
-    test_macro_precision_std: float
-    test_macro_recall_mean: float
-    test_macro_recall_std: float
-    test_macro_f1_mean: float
-    test_macro_f1_std: float
-    test_accuracy: list[float]
-    """By seed."""
-    confusion_matrix: list[list[int]]
-    """[true class][guessed class]: test examples, of the first seed."""
+    test_ece_std: float | None
+    test_macro_precision_mean: float | None
+    test_macro_precision_std: float | None
+    test_macro_recall_mean: float | None
+    test_macro_recall_std: float | None
+    test_macro_f1_mean: float | None
+    test_macro_f1_std: float | None
+    test_accuracy: list[float | None]
+    """By seed; null for one that diverged."""
+    confusion_matrix: list[list[int]] | None
+    """[true class][guessed class]: test examples, of `registered_seed`."""
     run_id: str
     """The champion's run in MLflow."""
-    model_name: str
+    model_name: str | None
     """The registered model's name in MLflow."""
-    model_version: str
+    model_version: str | None
     champion_version: str | None
     """The version that has the alias champion now: this one where the trial is the study's best. Null for none."""
     report: str
     """The folder of its figures and pictures."""
-    model: str
-    """The folder of the first seed's model."""
+    model: str | None
+    """The folder of `registered_seed`'s model."""
 
 
 class SplitOutput(Output):
@@ -226,8 +234,10 @@ class ChampionTest(Output):
 
     trial: int
     n_seeds: int
-    accuracy_mean: float
-    accuracy_std: float
+    n_diverged: int
+    """How many of the seeds diverged; the mean and the deviation are over the others, null where there are none."""
+    accuracy_mean: float | None
+    accuracy_std: float | None
     reproduced: str
     """`exact`, or by how much the re-trained valid_loss differs from the recorded one."""
 

@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Generator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -47,14 +48,15 @@ class StudyStorage:
     Use `create` to run a study and `load` to look at one.
     """
 
-    def __init__(self, url: str, storage: BaseStorage, name: str, study_id: int) -> None:
+    def __init__(self, url: str, storage: BaseStorage, name: str, study_id: int, path: Path | None = None) -> None:
         self.url, self.name = url, name
         self._storage, self._study_id = storage, study_id
         self._trial_ids: dict[int, int] = {}
         self._records: dict[int, TrialRecord] = {}
-        self._path = parse_address(url).path
+        self._path = path
+        """The storage's file, if it is one."""
         with told_clearly(url):
-            self._file_id = None if self._path is None else file_id(self._path)
+            self._file_id = None if path is None else file_id(path)
 
     @classmethod
     def create(cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str]) -> StudyStorage:
@@ -96,7 +98,7 @@ class StudyStorage:
                 study_id, found = _start_over(storage, study_id, study, found, context), {}
             if found.get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(study_id, _FILE_KEY, study_file)
-        return cls(url, storage, study.name, study_id)
+        return cls(url, storage, study.name, study_id, parse_address(url).path)
 
     @classmethod
     def load(cls, url: str, name: str) -> StudyStorage:
@@ -117,7 +119,7 @@ class StudyStorage:
             missing = {_FILE_KEY, _UID_KEY} - storage.get_study_user_attrs(study_id).keys()
         if missing:
             raise UserError(f"the study {name!r} in {without_password(url)} is not mnist-hpo's")
-        return cls(url, storage, name, study_id)
+        return cls(url, storage, name, study_id, parse_address(url).path)
 
     @property
     def uid(self) -> str:

@@ -1,0 +1,163 @@
+"""Seeds that diverge are a result: counted, left out of the means, and shown as such everywhere."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import SMALL, Folder, Outcome, make_folder
+from mlflow import MlflowClient
+
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.spec.outputs import RetrainOutput
+from mnist_hpo.spec.provenance import provenance
+from mnist_hpo.spec.reader import parse_study
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.training.result import EpochResult
+
+# At such a learning rate about every other training diverges, whatever its seed and the CPU; here the trial's did not.
+ABSURD = """\
+name: absurd
+seed: 3
+budget: {n_trials: 3, max_epochs: 1}
+slots: 3
+sampler: random
+space:
+  learning_rate: {type: float, low: 1.0e-3, high: 1.0e+4}
+fixed: {optimizer: sgd, batch_size: 512, depth: 3, width: 32}
+enqueue:
+  - {learning_rate: 130.0}
+  - {learning_rate: 140.0}
+  - {learning_rate: 1.0e+4}
+"""
+N_SEEDS = 8
+
+
+def page_of(folder: Folder, study: str) -> str:
+    outcome = folder.call("report", study)
+    assert outcome.code == 0, outcome.err
+    return (folder.path / f"{study}.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def absurd(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A study whose best trial is absurd, though finite, re-trained with eight seeds."""
+    folder = make_folder(tmp_path_factory.getbasetemp(), "absurd")
+    (folder.path / "absurd.yaml").write_text(ABSURD)
+    assert folder.call("run", "absurd.yaml").code == 0
+    outcome = folder.call("retrain", "absurd", "--seeds", str(N_SEEDS), "--json")
+    assert outcome.code == 0, outcome.err
+    (folder.path / "champion.json").write_text(outcome.out)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def figures(absurd: Folder) -> dict[str, Any]:
+    return json.loads((absurd.path / "champion.json").read_text())
+
+
+def test_means_are_over_the_seeds_that_did_not_diverge(figures: dict[str, Any]) -> None:
+    RetrainOutput.model_validate(figures)
+    accuracies = [accuracy for accuracy in figures["test_accuracy"] if accuracy is not None]
+    assert 0 < figures["n_diverged"] < N_SEEDS
+    assert (figures["n_seeds"], len(figures["test_accuracy"])) == (N_SEEDS, N_SEEDS)
+    assert len(accuracies) == N_SEEDS - figures["n_diverged"]
+    assert figures["test_accuracy_mean"] == pytest.approx(np.mean(accuracies))
+    assert figures["test_log_loss_mean"] > 36, "the log loss is not clipped"
+    assert figures["valid_loss"] > 36
+
+
+def test_the_first_seed_that_did_not_diverge_is_registered(absurd: Folder, figures: dict[str, Any]) -> None:
+    finite = [seed for seed, accuracy in enumerate(figures["test_accuracy"]) if accuracy is not None]
+    assert figures["registered_seed"] == finite[0]
+    assert sum(map(sum, figures["confusion_matrix"])) == 10_000
+    models = sorted(path.name for path in (absurd.path / figures["model"]).parent.glob("model*"))
+    assert models == sorted(["model", *(f"model-seed-{seed}" for seed in finite[1:])])
+    kept = np.load(absurd.path / figures["report"] / "predictions.npz")
+    assert kept["seeds"].tolist() == finite
+    shares = (kept["guesses"] == kept["labels"]).mean(axis=1)
+    assert shares.tolist() == [figures["test_accuracy"][seed] for seed in finite]
+
+
+def test_mlflow_says_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
+    run = MlflowClient(absurd.tracking_uri).get_run(figures["run_id"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["n_diverged"] == str(figures["n_diverged"])
+    assert all(math.isfinite(value) for value in run.data.metrics.values())
+    assert run.data.metrics["test_accuracy"] == figures["test_accuracy_mean"]
+    version = MlflowClient(absurd.tracking_uri).get_model_version_by_alias("absurd", "champion")
+    n_finite = N_SEEDS - figures["n_diverged"]
+    assert f"over {n_finite} of {N_SEEDS} seeds (the others diverged)" in (version.description or "")
+
+
+def test_report_and_comparison_say_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
+    told = f"{N_SEEDS} ({figures['n_diverged']} diverged)"
+    page = page_of(absurd, "absurd")
+    assert told in page
+    assert f"Seed {figures['registered_seed']} of #" in page
+    # As if the last trial, which diverged, had been re-trained with the same outcome.
+    tested = (absurd.path / figures["report"]).parent
+    shutil.copytree(tested, tested.with_name("trial-00002"), dirs_exist_ok=True)
+    compared = absurd.call("compare", "--runs", f"absurd:{figures['trial']}", "absurd:2", "--json").json()
+    test = compared["compared"][0]["test"]
+    assert (test["n_seeds"], test["n_diverged"]) == (N_SEEDS, figures["n_diverged"])
+    (paired,) = compared["paired_tests"]
+    assert [seed["seed_index"] for seed in paired["seeds"]] == [
+        seed for seed, accuracy in enumerate(figures["test_accuracy"]) if accuracy is not None
+    ]
+
+
+@pytest.fixture(scope="module")
+def hopeless(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, Outcome]:
+    """A record of another machine, where a trial came to an end that diverges on any seed here."""
+    folder = make_folder(tmp_path_factory.getbasetemp(), "hopeless")
+    file = parse_study(SMALL, folder.path / "small.yaml")
+    context = {**provenance(), "dataset_digest": mnist.digest}
+    storage = StudyStorage.create(f"sqlite:///{folder.storage}", file.study, study_file=SMALL, context=context)
+    ask_tell = AskTell(file.study)
+    other, diverging = ask_tell.ask(), ask_tell.ask()
+    assert diverging.parameters["learning_rate"] == 1e6
+    seconds = {"train_s": 1.0, "evaluate_s": 1.0, "compile_s": 0.0, "total_s": 2.0, "finished_unix_s": 1.0}
+    for number, proposal, loss in ((0, diverging, 9867.0), (1, other, 9900.0)):
+        storage.start_trial(number, proposal.parameters, proposal.distributions)
+        storage.add_epoch(number, EpochResult(1, 9000.0, loss, 0.1, **seconds))
+        storage.finish_trial(number, "complete", loss)
+    storage.close()
+    return folder, folder.call("retrain", "small", "--seeds", "2", "--json")
+
+
+def test_a_trial_whose_seeds_all_diverge_has_no_model(hopeless: tuple[Folder, Outcome]) -> None:
+    folder, outcome = hopeless
+    assert (outcome.code, "Traceback" in outcome.err) == (1, False), outcome.err
+    found = json.loads(outcome.out)
+    RetrainOutput.model_validate(found)
+    assert (found["n_seeds"], found["n_diverged"], found["test_accuracy"]) == (2, 2, [None, None])
+    empty = ("registered_seed", "confusion_matrix", "model", "model_name", "model_version", "champion_version")
+    assert [found[name] for name in (*empty, "test_accuracy_mean", "test_log_loss_std")] == [None] * 8
+    assert not list(Path(folder.path / found["report"]).parent.glob("model*"))
+    run = MlflowClient(folder.tracking_uri).get_run(found["run_id"])
+    assert (run.info.status, run.data.tags["n_diverged"]) == ("FAILED", "2")
+    assert "test_accuracy" not in run.data.metrics
+    assert not MlflowClient(folder.tracking_uri).search_registered_models()
+
+
+def test_report_and_comparison_of_a_trial_without_a_model(hopeless: tuple[Folder, Outcome]) -> None:
+    folder, _ = hopeless
+    page = page_of(folder, "small")
+    assert "Every seed of #0 diverged: there is no model to test." in page
+    assert "2 (2 diverged)" in page
+    compared = folder.call("compare", "--runs", "small:0", "small:1", "--json").json()
+    assert compared["compared"][0]["test"]["accuracy_mean"] is None
+    assert compared["paired_tests"] == []
+
+
+def test_a_person_is_told_that_all_seeds_diverged(hopeless: tuple[Folder, Outcome]) -> None:
+    folder, _ = hopeless
+    outcome = folder.call("retrain", "small", "--seeds", "1")
+    assert outcome.code == 1
+    assert "diverged:   1 of 1 seeds" in outcome.out
+    assert "No model was left" in outcome.out
