@@ -157,7 +157,7 @@ def test_report_and_comparison_of_a_trial_without_a_model(hopeless: tuple[Folder
 
 def test_a_person_is_told_that_all_seeds_diverged(hopeless: tuple[Folder, Outcome]) -> None:
     folder, _ = hopeless
-    outcome = folder.call("retrain", "small", "--seeds", "1")
+    outcome = folder.call("retrain", "small", "--seeds", "2")
     assert outcome.code == 1
-    assert "diverged:   1 of 1 seeds" in outcome.out
+    assert "diverged:   2 of 2 seeds" in outcome.out
     assert "No model was left" in outcome.out
