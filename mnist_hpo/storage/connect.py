@@ -137,7 +137,7 @@ def told_clearly(url: str) -> Generator[None]:
         raise UserError(f"storage {without_password(url)}: {problem}") from error
     except KeyError as error:
         # Optuna reads a journal's entries unchecked.
-        problem = f"{_cause(error)} is missing in a record: was it deleted or changed by another program?"
+        problem = f"a record of the study is missing ({_cause(error)}): was it deleted or changed by another program?"
         raise UserError(f"storage {without_password(url)}: {problem}") from error
     except _ERRORS as error:
         raise UserError(f"storage {without_password(url)}: {_cause(error)}") from error

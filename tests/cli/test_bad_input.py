@@ -134,9 +134,9 @@ def test_a_storage_of_another_kind(finished: Folder, folder: Folder) -> None:
         "sqlite:///theirs.db": "not an Optuna storage",
         "sqlite:///mlruns": "unable to open database file",
         "sqlite:///" + "x" * 5000: "File name too long",
-        "journal:///journal.log": "is damaged",
+        "journal:///journal.log": "a record of the study is missing",
         "journal:///mlruns": "Is a directory",
-        "postgresql://localhost:port/studies": "invalid literal",
+        "postgresql://localhost:port/studies": "not a storage URL",
     }
     for url, problem in told.items():
         refused = folder.call("status", "small", "--storage", url)

@@ -197,7 +197,7 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
     [
         (["--state", "complet"], ["--state 'complet': no such state", "did you mean 'complete'?"]),
         (["--where", "lernrate<1"], ["no column 'lernrate'", "did you mean"]),
-        (["--csv", "nowhere/trials.csv"], ["nowhere/trials.csv", "cannot be written"]),
+        (["--csv", "nowhere/trials.csv"], ["nowhere/trials.csv", "there is no folder nowhere"]),
     ],
     ids=" ".join,
 )

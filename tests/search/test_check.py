@@ -256,10 +256,10 @@ def test_a_grid_with_more_points_than_memory(write_study: WriteStudy) -> None:
         *("learning_rate: 0.001", "learning_rate: 0.5"),
         *("depth: 2", "depth: 2\n  l1: 0.0"),
         *("width: {type: categorical, choices: [32, 64]}", "width: {type: categorical, choices: [32, 64]}"),
-        *("step: 0.25\nfixed", "step: 1.0e-12\nfixed"),
+        *("step: 0.25\nfixed", "step: 1.0e-06\nfixed"),
     )
     assert refusal(path) == (
-        f"{path}, line {line_of(path, 'dropout:')}: space.dropout: the grid has 4,000,000,000,008 points, and the grid "
+        f"{path}, line {line_of(path, 'dropout:')}: space.dropout: the grid has 4,000,008 points, and the grid "
         "sampler takes at most 100,000; widen the step, or use another sampler"
     )
 

@@ -28,8 +28,6 @@ LATE = [
     ("tpe", "n_ei_candidates", "1000000000000", "1 to 10,000"),
     ("tpe", "prior_weight", "-1", "0 to 1,000,000"),
     ("tpe", "prior_weight", "-1.0", "0 to 1,000,000"),
-    ("tpe", "prior_weight", ".nan", "0 to 1,000,000"),
-    ("tpe", "prior_weight", ".inf", "0 to 1,000,000"),
     ("tpe", "n_startup_trials", "-5", "0 to 1,000,000"),
     ("median", "n_startup_trials", "-1", "0 to 1,000,000"),
     ("median", "n_min_trials", "0", "1 to 1,000,000"),
