@@ -191,7 +191,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a large grid": (
         changed(SPACE, "{depth: {type: int, low: 1, high: 16}, width: {type: int, low: 1, high: 8192}}")
         + "sampler: grid",
-        "FILE, line 3: space: the grid has more than 100,000 points",
+        "FILE, line 3: space.width: the grid has 131,072 points, and the grid sampler takes at most 100,000",
     ),
     "an infinite bound": (changed("0.1}", ".inf}"), "space.learning_rate.high: must be a finite number, not .inf"),
     "NaN": (STUDY + "fixed: {l2: .nan}", "FILE, line 4: fixed.l2: must be a finite number, not .nan"),
@@ -372,7 +372,7 @@ def test_the_command_refuses_it(tmp_path: Path, content: str, message: str) -> N
 
 def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path: Path) -> None:
     outcome = make_folder(tmp_path, "hostile").call("run", "\x1b[31mred.yaml")
-    assert_refused(outcome, "\\x1b[31mred.yaml: no such study file")
+    assert_refused(outcome, "'\\x1b[31mred.yaml' is no study's name or file: it has control characters")
     assert "\x1b" not in outcome.err
 
 
