@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, PreparedDataset, save_metadata
 from mnist_hpo.spec.reader import StudyFile, read_study
+
+# A shell starts a background job with SIGINT ignored, and so would every program that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
     "default", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
