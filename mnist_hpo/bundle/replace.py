@@ -1,80 +1,82 @@
-"""Write a folder so that a crash leaves the old one or the new one, never a mixture."""
+"""Replace a folder so that a crash leaves the old one or the new one, whole, never a mixture."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
-_AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 """Of Linux's renameat2."""
 _RENAME_SWAP = 2
 """Of macOS's renamex_np."""
+_NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
+"""Answers of a kernel or a file system, such as NFS, that cannot exchange two names."""
 
 
-def write_folder(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by name into a new folder and put it at `directory`, in place of what is there.
+@contextlib.contextmanager
+def replacing(folder: Path) -> Generator[Path]:
+    """Yield an empty folder beside a folder, and put it in that one's place when the context ends without an error.
 
-    One process at a time may write a folder: the new one is built at a fixed path beside it, so that the next call
-    removes what a crash left behind.
+    Whenever the process is killed, the old folder or the new one is there as a whole. What killed processes left behind
+    in the same parent is removed here, so one process at a time may replace folders there: hold the study's lock.
+
+    Raises:
+        OSError: the folder cannot be created or replaced; what was there is unchanged.
+
+    """
+    new, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    _recover(folder.parent)
+    new.mkdir()
+    try:
+        yield new
+        if not os.path.lexists(folder):
+            new.rename(folder)
+        elif not _exchange(new, folder):
+            folder.rename(old)
+            new.rename(folder)
+        _sync_folder(folder.parent)
+    finally:
+        _recover(folder.parent)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files by name into a new folder and put it in the place of what is there; see `replacing`.
 
     Raises:
         OSError: it cannot be written; what was there is unchanged.
 
     """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    new = directory.with_name(f".{directory.name}.new")
-    remove(new)
-    try:
-        new.mkdir()
+    with replacing(folder) as new:
         for name, content in files.items():
             with (new / name).open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
         _sync_folder(new)
-        put_in_place(new, directory)
-    finally:
-        remove(new)
 
 
-def put_in_place(new: Path, directory: Path) -> None:
-    """Rename a folder to `directory`; what is there is deleted after the new folder has taken its place.
-
-    Raises:
-        OSError: it cannot be renamed; both are unchanged.
-
-    """
-    try:
-        new.rename(directory)
-    except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
-        _exchange(new, directory)
-        remove(new)  # This path holds the old one now.
-    _sync_folder(directory.parent)
+def _recover(parent: Path) -> None:
+    """Put back what was about to be replaced, if its successor is not there; remove everything else."""
+    for old in parent.glob(".*.old"):
+        folder = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
+        if not os.path.lexists(folder):
+            old.rename(folder)
+    for leftover in [*parent.glob(".*.old"), *parent.glob(".*.new")]:
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
 
 
-def remove(path: Path) -> None:
-    """Delete a folder, a file or a link, if there is one.
-
-    Raises:
-        OSError: it cannot be deleted.
-
-    """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _exchange(first: Path, second: Path) -> None:
-    """Swap what two paths name, in one step where the system can do it."""
+def _exchange(first: Path, second: Path) -> bool:
+    """Exchange two names in one step; return whether the system can."""
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(first), os.fsencode(second)
     if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
@@ -82,24 +84,16 @@ def _exchange(first: Path, second: Path) -> None:
     elif hasattr(libc, "renameat2"):
         failed = libc.renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) != 0
     else:
-        failed = True
-        ctypes.set_errno(errno.ENOSYS)
-    if not failed:
-        return
+        return False
     code = ctypes.get_errno()
-    if code not in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+    if failed and code not in _NO_EXCHANGE:
         raise OSError(code, os.strerror(code), str(second))
-    # A file system that cannot exchange, such as NFS: in two steps.
-    old = second.with_name(f".{second.name}.old")
-    remove(old)
-    second.rename(old)
-    first.rename(second)
-    old.rename(first)
+    return not failed
 
 
-def _sync_folder(directory: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the names in a folder outlast a power failure."""
-    descriptor = os.open(directory, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -97,8 +97,8 @@ def _n_seeds_tested(folder: Path) -> int:
 
 def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
+    from mnist_hpo.bundle.replace import replacing
     from mnist_hpo.champion.register import write_report
-    from mnist_hpo.champion.replacing import replacing
     from mnist_hpo.champion.retrain import retrain as train_again
     from mnist_hpo.data.prepare import prepare
     from mnist_hpo.executors.local import LocalExecutor

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mnist_hpo.champion import replacing as module
-from mnist_hpo.champion.replacing import replacing
+from mnist_hpo.bundle import replace as module
+from mnist_hpo.bundle.replace import replacing
 
 FILES = [f"file-{index}" for index in range(20)]
 
 REPLACE_FOR_EVER = """\
 import itertools, sys
 from pathlib import Path
-from mnist_hpo.champion.replacing import replacing
+from mnist_hpo.bundle.replace import replacing
 print("ready", flush=True)
 for generation in itertools.count():
     with replacing(Path(sys.argv[1])) as new:
