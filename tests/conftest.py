@@ -62,9 +62,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
 
 
+_SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "_MLFLOW_TELEMETRY_SESSION_ID", "KMP_")
+"""Prefixes of variables that pytest, MLflow and scikit-learn set when they please; no program of ours reads them."""
+
+
 def process_state() -> tuple[str, dict[str, str]]:
     """What child processes inherit from this one: the working folder and the environment."""
-    return str(Path.cwd()), {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
+    return str(Path.cwd()), {
+        name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_LIBRARIES)
+    }
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import random
 import struct
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,8 +26,8 @@ ODD = [0.1, 1 / 3, math.pi * 1e-300, 5e-324, 1.7976931348623157e308, -0.0, 2.0**
 
 
 def result_of(epoch: int, loss: float) -> EpochResult:
-    measures = {"epoch": epoch, "train_loss": loss, "valid_loss": loss, "valid_accuracy": loss, "worker": 1}
-    return EpochResult(**{field.name: 1 / 3 for field in dataclasses.fields(EpochResult)} | measures)
+    measures = {"epoch": epoch, "train_loss": loss, "valid_loss": loss, "valid_accuracy": loss}
+    return EpochResult(**{field.name: 1 / 3 for field in dataclasses.fields(EpochResult)} | {"worker": 1} | measures)
 
 
 def create(url: str, file: StudyFile, **context: str) -> StudyStorage:
@@ -61,14 +62,17 @@ def without_end(trial: TrialRecord) -> TrialRecord:
 def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> None:
     file = study_of()
     storage = create(url, file)
+    began_unix_s = time.time()
     written = write_all_states(storage, file)
+    ended_unix_s = time.time()
     storage.close()
     read = StudyStorage.load(url, "small").trials()
-    # The moment of the end is the storage's own, and a moment earlier.
+    # The storage notes the end itself, a moment before `finish_trial` does.
     assert [without_end(trial) for trial in read] == [without_end(trial) for trial in written]
     for now, then in zip(read, written, strict=True):
         assert (now.finished_unix_s is None) == (then.finished_unix_s is None) == (now.state == "running")
-        assert abs((now.finished_unix_s or 0) - (then.finished_unix_s or 0)) < 60
+        if now.finished_unix_s is not None:
+            assert math.floor(began_unix_s) <= now.finished_unix_s <= ended_unix_s
     losses = list(read[0].valid_loss.values())
     assert [loss.hex() for loss in losses] == [loss.hex() for loss in ODD], "to the last bit, and the sign of zero"
     assert count_states(read) == {"complete": 1, "pruned": 1, "failed": 1, "running": 1}
@@ -169,10 +173,61 @@ def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> N
         "+    high: 0.75",
     ]
     assert lines[-1] == (
-        "Only budget.n_trials may change in a study that has begun. Take the change back, or give it another name."
+        "Only budget.n_trials may change in a study that has results. Take the change back, or give it another name."
     )
     assert len(create(url, file).trials()) == 4, "nothing is lost"
     assert StudyStorage.load(url, "small").study_file == file.text
+
+
+def start_two_trials(storage: StudyStorage, file: StudyFile) -> None:
+    for proposal in propose(file, 2):
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+
+
+@pytest.mark.parametrize(
+    "change", [("slots: 2", "slots: 3"), ("high: 0.5", "high: 0.75"), ("n_trials: 4", "n_trials: 1")]
+)
+def test_a_study_without_results_starts_over_when_its_file_changes(
+    url: str, study_of: StudyOf, change: tuple[str, str]
+) -> None:
+    before = create(url, study_of())
+    start_two_trials(before, study_of())
+    uid, folder_name = before.uid, before.folder_name
+    before.close()
+    after = study_of(*change)
+    storage = create(url, after, dataset_digest="beef")
+    assert storage.trials() == []
+    assert storage.uid != uid
+    assert storage.study_file == after.text
+    assert storage.context["dataset_digest"] == "beef"
+    assert storage.replaced_uids == (uid,)
+    assert storage.replaced_folder_names == [folder_name]
+
+
+def test_every_uid_that_was_replaced_is_remembered(url: str, study_of: StudyOf) -> None:
+    uids = [create(url, study_of("seed: 1", f"seed: {seed}")).uid for seed in range(3)]
+    storage = StudyStorage.load(url, "small")
+    assert (*storage.replaced_uids, storage.uid) == tuple(uids)
+    assert study_names(url) == ["small"]
+
+
+def test_a_study_without_results_goes_on_when_nothing_changes(url: str, study_of: StudyOf) -> None:
+    storage = create(url, study_of())
+    start_two_trials(storage, study_of())
+    again = create(url, study_of())
+    assert (again.uid, len(again.trials()), again.replaced_uids) == (storage.uid, 2, ())
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_one_epoch_or_one_diverged_trial_is_a_result(url: str, study_of: StudyOf, ended: bool) -> None:
+    storage = create(url, study_of())
+    start_two_trials(storage, study_of())
+    if ended:
+        storage.finish_trial(1, "failed", None, "diverged at epoch 1")
+    else:
+        storage.add_epoch(1, result_of(1, 0.5))
+    with pytest.raises(UserError, match="was started with another study file"):
+        create(url, study_of("slots: 2", "slots: 3"))
 
 
 def test_the_order_of_the_keys_is_no_change(url: str, study_of: StudyOf) -> None:
@@ -181,9 +236,50 @@ def test_the_order_of_the_keys_is_no_change(url: str, study_of: StudyOf) -> None
 
 
 def test_another_dataset_is_refused(url: str, study_of: StudyOf) -> None:
-    create(url, study_of()).close()
+    write_all_states(create(url, study_of()), study_of())
     with pytest.raises(UserError, match="digest c656, and the one prepared here has beef"):
         create(url, study_of(), dataset_digest="beef")
+
+
+CPU = {"cpu": "x86_64 avx2 avx512f", "numpy.cpu_features": "X86_V2 X86_V3 X86_V4", "version.numpy": "2.4.6"}
+
+
+@pytest.mark.parametrize(
+    ("now", "told"),
+    [
+        (
+            {"cpu": "x86_64 avx2"},
+            "another kind of CPU, 'x86_64 avx2 avx512f' (here 'x86_64 avx2'; missing here: avx512f)",
+        ),
+        (
+            {"cpu": "x86_64 avx2 avx512f amx_bf16"},
+            "'x86_64 avx2 avx512f' (here 'x86_64 avx2 avx512f amx_bf16'; only here: amx_bf16)",
+        ),
+        (
+            {"numpy.cpu_features": "X86_V2 X86_V3 AVX512_ICL"},
+            "NumPy using other CPU features, 'X86_V2 X86_V3 X86_V4' (here 'X86_V2 X86_V3 AVX512_ICL'; "
+            "missing here: X86_V4; only here: AVX512_ICL); the sampler would propose other parameters. "
+            "Set NPY_DISABLE_CPU_FEATURES as it was then",
+        ),
+    ],
+)
+def test_another_cpu_is_refused_by_its_features(url: str, study_of: StudyOf, now: dict[str, str], told: str) -> None:
+    write_all_states(create(url, study_of(), **CPU), study_of())
+    with pytest.raises(UserError) as caught:
+        create(url, study_of(), **CPU | now)
+    assert told in str(caught.value)
+    assert len(create(url, study_of(), **CPU).trials()) == 4
+
+
+def test_a_record_of_an_earlier_version_has_no_features_to_compare(url: str, study_of: StudyOf) -> None:
+    write_all_states(create(url, study_of()), study_of())
+    assert len(create(url, study_of(), **CPU).trials()) == 4
+
+
+def test_another_numpy_may_name_the_same_features_otherwise(url: str, study_of: StudyOf) -> None:
+    write_all_states(create(url, study_of(), **CPU), study_of())
+    other = CPU | {"numpy.cpu_features": "SSE42 AVX2 AVX512_SKX", "version.numpy": "2.3.0"}
+    assert len(create(url, study_of(), **other).trials()) == 4
 
 
 def test_other_versions_are_kept_as_they_were(url: str, study_of: StudyOf) -> None:
