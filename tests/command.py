@@ -211,6 +211,21 @@ class Folder:
             source, target = (sqlite3.connect(folder.path / "mlruns" / name) for folder in (self, other))
             with contextlib.closing(source), contextlib.closing(target):
                 source.backup(target)
+                if name == "mlflow.db":
+                    self._copy_artifacts(other, target)
+
+    def _copy_artifacts(self, other: "Folder", copied: sqlite3.Connection) -> None:
+        """Give the copy artifacts of its own: MLflow keeps their absolute places in its database."""
+        shutil.copytree(self.path / "mlruns" / "artifacts", other.path / "mlruns" / "artifacts")
+        tables = {
+            "experiments": "artifact_location",
+            "runs": "artifact_uri",
+            "logged_models": "artifact_location",
+            "model_versions": "source",
+        }
+        for table, column in tables.items():
+            copied.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(self.path), str(other.path)))
+        copied.commit()
 
 
 def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folder:
