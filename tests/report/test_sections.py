@@ -212,7 +212,9 @@ def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path:
     assert "running" not in names
 
 
-@pytest.mark.parametrize(("n_trials", "n_epochs"), [(4, 2), (9, 5), (40, 9), (300, 27)])
+@pytest.mark.parametrize(
+    ("n_trials", "n_epochs"), [(4, 2), (9, 5), (40, 9), pytest.param(300, 27, marks=pytest.mark.slow)]
+)
 def test_trials_and_epochs_are_ticked_at_whole_numbers(tmp_path: Path, n_trials: int, n_epochs: int) -> None:
     study = study_of(budget={"n_trials": n_trials, "max_epochs": n_epochs}, pruner={"name": "none"})
     found = sections(run_pretended(tmp_path, study))

@@ -74,6 +74,7 @@ def test_a_database_that_is_deleted_is_rebuilt_from_the_storage(tmp_path: Path, 
     assert_whole(folder.tracking_uri, trials)
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_drawn_leave_all_else(folder: Folder, trials: list[dict[str, Any]]) -> None:
     outcome = run_incompletely(folder, PYTHONPATH=package(folder, "plotly", "raise ImportError('broken package')"))
     assert "the plots cannot be drawn: " in outcome.err
@@ -126,6 +127,7 @@ def test_a_search_that_is_interrupted_says_what_mlflow_lacks(folder: Folder, clo
     assert "MLflow does not hold all of the study: 0 of " in outcome.err
 
 
+@pytest.mark.slow
 def test_what_a_killed_process_was_creating_is_removed(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder, "optuna.db")
     mlruns = folder.path / "mlruns"
@@ -141,6 +143,7 @@ def test_what_a_killed_process_was_creating_is_removed(finished: Folder, folder:
     assert not (mlruns / left[0]).exists()
 
 
+@pytest.mark.slow
 def test_the_log_of_a_deleted_database_is_not_applied_to_the_next(
     finished: Folder, folder: Folder, trials: list[dict[str, Any]]
 ) -> None:
