@@ -68,6 +68,7 @@ def test_a_journal_file_holds_the_same_history(on_sqlite: dict, tmp_path: Path) 
     assert on_journal["best"] == on_sqlite["best"]
 
 
+@pytest.mark.slow
 def test_postgresql_holds_the_same_history_and_keeps_a_second_coordinator_out(
     on_sqlite: dict, postgres: str, tmp_path: Path
 ) -> None:

@@ -60,6 +60,7 @@ def figures(absurd: Folder) -> dict[str, Any]:
     return json.loads((absurd.path / "champion.json").read_text())
 
 
+@pytest.mark.slow
 def test_means_are_over_the_seeds_that_did_not_diverge(figures: dict[str, Any]) -> None:
     RetrainOutput.model_validate(figures)
     accuracies = [accuracy for accuracy in figures["test_accuracy"] if accuracy is not None]
@@ -71,6 +72,7 @@ def test_means_are_over_the_seeds_that_did_not_diverge(figures: dict[str, Any]) 
     assert figures["valid_loss"] > 36
 
 
+@pytest.mark.slow
 def test_the_first_seed_that_did_not_diverge_is_registered(absurd: Folder, figures: dict[str, Any]) -> None:
     finite = [seed for seed, accuracy in enumerate(figures["test_accuracy"]) if accuracy is not None]
     assert figures["registered_seed"] == finite[0]
@@ -83,6 +85,7 @@ def test_the_first_seed_that_did_not_diverge_is_registered(absurd: Folder, figur
     assert shares.tolist() == [figures["test_accuracy"][seed] for seed in finite]
 
 
+@pytest.mark.slow
 def test_mlflow_says_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
     run = MlflowClient(absurd.tracking_uri).get_run(figures["run_id"])
     assert run.info.status == "FINISHED"
@@ -94,6 +97,7 @@ def test_mlflow_says_how_many_diverged(absurd: Folder, figures: dict[str, Any]) 
     assert f"over {n_finite} of {N_SEEDS} seeds (the others diverged)" in (version.description or "")
 
 
+@pytest.mark.slow
 def test_report_and_comparison_say_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
     told = f"{N_SEEDS} ({figures['n_diverged']} diverged)"
     page = page_of(absurd, "absurd")

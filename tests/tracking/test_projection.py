@@ -225,6 +225,7 @@ def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(fin
     assert n_nested == [8, 8]
 
 
+@pytest.mark.slow
 def test_a_parent_that_is_made_later_begins_with_the_first_trial(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder, "optuna.db")
     folder.write_study()

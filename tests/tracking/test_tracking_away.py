@@ -63,6 +63,7 @@ def test_the_search_goes_on_without_mlflow(
     assert "model" in artifacts(folder.tracking_uri, best)
 
 
+@pytest.mark.slow
 def test_a_writing_process_that_is_killed_is_started_again_and_catches_up(
     tmp_path: Path, trials: list[dict[str, Any]]
 ) -> None:
