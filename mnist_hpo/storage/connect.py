@@ -151,10 +151,10 @@ def _create_database(path: Path) -> None:
 
 def _open_sqlite(url: str, path: Path) -> RDBStorage:
     # WAL: readers never block the search, and the search never blocks them.
-    with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
-        connection.execute("PRAGMA journal_mode=WAL")
-    # Optuna adds the tables that an existing file lacks, in a way that admits one process at a time.
+    # One process at a time: SQLite does not wait to change the mode, and Optuna not to add tables that a file lacks.
     with lock_beside(path):
+        with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
         storage = RDBStorage(_escaped(url), engine_kwargs=_ENGINE)
     # In WAL mode a commit then survives a killed process; only a power cut may cost the last ones, which replay.
     event.listen(storage.engine, "connect", _relax_fsync)
