@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Attack mnist-hpo with kills, storage aliases and load, and check after each attack that nothing was lost.
 
-An attack runs a study of seconds with the real command, in a folder of its own, and disturbs it:
+An attack runs a short study with the real command, in a new folder, and disturbs it:
 
   run       kill -9 of the coordinator, a worker, the MLflow writer, or all at once, one to three times
   retrain   the same; the champion in place must be the old one or the new one, and whole
@@ -284,7 +284,7 @@ class Reference:
 
     @cached_property
     def dataset_digest(self) -> str:
-        """Of MNIST prepared in a folder of its own, undisturbed."""
+        """The digest of MNIST prepared in a new folder, undisturbed."""
         with tempfile.TemporaryDirectory(prefix="mnist-hpo-attack-") as root:
             source = str(self.idx_files)
             printed = self._call(Path(root), "data", "--data-source", source, "--json", MNIST_HPO_DATA_DIR=root)

@@ -104,7 +104,7 @@ def console(*, to_stderr: bool = False) -> Console:
     # No markup: a name or a path may hold brackets.
     found = Console(stderr=to_stderr, highlight=False, markup=False)
     if not found.is_terminal:
-        # A file or a pipe has no width of its own: cut nothing off.
+        # Files and pipes have no width: cut nothing off.
         found.width = _PIPE_WIDTH
     return found
 

@@ -17,7 +17,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """The program, or a verb with verbs of its own."""
+    """The program, or a verb that has subcommands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's parameters, `--help` included."""

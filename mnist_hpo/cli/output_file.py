@@ -1,6 +1,6 @@
 """Results that a command writes where the user says: into a file, a device, a pipe or standard output.
 
-A file is replaced only by one of its own kind, and only as a whole.
+A file is replaced only by a file of the same kind, and only as a whole.
 """
 
 from __future__ import annotations

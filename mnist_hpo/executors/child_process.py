@@ -55,7 +55,7 @@ def start_child(
         arguments: more command-line arguments.
         inherited_fds: more file descriptors that it inherits.
         environment: its environment; by default that of this process.
-        process_group: 0 for a process group of its own, which a terminal's Ctrl-C does not reach.
+        process_group: 0 for a new process group, which a terminal's Ctrl-C does not reach.
 
     """
     ours, theirs = socket.socketpair()

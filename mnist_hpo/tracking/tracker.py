@@ -1,4 +1,4 @@
-"""The projection beside a search: a process of its own writes it, and the search never waits for it."""
+"""Keeps MLflow up to date during a search: a separate process writes it, and the search never waits for it."""
 
 from __future__ import annotations
 

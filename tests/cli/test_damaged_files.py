@@ -90,7 +90,7 @@ def test_a_file_in_the_place_of_the_best_model_is_replaced(recorded: Folder, sta
     bundle.parent.mkdir(parents=True)
     bundle.write_text("mine")
     assert recorded.call("run", "small.yaml").code == 0
-    assert (bundle / "model.json").exists(), "the model takes the file's place"
+    assert (bundle / "model.json").exists(), "the model replaces the file"
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\3\4garbage", b"\x93NUMPY", b"[" * 100_000])
