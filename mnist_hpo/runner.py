@@ -30,7 +30,7 @@ from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
-from mnist_hpo.storage.records import TrialRecord, best_of
+from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
@@ -160,7 +160,8 @@ def _best_bundle(
     study: Study, storage: StudyStorage, executor: Executor, data: DataRef, home: Home
 ) -> tuple[int, Path] | None:
     """Write the best trial's model beside its checkpoint; train it again where that is gone or damaged."""
-    best = best_of(storage.trials())
+    trials = storage.trials()
+    best = best_of(trials)
     if best is None:
         return None
     checkpoints = home.checkpoints(storage)
@@ -173,7 +174,13 @@ def _best_bundle(
     dataset = DATASETS[study.dataset]
     program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
     directory = home.best_bundle(storage, best.number)
-    source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
+    source = {
+        "study": study.name,
+        "trial": best.number,
+        "valid_loss": best.value,
+        "epoch": best.best_epoch,
+        "machine_dependent": is_machine_dependent(trials),
+    }
     try:
         write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
     except OSError as error:

@@ -57,6 +57,8 @@ class Champion:
     example: NDArray[np.uint8]
     """u8[1, n_features]: a training image, to show what the model takes."""
     dataset_digest: str
+    machine_dependent: bool
+    """Whether a trial of the study was given up: see `is_machine_dependent`."""
     folder: Path
     """Where its files lie."""
 
@@ -94,6 +96,7 @@ class Champion:
             "params": complete(self.study.model, {**self.study.fixed, **self.trial.parameters}),
             "valid_loss": self.trial.valid_loss[self.trial.best_epoch or 1],
             "reproduced": self.reproduced,
+            "machine_dependent": self.machine_dependent,
             "best_epoch": self.trial.best_epoch,
             "n_seeds": self.n_seeds,
             "n_diverged": self.n_diverged,
@@ -122,7 +125,11 @@ def choose_trial(trials: Sequence[TrialRecord], number: int | None) -> TrialReco
     if number not in by_number:
         raise UserError(f"no trial {number}; the study has {len(trials)} trials, counted from 0")
     if not by_number[number].epochs:
-        raise UserError(f"trial {number} has no finished epoch ({by_number[number].reason or 'it is running'})")
+        reason = by_number[number].reason
+        raise UserError(
+            f"trial {number} has no finished epoch ({reason or 'it was interrupted'}); "
+            + ("choose another trial" if reason else "continue the study first: mnist-hpo run STUDY.yaml")
+        )
     return by_number[number]
 
 
@@ -131,6 +138,7 @@ def retrain(
     trial: TrialRecord,
     *,
     n_seeds: int,
+    machine_dependent: bool = False,
     dataset: PreparedDataset,
     executor: Executor,
     folder: Path,
@@ -145,6 +153,7 @@ def retrain(
         study: the study.
         trial: the trial to train again.
         n_seeds: how many trainings on train + valid.
+        machine_dependent: whether a trial of the study was given up; the models record it.
         dataset: the study's prepared dataset.
         executor: where trainings run.
         folder: an empty folder for checkpoints and the model.
@@ -186,7 +195,13 @@ def retrain(
     # Everything is trained and decided; only now is the test split read.
     images, labels = load_test(dataset.directory, study.split)
     program, _ = split(config.model, config.parameters, n_features=info.n_features, n_classes=info.n_classes)
-    source = {"study": study.name, "trial": trial.number, "epochs": best_epoch, "dataset_digest": dataset.digest}
+    source = {
+        "study": study.name,
+        "trial": trial.number,
+        "epochs": best_epoch,
+        "dataset_digest": dataset.digest,
+        "machine_dependent": machine_dependent,
+    }
     measures: dict[int, TestMeasures] = {}
     guesses: list[NDArray[np.intp]] = []
     first: NDArray[np.float32] | None = None
@@ -215,6 +230,7 @@ def retrain(
         images=images,
         example=np.array(load_search(dataset.directory, study.split).train_images[:1]),
         dataset_digest=dataset.digest,
+        machine_dependent=machine_dependent,
         folder=folder,
     )
 

@@ -50,7 +50,7 @@ def compare(
     Says so where they cannot be compared (another dataset, split or objective). Two champions that `mnist-hpo retrain`
     has tested are compared by McNemar's exact test on their guesses.
 
-    Example: mnist-hpo compare quickstart mlp --html compared.html
+    Example: mnist-hpo compare quickstart my_study --html compared.html
     """
     from mnist_hpo.report.compare import compare as compare_entries
     from mnist_hpo.report.compare import comparison_frame

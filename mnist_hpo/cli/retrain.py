@@ -62,17 +62,19 @@ def retrain(
     from mnist_hpo.champion.retrain import choose_trial
     from mnist_hpo.spec.outputs import RetrainOutput
     from mnist_hpo.storage.lock import study_lock
+    from mnist_hpo.storage.records import is_machine_dependent, machine_dependence
     from mnist_hpo.tracking.client import check_reachable
 
     # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
     with study_lock(storage, record.name):
-        chosen = choose_trial(record.trials(), trial)
+        trials = record.trials()
+        chosen = choose_trial(trials, trial)
         check_reachable(tracking_uri)
         folder = champion_folder(record) / f"trial-{chosen.number:05d}"
         n_seeds_before = _n_seeds_tested(folder)
         if n_seeds_before > seeds:
             print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
-        champion = _train(file.study, chosen, seeds, workers, folder)
+        champion = _train(file.study, chosen, seeds, workers, folder, is_machine_dependent(trials))
         registered = _register(champion, record, tracking_uri)
     figures = {**champion.figures(), **registered, "report": str(champion.report)}
     figures["model"] = None if champion.bundle is None else str(champion.bundle)
@@ -80,6 +82,8 @@ def retrain(
         print_json(RetrainOutput.model_validate(figures))
     else:
         _print(figures)
+        if dependence := machine_dependence(trials):
+            print(dependence)
     return 0 if champion.reproduced == "exact" and champion.measures else 1
 
 
@@ -95,7 +99,9 @@ def _n_seeds_tested(folder: Path) -> int:
         return 0
 
 
-def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path) -> Champion:
+def _train(
+    study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path, machine_dependent: bool
+) -> Champion:
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
     from mnist_hpo.bundle.replace import replacing
     from mnist_hpo.champion.register import write_report
@@ -116,6 +122,7 @@ def _train(study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | Non
                     study,
                     chosen,
                     n_seeds=n_seeds,
+                    machine_dependent=machine_dependent,
                     dataset=dataset,
                     executor=executor,
                     folder=new,

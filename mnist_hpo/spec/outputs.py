@@ -148,6 +148,8 @@ class RetrainOutput(Output):
     """The recorded one, at the best epoch."""
     reproduced: str
     """`exact`, or by how much the re-trained valid_loss differs from the recorded one."""
+    machine_dependent: bool
+    """Whether a trial of the study was given up with --give-up-trial."""
     best_epoch: int
     """The number of epochs that the tested models were trained."""
     n_seeds: int

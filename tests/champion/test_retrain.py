@@ -247,7 +247,7 @@ def test_the_registered_model_predicts_in_a_fresh_process(
 
 def test_a_trial_without_an_epoch_cannot_be_champion() -> None:
     trials = [TrialRecord(0, "failed", {}, reason="diverged at epoch 1"), TrialRecord(1, "running", {})]
-    for number, told in ((0, "trial 0 .*diverged at epoch 1"), (1, "trial 1 .*it is running"), (2, "no trial 2")):
+    for number, told in ((0, "trial 0 .*diverged at epoch 1"), (1, "trial 1 .*it was interrupted"), (2, "no trial 2")):
         with pytest.raises(UserError, match=told):
             choose_trial(trials, number)
     with pytest.raises(UserError, match="no trial of this study is complete"):

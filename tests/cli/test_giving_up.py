@@ -85,6 +85,17 @@ def test_a_study_with_a_trial_that_was_given_up_says_so_everywhere(given_up: Fol
     assert sentence in parent.data.tags["mlflow.note.content"]
 
 
+def test_models_of_a_study_with_a_trial_that_was_given_up_record_it(given_up: Folder, tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    given_up.copy_record(folder)
+    number = folder.status()["best"]["number"]
+    (best,) = (given_up.path / "mlruns" / "checkpoints").glob(f"*/best-{number:05d}/model.json")
+    assert json.loads(best.read_bytes())["provenance"]["machine_dependent"]
+    champion = folder.call("retrain", "small", "--seeds", "1", "--json").json()
+    assert champion["machine_dependent"]
+    assert json.loads((folder.path / champion["model"] / "model.json").read_bytes())["provenance"]["machine_dependent"]
+
+
 def test_a_study_without_one_says_so_too(finished: Folder) -> None:
     assert not finished.status()["machine_dependent"]
     assert not any(trial["given_up"] for trial in finished.trials())
