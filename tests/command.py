@@ -52,9 +52,10 @@ Result = TypeVar("Result")
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith(("JAX_", "XLA_", "MLFLOW_", "MNIST_HPO_", "PYTHONUNBUFFERED"))
+    if not name.startswith(("JAX_", "XLA_", "MLFLOW_", "MNIST_HPO_", "PYTHONUNBUFFERED", "COLUMNS", "LINES"))
 }
-"""As in a user's shell: without the variables that the tests set for their own JAX."""
+"""As in a user's shell: without the variables that the tests set for their own JAX, and a size of the terminal that
+pytest-xdist sets."""
 
 
 @dataclass(frozen=True)
