@@ -16,15 +16,7 @@ from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
-from mnist_hpo.scheduler import (
-    Interrupted,
-    Observer,
-    Scheduler,
-    check_give_up,
-    checkpoint_path,
-    training_config,
-    trial_job,
-)
+from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, check_give_up
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
@@ -34,8 +26,8 @@ from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
-from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.result import EpochResult
+from mnist_hpo.trial_plan import checkpoint_path, program_of, training_config, trial_job
 
 _INTERRUPTED_END_S = 10.0
 """A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
@@ -171,8 +163,7 @@ def _best_bundle(
     # search's, whose last events may still be on their way.
     job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
     _check_same(best, run_jobs(executor, [job])[job.key])
-    dataset = DATASETS[study.dataset]
-    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+    program = program_of(study, best.parameters)
     directory = home.best_bundle(storage, best.number)
     source = {
         "study": study.name,

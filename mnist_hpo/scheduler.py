@@ -14,22 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, Job, JobLost
+from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, JobLost
 from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.parameter import ParameterSet
-from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, divergence_reason
 from mnist_hpo.storage.replay import Decision, check_decision, check_parameters, check_record, check_result
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.result import EpochResult
 from mnist_hpo.training.stopping import has_ended
+from mnist_hpo.trial_plan import checkpoint_path, training_config, trial_job, virtual_epoch_cost
 
 _POLL_S = 0.25
 """How often a wait looks whether it should stop."""
@@ -45,36 +41,6 @@ class Observer(Protocol):
 
 class Interrupted(Exception):  # noqa: N818 (a wish, not an error)
     """The run was asked to stop; what is recorded is whole, and the same call goes on from there."""
-
-
-def training_config(study: Study, number: int, searched: ParameterSet) -> TrainingConfig:
-    """What a trial trains: a function of the study file and the trial's number and parameters."""
-    return TrainingConfig(
-        model=study.model,
-        parameters={**study.fixed, **searched},
-        seed=seed_of(study.seed, "training", number),
-        max_epochs=study.budget.max_epochs,
-        patience_epochs=study.budget.patience_epochs,
-    )
-
-
-def virtual_epoch_cost(study: Study, config: TrainingConfig) -> int:
-    """Units of virtual time that an epoch of a trial takes."""
-    dataset = DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
-    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
-
-
-def checkpoint_path(directory: Path, number: int) -> Path:
-    """Where a trial's training is kept between jobs."""
-    return directory / f"trial-{number:05d}.safetensors"
-
-
-def trial_job(number: int, config: TrainingConfig, data: DataRef, last_epoch: int, checkpoints: Path) -> Job:
-    """The job that brings a trial up to an epoch."""
-    path = checkpoint_path(checkpoints, number)
-    return Job(key=str(number), training=config, data=data, last_epoch=last_epoch, checkpoint=str(path))
 
 
 @dataclass

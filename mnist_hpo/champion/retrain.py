@@ -21,13 +21,12 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.best_weights import load_best_parameters
 from mnist_hpo.executors.job import DataRef, Executor, Job
 from mnist_hpo.executors.single import run_jobs
-from mnist_hpo.scheduler import training_config
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
-from mnist_hpo.training.hyperparameters import complete, split
 from mnist_hpo.training.result import EpochResult
+from mnist_hpo.trial_plan import all_parameters, program_of, training_config
 
 _MODEL = "model"
 
@@ -93,7 +92,7 @@ class Champion:
         return {
             "study": self.study.name,
             "trial": self.trial.number,
-            "params": complete(self.study.model, {**self.study.fixed, **self.trial.parameters}),
+            "params": all_parameters(self.study, self.trial.parameters),
             "valid_loss": self.trial.valid_loss[self.trial.best_epoch or 1],
             "reproduced": self.reproduced,
             "machine_dependent": self.machine_dependent,
@@ -194,7 +193,7 @@ def retrain(
 
     # Everything is trained and decided; only now is the test split read.
     images, labels = load_test(dataset.directory, study.split)
-    program, _ = split(config.model, config.parameters, n_features=info.n_features, n_classes=info.n_classes)
+    program = program_of(study, trial.parameters)
     source = {
         "study": study.name,
         "trial": trial.number,

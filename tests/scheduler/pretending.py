@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
-from mnist_hpo.scheduler import Scheduler, training_config
+from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
@@ -26,6 +26,7 @@ from mnist_hpo.training.cost import epoch_cost
 from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.result import EpochResult
 from mnist_hpo.training.stopping import has_ended
+from mnist_hpo.trial_plan import training_config
 
 Choose = Callable[[int], int]
 """Draws one of so many: 0 ≤ choose(n) < n."""

@@ -20,13 +20,14 @@ from pretending import (
 )
 
 from mnist_hpo.executors.job import EpochDone, Event, JobLost
-from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up, checkpoint_path
+from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.connect import open_storage
 from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.trial_plan import checkpoint_path
 
 Run = Callable[..., PretendingExecutor]
 
