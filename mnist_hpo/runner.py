@@ -17,6 +17,7 @@ from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, check_give_up
+from mnist_hpo.search.make_policy import policy_class
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
@@ -104,7 +105,13 @@ def run_study(
     context = {**provenance(), "dataset_digest": dataset.digest}
     # Locked before it is looked at: two coordinators must not make the same study.
     with study_lock(home.storage_url, study.name):
-        storage = StudyStorage.create(home.storage_url, study, study_file=file.text, context=context)
+        storage = StudyStorage.create(
+            home.storage_url,
+            study,
+            study_file=file.text,
+            context=context,
+            extends_in_place=policy_class(study).extends_in_place,
+        )
         for name in storage.replaced_folder_names:
             shutil.rmtree(home.folder / "checkpoints" / name, ignore_errors=True)
         executor = LocalExecutor(n_workers)

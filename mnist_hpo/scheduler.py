@@ -1,34 +1,41 @@
 """The deterministic event loop: which trial does what next is decided in virtual time, and by nothing else.
 
-Each slot advances one trial epoch by epoch. An epoch costs an integer of virtual time that follows from the trial's
-static configuration; events are handled strictly in the order (virtual finish, trial number), whatever order their
-results arrive in. A new, a killed, a finished and an extended study all run this loop from trial 0, with what the
-storage holds already as its memo.
+Each slot advances one trial epoch by epoch, until the trial ends or the policy pauses it; the policy says what a free
+slot does next. An epoch costs an integer of virtual time that follows from the trial's static configuration; events are
+handled strictly in the order (virtual finish, trial number), whatever order their results arrive in. A new, a killed, a
+finished and an extended study all run this loop from trial 0, with what the storage holds already as its memo.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, JobLost
-from mnist_hpo.search.ask_tell import AskTell
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.make_policy import make_policy
+from mnist_hpo.search.policy import Advice, Finished, Resume, Start, Wait
+from mnist_hpo.search.space import distributions_of
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, divergence_reason
 from mnist_hpo.storage.replay import Decision, check_decision, check_parameters, check_record, check_result
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import has_ended
-from mnist_hpo.trial_plan import checkpoint_path, training_config, trial_job, virtual_epoch_cost
+from mnist_hpo.training.stopping import best_epoch, has_ended
+from mnist_hpo.trial_plan import checkpoint_path, recorded_costs, training_config, trial_costs, trial_job
 
 _POLL_S = 0.25
 """How often a wait looks whether it should stop."""
+_ACTIONS: Mapping[Advice, Literal["continue", "pause", "pruned"]] = {
+    "continue": "continue",
+    "pause": "pause",
+    "stop": "pruned",
+}
 
 
 class Observer(Protocol):
@@ -45,16 +52,19 @@ class Interrupted(Exception):  # noqa: N818 (a wish, not an error)
 
 @dataclass
 class _Trial:
-    """A trial in a slot."""
+    """A trial in a slot, or one that is paused."""
 
     number: int
     config: TrainingConfig
-    epoch_cost: int
+    costs: Mapping[str, int]
     memo: TrialRecord | None
     """The trial as the storage had it when this run started."""
+    earlier: Mapping[int, EpochResult]
+    """Results by epoch that earlier generations of the study recorded."""
     valid_losses: list[float] = field(default_factory=list[float])
+    """By epoch, in the order of virtual time."""
     results: dict[int, EpochResult] = field(default_factory=dict[int, EpochResult])
-    """Those that have arrived, by epoch, in turn or early."""
+    """All that is known, by epoch: recorded or computed, in turn or early."""
     submitted_epoch: int = 0
     """The last epoch of the latest job."""
     lost: str | None = None
@@ -92,11 +102,14 @@ class Scheduler:
         self._study, self._storage, self._executor = study, storage, executor
         self._data, self._checkpoints = data, checkpoints
         self._observers, self._give_up, self._should_stop = observers, frozenset(give_up), should_stop
-        self._ask_tell = AskTell(study)
-        self._decisions = sorted(decision_epochs(study) | {study.budget.max_epochs})
+        self._policy = make_policy(study)
+        self._decisions = sorted({*self._policy.decision_epochs, study.budget.max_epochs})
         self._memo = {trial.number: trial for trial in storage.trials()}
+        self._earlier = storage.earlier_trials()
         self._events: list[tuple[int, int, int]] = []
         self._live: dict[int, _Trial] = {}
+        self._paused: dict[int, _Trial] = {}
+        self._n_started, self._n_free_slots = 0, study.slots
         self._best: tuple[float, int] | None = None
 
     def run(self) -> None:
@@ -113,8 +126,7 @@ class Scheduler:
             _refuse_if_ended(self._study.name, self._memo[number])
         for half_written in self._checkpoints.glob("*.tmp"):  # by workers that were killed
             half_written.unlink(missing_ok=True)
-        for _ in range(self._study.slots):
-            self._start_next(0)
+        self._fill_slots(0)
         while self._events:
             now, number, epoch = heapq.heappop(self._events)
             trial = self._live[number]
@@ -126,29 +138,49 @@ class Scheduler:
             if decision.action == "continue":
                 self._schedule(trial, epoch + 1, now)
             else:
-                self._end(trial, epoch, decision)
-                self._start_next(now)
+                self._release(trial, epoch, decision)
+            # Also where no slot has become free: a slot may have waited for this epoch.
+            self._fill_slots(now)
 
-    def _start_next(self, now: int) -> None:
-        """Fill a slot with the study's next trial."""
-        if self._ask_tell.n_asked >= self._study.budget.n_trials:
-            return
-        proposal = self._ask_tell.ask()
-        memo = self._memo.pop(proposal.number, None)
+    def _fill_slots(self, now: int) -> None:
+        """Let the policy say what each free slot does."""
+        while self._n_free_slots:
+            match self._policy.next():
+                case Start(parameters):
+                    self._schedule(self._start(parameters), 1, now)
+                case Resume(number):
+                    trial = self._live[number] = self._paused.pop(number)
+                    self._schedule(trial, len(trial.valid_losses) + 1, now)
+                case Wait() | Finished():
+                    return
+            self._n_free_slots -= 1
+
+    def _start(self, parameters: ParameterSet) -> _Trial:
+        number = self._n_started
+        self._n_started += 1
+        memo = self._memo.pop(number, None)
         if memo is None:
-            self._tell(self._storage.start_trial(proposal.number, proposal.parameters, proposal.distributions))
+            costs = trial_costs(self._study, parameters)
+            found = distributions_of(parameters, self._study.space)
+            self._tell(self._storage.start_trial(number, parameters, found, costs))
         else:
-            check_parameters(self._study.name, memo, proposal.parameters)
-        config = training_config(self._study, proposal.number, proposal.parameters)
-        trial = _Trial(proposal.number, config, virtual_epoch_cost(self._study, config), memo)
-        self._live[proposal.number] = trial
-        self._schedule(trial, 1, now)
+            check_parameters(self._study.name, memo, parameters)
+            costs = recorded_costs(self._study, memo)
+        earlier = [trial for trial in self._earlier if trial.number == number and trial.parameters == parameters]
+        trial = self._live[number] = _Trial(
+            number,
+            training_config(self._study, number, parameters),
+            costs,
+            memo,
+            {epoch: result for trial in earlier for epoch, result in trial.epochs.items()},
+        )
+        return trial
 
     def _schedule(self, trial: _Trial, epoch: int, now: int) -> None:
         """Put a trial's next epoch on the virtual clock, and have it computed where nobody knows it yet."""
-        finish = now + trial.epoch_cost
+        finish = now + trial.costs["epoch_cost"]
         heapq.heappush(self._events, (finish, trial.number, epoch))
-        if trial.number in self._give_up or self._recorded(trial, epoch) is not None:
+        if trial.number in self._give_up or self._known(trial, epoch) is not None:
             return
         if epoch > trial.submitted_epoch:
             trial.submitted_epoch = next(decision for decision in self._decisions if decision >= epoch)
@@ -163,11 +195,15 @@ class Scheduler:
             return trial.memo.reason
         return trial.memo.epochs.get(epoch)
 
+    def _known(self, trial: _Trial, epoch: int) -> EpochResult | str | None:
+        """What need not be computed: an epoch that is recorded, in this generation of the study or an earlier one."""
+        return self._recorded(trial, epoch) or trial.earlier.get(epoch)
+
     def _outcome(self, trial: _Trial, epoch: int) -> EpochResult | str:
         """Wait for an epoch's result, or the reason why there is none."""
-        recorded = self._recorded(trial, epoch)
-        if recorded is not None:
-            return recorded
+        known = self._known(trial, epoch)
+        if known is not None:
+            return known
         if trial.number in self._give_up:
             return f"given up: asked for by --give-up-trial {trial.number}"
         while epoch not in trial.results:
@@ -193,47 +229,69 @@ class Scheduler:
                     pass  # A job's end, or a late word of a trial that has ended.
 
     def _keep(self, trial: _Trial, result: EpochResult) -> None:
-        known = self._recorded(trial, result.epoch) or trial.results.get(result.epoch)
+        known = self._known(trial, result.epoch) or trial.results.get(result.epoch)
         if isinstance(known, EpochResult):
             check_result(self._study.name, trial.number, known, result)
         trial.results[result.epoch] = result
 
     def _decide(self, trial: _Trial, epoch: int, outcome: EpochResult | str) -> Decision:
-        """Report an epoch to the pruner; decide what follows it."""
+        """Report an epoch to the policy; decide what follows it."""
         if isinstance(outcome, str):
             return Decision("failed", reason=outcome)
         assert outcome.valid_loss is not None
         trial.valid_losses.append(outcome.valid_loss)
-        should_prune = self._ask_tell.report(trial.number, epoch, outcome.valid_loss)
+        trial.results[epoch] = outcome
+        advice = self._policy.on_epoch(trial.number, epoch, _measures(trial, epoch))
         budget = self._study.budget
         if has_ended(trial.valid_losses, max_epochs=budget.max_epochs, patience_epochs=budget.patience_epochs):
-            return Decision("complete", min(trial.valid_losses))
-        return Decision("pruned" if should_prune else "continue")
+            return Decision("complete", tuple(self._values(trial).values()))
+        return Decision(_ACTIONS[advice])
+
+    def _values(self, trial: _Trial) -> dict[str, float]:
+        """The objectives of a complete trial, by metric."""
+        best = _measures(trial, best_epoch(trial.valid_losses))
+        return {objective.metric: best[objective.metric] for objective in self._study.objectives}
 
     def _record(self, trial: _Trial, outcome: EpochResult | str, decision: Decision) -> None:
         """Write what the storage does not hold yet."""
         if isinstance(outcome, EpochResult) and self._recorded(trial, outcome.epoch) is None:
             self._tell(self._storage.add_epoch(trial.number, outcome))
-        if decision.action != "continue" and (trial.memo is None or trial.memo.state == "running"):
-            ended = self._storage.finish_trial(trial.number, decision.action, decision.value, decision.reason)
-            self._tell(ended)
+        match decision.action:
+            case "continue":
+                pass
+            case "pause":
+                if trial.memo is None or len(trial.valid_losses) not in trial.memo.paused_after:
+                    self._tell(self._storage.pause_trial(trial.number))
+            case ended:
+                if trial.memo is None or trial.memo.state in ("running", "paused"):
+                    self._tell(self._storage.finish_trial(trial.number, ended, decision.values, decision.reason))
 
-    def _end(self, trial: _Trial, epoch: int, decision: Decision) -> None:
-        """Tell the sampler how a trial has ended; free its slot and its checkpoint."""
+    def _release(self, trial: _Trial, epoch: int, decision: Decision) -> None:
+        """Free a trial's slot, and its checkpoint unless it is paused; tell the policy how the trial has ended."""
         del self._live[trial.number]
+        self._n_free_slots += 1
+        if decision.action == "pause":
+            self._paused[trial.number] = trial
+            return
         self._executor.cancel(str(trial.number))
         match decision.action:
             case "complete":
-                assert decision.value is not None
-                self._ask_tell.complete(trial.number, decision.value)
+                self._policy.on_complete(trial.number, self._values(trial))
             case "pruned":
-                self._ask_tell.prune(trial.number)
+                self._policy.on_stop(trial.number)
             case _:
-                self._ask_tell.fail(trial.number, epoch)
-        self._keep_best_checkpoint(trial.number, decision.value)
+                self._policy.on_failure(trial.number, epoch)
+        value = decision.values[0] * self._study.objectives[0].sign if decision.values else None
+        self._keep_best_checkpoint(trial.number, value)
 
     def _keep_best_checkpoint(self, number: int, value: float | None) -> None:
-        """Delete the checkpoint of a trial that has ended, or of the best one so far if this one is better."""
+        """Delete the checkpoint of a trial that has ended, or of the best one so far if this one is better.
+
+        Args:
+            number: the trial's.
+            value: its first objective, with the sign with which lower is better; None where it is not complete.
+
+        """
         unneeded: int | None = number
         if value is not None and (self._best is None or (value, number) < self._best):
             unneeded = None if self._best is None else self._best[1]
@@ -244,6 +302,15 @@ class Scheduler:
     def _tell(self, trial: TrialRecord) -> None:
         for observer in self._observers:
             observer.trial_changed(trial)
+
+
+def _measures(trial: _Trial, epoch: int) -> dict[str, float]:
+    """The metrics that objectives can name, after an epoch."""
+    result = trial.results[epoch]
+    assert result.valid_loss is not None
+    assert result.valid_accuracy is not None
+    known = {name: float(trial.costs[name]) for name in ("n_parameters", "flops")}
+    return {"valid_loss": result.valid_loss, "valid_accuracy": result.valid_accuracy, **known}
 
 
 def check_give_up(study: Study, numbers: Collection[int]) -> None:
@@ -263,7 +330,7 @@ def check_give_up(study: Study, numbers: Collection[int]) -> None:
 
 def _refuse_if_ended(study_name: str, trial: TrialRecord) -> None:
     """A trial that was given up before may be named again, as the same command does after an interruption."""
-    if trial.state != "running" and not trial.was_given_up:
+    if trial.state not in ("running", "paused") and not trial.was_given_up:
         raise UserError(
             f"--give-up-trial {trial.number}: trial {trial.number} of {study_name!r} has already ended "
             f"({trial.state}); leave the option out"

@@ -5,6 +5,7 @@ Whoever needs one of these asks here, so that the scheduler, the analysis and th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
@@ -12,6 +13,7 @@ from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import ParameterValue, Study
+from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.training import cost
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.hyperparameters import Program, complete, split
@@ -41,15 +43,26 @@ def program_of(study: Study, searched: ParameterSet) -> Program:
     return program
 
 
-def virtual_epoch_cost(study: Study, config: TrainingConfig) -> int:
-    """Units of virtual time that an epoch of a trial takes."""
-    plan = DATASETS[study.dataset].splits[study.split]
-    return cost.epoch_cost(program_of(study, config.parameters), n_train=plan.n_train, n_valid=plan.n_valid)
+def trial_costs(study: Study, searched: ParameterSet) -> dict[str, int]:
+    """What is known of a trial before it is trained.
+
+    Returns:
+        n_parameters; flops (of one example's prediction); train_flops (of one epoch of training, without validation);
+        epoch_cost (units of virtual time that an epoch takes).
+
+    """
+    program, plan = program_of(study, searched), DATASETS[study.dataset].splits[study.split]
+    return {
+        "n_parameters": program.n_parameters(),
+        "flops": 2 * sum(program.multiply_adds()),
+        "train_flops": cost.train_flops(program, plan.n_train),
+        "epoch_cost": cost.epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid),
+    }
 
 
-def epoch_train_flops(study: Study, searched: ParameterSet) -> int:
-    """Model FLOPs of one epoch of a trial's training, without validation."""
-    return cost.train_flops(program_of(study, searched), DATASETS[study.dataset].splits[study.split].n_train)
+def recorded_costs(study: Study, trial: TrialRecord) -> Mapping[str, int]:
+    """`trial_costs` as they were recorded when the trial started, or counted now where they were not."""
+    return trial.costs or trial_costs(study, trial.parameters)
 
 
 def checkpoint_path(directory: Path, number: int) -> Path:

@@ -20,7 +20,8 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
-from mnist_hpo.search.ask_tell import AskTell, Proposal
+from mnist_hpo.search.policy import Next
+from mnist_hpo.search.sampler_pruner import SamplerPruner
 from mnist_hpo.spec.bench_outputs import OverheadOutput
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
@@ -123,19 +124,19 @@ class _Clock:
 @contextmanager
 def _timed_asks() -> Generator[list[float]]:
     """The CPU seconds of every ask meanwhile."""
-    ask, seconds = AskTell.ask, list[float]()
+    ask, seconds = SamplerPruner.next, list[float]()
 
-    def timed(self: AskTell) -> Proposal:
+    def timed(self: SamplerPruner) -> Next:
         start = time.thread_time()
-        proposal = ask(self)
+        asked = ask(self)
         seconds.append(time.thread_time() - start)
-        return proposal
+        return asked
 
-    AskTell.ask = timed
+    SamplerPruner.next = timed
     try:
         yield seconds
     finally:
-        AskTell.ask = ask
+        SamplerPruner.next = ask
 
 
 def measure_overhead(sampler: str, n_trials: int) -> OverheadOutput:

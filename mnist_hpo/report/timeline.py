@@ -7,9 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_hpo.scheduler import training_config, virtual_epoch_cost
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
+from mnist_hpo.trial_plan import recorded_costs
 
 _PAUSE_S = 30.0
 """A longer time in which no epoch was under way and no trial began: nobody was running the study."""
@@ -89,7 +89,7 @@ def slot_spans(study: Study, trials: Sequence[TrialRecord]) -> list[SlotSpan]:
             if math.isinf(end):
                 break
             now = int(end)
-        cost = virtual_epoch_cost(study, training_config(study, trial.number, trial.parameters))
+        cost = recorded_costs(study, trial)["epoch_cost"]
         # The epoch in which a trial fails takes its time too, though the record has no result of it.
         n_epochs = len(trial.epochs) + (trial.state == "failed")
         spans.append(SlotSpan(slot, trial.number, now, now + n_epochs * cost))

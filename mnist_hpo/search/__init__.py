@@ -1,1 +1,1 @@
-"""From the study file's space, sampler and pruner to Optuna's; `ask_tell` is the study as virtual time sees it."""
+"""What is tried next: policies, and Optuna's samplers and pruners behind one of them."""

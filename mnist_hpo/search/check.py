@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.models.registry import MODELS
+from mnist_hpo.search.make_policy import POLICIES, make_policy
 from mnist_hpo.search.options import OptionError
-from mnist_hpo.search.pruners import PRUNERS, check_meaning, make_pruner
+from mnist_hpo.search.pruners import PARETO_PRUNERS, PRUNERS, check_meaning, make_pruner
 from mnist_hpo.search.rehearsal import find_cause, rehearse
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
 from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
@@ -35,14 +36,19 @@ def check_study(file: StudyFile) -> None:
     _known(file, ("model",), "model", study.model, MODELS)
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
+    _check_objectives(file)
     _check_parameters(file)
     _check_batch_size(file)
+    _check_conditions(file)
     _check_enqueue(file)
     if study.sampler.name == "grid":
         _check_grid(file)
     _check_options(file, "sampler", lambda: make_sampler(study, 0))
     _check_options(file, "pruner", lambda: make_pruner(study))
     _check_options(file, "pruner", lambda: check_meaning(study))
+    if study.policy is not None:
+        _known(file, ("policy", "name"), "policy", study.policy.name, POLICIES.names)
+        _check_options(file, "policy", lambda: make_policy(study))
     _check_rehearsal(file)
 
 
@@ -50,6 +56,31 @@ def _known(file: StudyFile, location: Location, what: str, name: str, known: Col
     if name not in known:
         names = list(known)
         file.fail(location, f"unknown {what} {shown(name)}{nearest(name, names)}; known are {', '.join(names)}")
+
+
+def _check_objectives(file: StudyFile) -> None:
+    """Optuna's pruners compare one value."""
+    study = file.study
+    if len(study.objectives) > 1 and study.pruner.name not in PARETO_PRUNERS:
+        file.fail(
+            ("pruner",),
+            f"{study.pruner.name} compares one objective; with several, use {' or '.join(PARETO_PRUNERS)}, or a policy",
+        )
+    values = [objective.metric for objective in study.objectives if objective.metric.startswith("valid_")]
+    if study.pruner.name != "none" and not values:
+        file.fail(("pruner",), "prunes by valid_loss or valid_accuracy; name one of them as an objective")
+
+
+def _check_conditions(file: StudyFile) -> None:
+    space = file.study.space
+    for name, entry in space.items():
+        for other, values in (entry.when or {}).items():
+            for value in values:
+                if not holds(space[other], value):
+                    file.fail(
+                        ("space", name, "when", other),
+                        f"{shown(value)} lies outside the search space of {other}; widen space.{other} or change it",
+                    )
 
 
 def _check_parameters(file: StudyFile) -> None:
@@ -99,12 +130,16 @@ def _check_enqueue(file: StudyFile) -> None:
                     location,
                     f"{shown(value)} lies outside the search space of {name}; widen space.{name} or change it",
                 )
+            elif not study.space[name].is_active(parameters):
+                file.fail(location, f"space.{name}.when does not hold for these values; leave {name} out here")
 
 
 def _check_grid(file: StudyFile) -> None:
     study = file.study
     sizes: list[int] = []
     for name, entry in study.space.items():
+        if entry.when is not None:
+            file.fail(("space", name, "when"), "the grid sampler searches every point; use another sampler")
         size = n_grid_values(entry)
         if size is None:
             file.fail(

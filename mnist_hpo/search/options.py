@@ -49,6 +49,26 @@ class OptionError(ValueError):
         self.option = option
 
 
+def integer_options(given: Mapping[str, object], **defaults: int) -> dict[str, int]:
+    """The options of a policy of ours, all of them integers, with the defaults of those that are not given.
+
+    Raises:
+        OptionError: an option is unknown, or its value is none that can be meant.
+
+    """
+    for option, value in given.items():
+        if option not in defaults:
+            raise _unknown(option, defaults)
+        if type(value) is not int:
+            raise OptionError(option, f"must be a whole number, not {shown(value)}")
+        _check_limits(option, value)
+    return defaults | {option: value for option, value in given.items() if isinstance(value, int)}
+
+
+def _unknown(option: str, known: Collection[str]) -> OptionError:
+    return OptionError(option, f"unknown option{nearest(option, list(known))}; known are {', '.join(known) or 'none'}")
+
+
 def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[str, object]) -> T:
     """Make a sampler or a pruner.
 
@@ -64,8 +84,7 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
     known = plain_options(kind, ours)
     for option, value in options.items():
         if option not in known:
-            names = ", ".join(known) or "none"
-            raise OptionError(option, f"unknown option{nearest(option, list(known))}; known are {names}")
+            raise _unknown(option, known)
         try:
             TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:

@@ -17,6 +17,10 @@ PRUNERS: Mapping[str, type[BasePruner]] = {
 }
 
 
+PARETO_PRUNERS = ("none", "successive_halving")
+"""Those for studies with several objectives: see `ParetoPruner`."""
+
+
 def make_pruner(study: Study) -> BasePruner:
     """The study's pruner, as before its first trial.
 
@@ -77,10 +81,19 @@ def decision_epochs(study: Study) -> frozenset[int]:
             warmup, interval = _integer(options, "n_warmup_steps", 0), _integer(options, "interval_steps", 1)
             first = warmup if warmup > 0 else interval
             return frozenset([*([1] if warmup <= 1 else []), *range(first, last + 1, interval)])
-        case name:
-            factor = _integer(options, "reduction_factor", 3 if name == "hyperband" else 4)
-            rungs = (_integer(options, "min_resource", 1) * factor**rung for rung in range(last.bit_length() + 1))
-            return frozenset(rung for rung in rungs if rung <= last)
+        case _:
+            return frozenset(rungs(_integer(options, "min_resource", 1), halving_factor(study), last))
+
+
+def halving_factor(study: Study) -> int:
+    """The `reduction_factor` of successive halving and hyperband: one of so many trials goes on from a rung."""
+    return _integer(study.pruner.options, "reduction_factor", 3 if study.pruner.name == "hyperband" else 4)
+
+
+def rungs(min_resource: int, reduction_factor: int, last: int) -> list[int]:
+    """The epochs min_resource · reduction_factor ** k that are not after `last`."""
+    epochs = (min_resource * reduction_factor**k for k in range(last.bit_length() + 1))
+    return [epoch for epoch in epochs if epoch <= last]
 
 
 def _integer(options: Mapping[str, object], name: str, default: int) -> int:

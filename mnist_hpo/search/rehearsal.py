@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import optuna
 
-from mnist_hpo.search.ask_tell import AskTell
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.make_policy import make_policy
+from mnist_hpo.search.policy import Measures, Policy, Resume, Start
 from mnist_hpo.spec.reader import Location
 from mnist_hpo.spec.study import Method, Study
 
@@ -49,42 +49,54 @@ def rehearse(study: Study) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ask_tell = AskTell(short)
+        policy = make_policy(short)
         verbosity = optuna.logging.get_verbosity()
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         try:
-            for _ in range(min(study.budget.n_trials, len(short.enqueue) + 1 + _N_STARTUP + _N_MODELLED)):
-                _run_trial(short, ask_tell)
+            _run(short, policy, min(study.budget.n_trials, len(short.enqueue) + 1 + _N_STARTUP + _N_MODELLED))
         finally:
             optuna.logging.set_verbosity(verbosity)
 
 
-def _run_trial(study: Study, ask_tell: AskTell) -> None:
-    proposal = ask_tell.ask()
-    number = proposal.number
-    for name, value in proposal.parameters.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"it proposes {name} = {value!r}")
+def _run(study: Study, policy: Policy, n_trials: int) -> None:
+    """Run so many trials, one after the other, and those that the policy resumes in between."""
+    n_started, reached = 0, dict[int, int]()
+    while n_started < n_trials:
+        match policy.next():
+            case Start(parameters):
+                for name, value in parameters.items():
+                    if isinstance(value, float) and not math.isfinite(value):
+                        raise ValueError(f"it proposes {name} = {value!r}")
+                number, n_started = n_started, n_started + 1
+            case Resume(number):
+                pass
+            case _:
+                return
+        reached[number] = _train(study, policy, number, reached.get(number, 0))
+
+
+def _train(study: Study, policy: Policy, number: int, last_epoch: int) -> int:
+    """Run a trial until it ends or is paused; return its last epoch."""
     if number == _FAILING:
-        ask_tell.fail(number, 1)
-        return
-    epochs = _epochs(study)
-    losses = [_invented_loss(number, epoch) for epoch in epochs]
-    for epoch, loss in zip(epochs, losses, strict=True):
-        if ask_tell.report(number, epoch, loss) and epoch < study.budget.max_epochs:
-            ask_tell.prune(number)
-            return
-    ask_tell.complete(number, min(losses))
+        policy.on_failure(number, 1)
+        return 1
+    last = study.budget.max_epochs
+    first = {*range(1, min(last, _N_EPOCHS) + 1), *sorted(policy.decision_epochs)[:_N_EPOCHS]}
+    for epoch in sorted(epoch for epoch in first if epoch > last_epoch):
+        advice = policy.on_epoch(number, epoch, _invented_measures(number, epoch))
+        if advice == "stop" and epoch < last:
+            policy.on_stop(number)
+            return epoch
+        if advice == "pause" and epoch < last:
+            return epoch
+    policy.on_complete(number, _invented_measures(number, last))
+    return last
 
 
-def _epochs(study: Study) -> list[int]:
-    first = range(1, min(study.budget.max_epochs, _N_EPOCHS) + 1)
-    return sorted({*first, *sorted(decision_epochs(study))[:_N_EPOCHS]})
-
-
-def _invented_loss(number: int, epoch: int) -> float:
-    """Falls from epoch to epoch; trials take turns in being the best, so that some are pruned and some are not."""
-    return 1 / epoch + 0.1 * (3 * number % 5)
+def _invented_measures(number: int, epoch: int) -> Measures:
+    """Better from epoch to epoch; trials take turns in being the best, so that some are pruned and some are not."""
+    loss = 1 / epoch + 0.1 * (3 * number % 5)
+    return {"valid_loss": loss, "valid_accuracy": 1 / (1 + loss), "n_parameters": 1000 + number, "flops": 2000 - number}
 
 
 def _shortened(method: Method) -> Method:
@@ -99,9 +111,11 @@ def _shortened(method: Method) -> Method:
 
 def find_cause(study: Study) -> Location:
     """The option, or else the section, without which a study that cannot be rehearsed could be."""
-    defaults = {"sampler": Method(name="random"), "pruner": Method(name="none")}
+    defaults = {"sampler": Method(name="random"), "pruner": Method(name="none"), "policy": None}
     for section, default in defaults.items():
-        method: Method = getattr(study, section)
+        method: Method | None = getattr(study, section)
+        if method is None:
+            continue
         for option in method.options:
             rest = {name: value for name, value in method.options.items() if name != option}
             if _can_be_rehearsed(study, {section: Method(name=method.name, **rest)}):
@@ -111,7 +125,7 @@ def find_cause(study: Study) -> Location:
     return ("space",)
 
 
-def _can_be_rehearsed(study: Study, changes: Mapping[str, Method]) -> bool:
+def _can_be_rehearsed(study: Study, changes: Mapping[str, Method | None]) -> bool:
     try:
         rehearse(study.model_copy(update=dict(changes)))
     except Exception:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -12,12 +12,17 @@ from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, IntSpace, Paramet
 
 
 def distributions(space: Mapping[str, Space]) -> dict[str, BaseDistribution]:
-    """One distribution for each searched hyperparameter, by name: samplers draw in this order, and the file's decides
-    nothing."""
-    return {name: _distribution(entry) for name, entry in sorted(space.items())}
+    """One distribution for each searched hyperparameter, by name."""
+    return distributions_of(sorted(space), space)
 
 
-def _distribution(entry: Space) -> BaseDistribution:
+def distributions_of(names: Iterable[str], space: Mapping[str, Space]) -> dict[str, BaseDistribution]:
+    """The distributions of these hyperparameters, by name, such as those that one trial searches."""
+    return {name: distribution(space[name]) for name in names}
+
+
+def distribution(entry: Space) -> FloatDistribution | IntDistribution | CategoricalDistribution:
+    """A space entry as Optuna's distribution."""
     match entry:
         case FloatSpace():
             return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)

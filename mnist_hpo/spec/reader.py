@@ -15,7 +15,7 @@ from pydantic_core import ErrorDetails
 
 from mnist_hpo.spec.document import Document, DocumentError, Location, load_document
 from mnist_hpo.spec.errors import UserError, printable, shown
-from mnist_hpo.spec.study import Budget, CategoricalSpace, FloatSpace, IntSpace, Study
+from mnist_hpo.spec.study import Budget, CategoricalSpace, FloatSpace, IntSpace, Objective, Study
 
 _MAX_BYTES = 128 * 1024
 """Of a study file; those of this repository have 2,000."""
@@ -185,14 +185,16 @@ def _in_the_file(loc: Location) -> Location:
 
 
 def _is_parameter_value(loc: Location) -> bool:
-    """Whether it is a `ParameterValue`, whose locations are fixed.NAME.TYPE, enqueue.0.NAME.TYPE and
-    space.NAME.TYPE.choices.0.TYPE."""
-    return (loc[:1], len(loc)) in ((("fixed",), 3), (("enqueue",), 4), (("space",), 6))
+    """Whether it is a `ParameterValue`, whose locations are fixed.NAME.TYPE, enqueue.0.NAME.TYPE,
+    space.NAME.TYPE.choices.0.TYPE and space.NAME.TYPE.when.NAME.0.TYPE."""
+    return (loc[:1], len(loc)) in ((("fixed",), 3), (("enqueue",), 4), (("space",), 6), (("space",), 7))
 
 
 def _keys_beside(loc: Location) -> list[str]:
     if loc[:1] == ("budget",):
         section: type[BaseModel] = Budget
+    elif loc[:1] == ("objectives",):
+        section = Objective
     elif loc[:1] == ("space",):
         section = _SECTIONS[str(loc[2])]
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,8 +15,18 @@ from mnist_hpo.spec.errors import shown
 ParameterValue = bool | int | float | str
 """A hyperparameter's value as it stands in a study file."""
 
-TrialState = Literal["complete", "pruned", "failed", "running"]
-"""How a trial stands. A failed one has a reason; a pruned one was ended by the pruner."""
+TrialState = Literal["complete", "pruned", "failed", "running", "paused"]
+"""How a trial stands. A failed one has a reason; a pruned one was ended by the policy; a paused one may be resumed."""
+
+Direction = Literal["minimize", "maximize"]
+
+METRICS: dict[str, Direction] = {
+    "valid_loss": "minimize",
+    "valid_accuracy": "maximize",
+    "n_parameters": "minimize",
+    "flops": "minimize",
+}
+"""The measures that an objective can name, with the direction in which each is better."""
 
 Whole = Annotated[int, Field(strict=True)]
 """Neither true nor 1.0 nor "1" is one."""
@@ -35,7 +46,25 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class FloatSpace(_Section):
+class _SpaceEntry(_Section):
+    when: dict[str, tuple[ParameterValue, ...]] | None = None
+    """Searched only in trials in which each of these searched hyperparameters has one of these values."""
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _listed(cls, when: object) -> object:
+        if not isinstance(when, dict):
+            return when
+        if not when:
+            raise ValueError("must name a hyperparameter and the values with which this one is searched")
+        return {name: value if isinstance(value, list | tuple) else (value,) for name, value in when.items()}
+
+    def is_active(self, parameters: Mapping[str, ParameterValue]) -> bool:
+        """Whether a trial that has these values of other hyperparameters searches this one."""
+        return all(name in parameters and parameters[name] in values for name, values in (self.when or {}).items())
+
+
+class FloatSpace(_SpaceEntry):
     """A real-valued hyperparameter between `low` and `high`, both included."""
 
     type: Literal["float"]
@@ -50,7 +79,7 @@ class FloatSpace(_Section):
         return self
 
 
-class IntSpace(_Section):
+class IntSpace(_SpaceEntry):
     """An integer hyperparameter between `low` and `high`, both included."""
 
     type: Literal["int"]
@@ -65,7 +94,7 @@ class IntSpace(_Section):
         return self
 
 
-class CategoricalSpace(_Section):
+class CategoricalSpace(_SpaceEntry):
     """A hyperparameter that takes one of a few values."""
 
     type: Literal["categorical"]
@@ -107,8 +136,28 @@ class Budget(_Section):
     """Stop a training after so many epochs without a lower valid_loss; none: never."""
 
 
+class Objective(_Section):
+    """A measure that the study optimises. A trial's value is that of its model, from the epoch of lowest valid_loss."""
+
+    metric: str
+    direction: Direction | None = None
+    """By default the metric's own: see `METRICS`."""
+
+    @field_validator("metric")
+    @classmethod
+    def _known(cls, metric: str) -> str:
+        if metric not in METRICS:
+            raise ValueError(f"unknown metric {shown(metric)}; known are {', '.join(METRICS)}")
+        return metric
+
+    @property
+    def sign(self) -> int:
+        """What to multiply values by so that lower ones are better."""
+        return 1 if (self.direction or METRICS[self.metric]) == "minimize" else -1
+
+
 class Method(BaseModel):
-    """A sampler or a pruner: its name and its own options, which the library behind it names and checks."""
+    """A sampler, a pruner or a policy: its name and its own options, which the library behind it names and checks."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -137,12 +186,15 @@ class Study(_Section):
     dataset: str = "mnist"
     split: str = "standard"
     model: str = "mlp"
-    objective: Literal["valid_loss"] = "valid_loss"
+    objectives: tuple[Objective, ...] = Field(default=(Objective(metric="valid_loss"),), min_length=1, max_length=4)
+    """In a file also `objective: METRIC`, where there is one."""
     budget: Budget
     slots: Whole = Field(default=4, ge=1, le=1024)
     """Trials in flight in virtual time. It changes what sampler and pruner see, so it is the file's to say."""
     sampler: Method = Method(name="tpe")
     pruner: Method = Method(name="none")
+    policy: Method | None = None
+    """What decides which trial runs next and which is paused; none: the sampler and the pruner."""
     space: dict[str, Space] = Field(min_length=1, max_length=100)
     fixed: dict[str, ParameterValue] = Field(default={}, max_length=100)
     enqueue: tuple[dict[str, ParameterValue], ...] = Field(default=(), max_length=1000)
@@ -154,6 +206,36 @@ class Study(_Section):
             raise ValueError(f"{shown(name)} is no study name: use letters, digits, '.', '_' and '-', at most 100")
         return name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_objective(cls, data: object) -> object:
+        if not isinstance(data, dict) or not isinstance(data.get("objective"), str):
+            return data
+        if "objectives" in data:
+            raise ValueError("objective and objectives exclude each other; leave one of them out")
+        rest = {name: value for name, value in data.items() if name != "objective"}
+        return rest | {"objectives": [{"metric": data["objective"]}]}
+
+    @field_validator("objectives")
+    @classmethod
+    def _distinct_objectives(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+        metrics = [objective.metric for objective in objectives]
+        repeated = [metric for index, metric in enumerate(metrics) if metric in metrics[:index]]
+        if repeated:
+            raise ValueError(f"objectives must differ: {repeated[0]} stands there twice")
+        return objectives
+
+    @model_validator(mode="after")
+    def _no_cycle(self) -> Study:
+        self.search_order()
+        return self
+
+    @model_validator(mode="after")
+    def _one_policy(self) -> Study:
+        if self.policy is not None and self.pruner.name != "none":
+            raise ValueError(f"the policy {self.policy.name} and a pruner exclude each other; leave one of them out")
+        return self
+
     @model_validator(mode="after")
     def _searched_or_fixed(self) -> Study:
         both = sorted(self.space.keys() & self.fixed.keys())
@@ -161,20 +243,44 @@ class Study(_Section):
             raise ValueError(f"{both[0]} is both in space and in fixed; leave it in one of them")
         return self
 
+    @property
+    def objective(self) -> str:
+        """The metrics of all objectives, in words."""
+        return ", ".join(objective.metric for objective in self.objectives)
+
+    def search_order(self) -> list[str]:
+        """The names in `space`, each after those that its `when` names, and by name otherwise.
+
+        Raises:
+            ValueError: a `when` names what is not searched, or itself by way of others.
+
+        """
+        order: list[str] = []
+        waiting = sorted(self.space)
+        while waiting:
+            ready = [name for name in waiting if set(self.space[name].when or {}) <= set(order)]
+            if not ready:
+                name = waiting[0]
+                unknown = sorted(set(self.space[name].when or {}) - set(self.space))
+                raise ValueError(
+                    f"space.{name}.when names {unknown[0]}, which is not in space"
+                    if unknown
+                    else f"space.{name}.when depends on itself, by way of {', '.join(waiting)}"
+                )
+            order += ready
+            waiting = [name for name in waiting if name not in order]
+        return order
+
     def identity(self) -> dict[str, object]:
-        """What decides the results, as plain JSON: all but the description and the number of trials."""
-        fields = self.model_dump(mode="json", exclude={"description": True, "budget": {"n_trials"}})
-        # What is not set is not written: a later version's new optional field leaves old identities as they are.
-        return _without_none(fields)
+        """What decides the results, as plain JSON: all but the description and the number of trials.
+
+        Fields at their defaults are left out, so that a later version's new field leaves old identities as they are.
+        A default must therefore never change.
+        """
+        return self.model_dump(
+            mode="json", exclude={"description": True, "budget": {"n_trials"}}, exclude_defaults=True
+        )
 
     def sha256(self) -> str:
         """SHA-256 of the canonical JSON of `identity`."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()
-
-
-def _without_none(fields: dict[str, object]) -> dict[str, object]:
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in fields.items()
-        if value is not None
-    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import io
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from mnist_hpo.spec.provenance import CPU, NUMPY_FEATURES, NUMPY_VERSION
@@ -42,16 +42,30 @@ def why_not(
 
 def _changed(study: Study, recorded: Mapping[str, Any]) -> str | None:
     # By way of JSON: that is how the record came back.
-    now = json.loads(json.dumps(study.identity()))
-    if now == recorded:
+    before = _parsed(recorded, study.budget.n_trials)
+    if before is not None and before.identity() == study.identity():
         return None
-    lines = difflib.unified_diff(_yaml(recorded), _yaml(now), "as it was started", "as the file says now", lineterm="")
+    then, now = (_yaml(recorded if before is None else _in_full(before)), _yaml(_in_full(study)))
+    lines = difflib.unified_diff(then, now, "as it was started", "as the file says now", lineterm="")
     return (
         f"the study {study.name!r} was started with another study file:\n"
         + "\n".join(lines)
         + "\nOnly budget.n_trials may change in a study that has results. "
         + "Take the change back, or give it another name."
     )
+
+
+def _parsed(recorded: Mapping[str, Any], n_trials: int) -> Study | None:
+    """The study that was recorded, also by an earlier version, or None where this version does not understand it."""
+    try:
+        return Study.model_validate({**recorded, "budget": {**recorded["budget"], "n_trials": n_trials}})
+    except (ValidationError, KeyError, TypeError):
+        return None
+
+
+def _in_full(study: Study) -> dict[str, Any]:
+    """All that decides a study's results, defaults included."""
+    return study.model_dump(mode="json", exclude={"description": True, "budget": {"n_trials"}}, exclude_none=True)
 
 
 def _other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:

@@ -29,11 +29,29 @@ class TrialRecord:
     epochs: Mapping[int, EpochResult] = field(default_factory=dict[int, EpochResult])
     """By epoch, counted from 1, without gaps."""
     value: float | None = None
-    """The lowest valid_loss of a complete trial."""
+    """The first objective of a complete trial: by default the lowest valid_loss."""
+    other_values: tuple[float, ...] = ()
+    """Of a complete trial: the study's further objectives."""
+    signs: tuple[int, ...] = (1,)
+    """By objective: what to multiply values by so that lower ones are better."""
+    paused_after: tuple[int, ...] = ()
+    """The epochs after which the trial was paused, in order."""
+    costs: Mapping[str, int] | None = None
+    """What is known before training, such as n_parameters; None where an earlier version recorded the trial."""
     reason: str | None = None
     """Why a trial failed."""
     started_unix_s: float = 0.0
     finished_unix_s: float | None = None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All objectives of a complete trial, in the order of the study file; empty for other trials."""
+        return () if self.value is None else (self.value, *self.other_values)
+
+    @property
+    def minimized_values(self) -> tuple[float, ...]:
+        """`values`, each with the sign with which lower is better."""
+        return tuple(sign * value for sign, value in zip(self.signs, self.values, strict=False))
 
     @property
     def was_given_up(self) -> bool:
@@ -53,14 +71,14 @@ class TrialRecord:
 
 
 def best_of(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial of the lowest value; of equals, the first."""
+    """The complete trial with the best value of the first objective; of equals, the first."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return min(complete, key=lambda trial: (trial.value, trial.number), default=None)
+    return min(complete, key=lambda trial: (trial.minimized_values[0], trial.number), default=None)
 
 
 def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
     """How many trials there are of each state."""
-    counts: dict[TrialState, int] = {"complete": 0, "pruned": 0, "failed": 0, "running": 0}
+    counts: dict[TrialState, int] = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "paused": 0}
     for trial in trials:
         counts[trial.state] += 1
     return counts
@@ -104,6 +122,7 @@ def history_sha256(trials: Iterable[TrialRecord]) -> str:
             "state": trial.state,
             "intermediate_values": {str(epoch): loss.hex() for epoch, loss in trial.valid_loss.items()},
             "value": None if trial.value is None else trial.value.hex(),
+            **({"other_values": [value.hex() for value in trial.other_values]} if trial.other_values else {}),
         }
         for trial in sorted(trials, key=lambda trial: trial.number)
         if trial.state != "running"

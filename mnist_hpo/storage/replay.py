@@ -21,9 +21,9 @@ _HINT = (
 class Decision:
     """What follows an epoch of a trial."""
 
-    action: Literal["continue", "complete", "pruned", "failed"]
-    value: float | None = None
-    """The objective value of a complete trial."""
+    action: Literal["continue", "pause", "complete", "pruned", "failed"]
+    values: tuple[float, ...] = ()
+    """The objectives of a complete trial."""
     reason: str | None = None
     """Why a trial failed."""
 
@@ -31,8 +31,10 @@ class Decision:
         match self.action:
             case "continue":
                 return "the trial continues"
+            case "pause":
+                return "the trial is paused"
             case "complete":
-                return f"the trial is complete with value {self.value!r}"
+                return f"the trial is complete with value {', '.join(map(repr, self.values))}"
             case "pruned":
                 return "the trial is pruned"
             case "failed":
@@ -124,14 +126,16 @@ def check_result(study_name: str, number: int, known: EpochResult, now: EpochRes
 def _recorded_decision(trial: TrialRecord, epoch: int) -> Decision | None:
     """None where the record ends before this decision."""
     n_epochs = len(trial.epochs)
+    if epoch in trial.paused_after:
+        return Decision("pause")
     if epoch < n_epochs:
         return Decision("continue")
-    if trial.state == "running":
+    if trial.state in ("running", "paused"):
         return None
     if trial.state == "failed":
         # It failed in the epoch after the last one that has a result.
         return Decision("failed", reason=trial.reason) if epoch > n_epochs else Decision("continue")
-    return Decision(trial.state, trial.value)
+    return Decision(trial.state, trial.values)
 
 
 def _refusal(study_name: str, where: str, difference: str) -> UserError:

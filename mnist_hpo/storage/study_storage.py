@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import math
 import uuid
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +39,12 @@ _STATES: Mapping[TrialState, OptunaState] = {
 _EPOCH_KEY = "epoch:"
 _IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
 _UID_KEY, _REPLACED_KEY, _REASON_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids", "reason"
+_FORMAT_KEY, _BUDGET_KEY, _FOLDER_KEY = "mnist_hpo:format", "mnist_hpo:n_trials", "mnist_hpo:folder"
+_PAUSED_KEY, _COSTS_KEY = "mnist_hpo:paused_after", "mnist_hpo:costs"
+_FORMAT = 2
+"""Of a study's record. Format 1 has no number, no costs, one objective, and no trial that is paused."""
+_GENERATION = "@"
+"""Between a study's name and the number of its generation, from the second on, in the storage."""
 _EPOCH_RESULT = TypeAdapter(EpochResult)
 
 
@@ -48,18 +54,24 @@ class StudyStorage:
     Use `create` to run a study and `load` to look at one.
     """
 
-    def __init__(self, url: str, storage: BaseStorage, name: str, study_id: int, path: Path | None = None) -> None:
+    def __init__(
+        self, url: str, storage: BaseStorage, name: str, generations: Sequence[int], path: Path | None = None
+    ) -> None:
         self.url, self.name = url, name
-        self._storage, self._study_id = storage, study_id
+        self._storage, self._generations, self._study_id = storage, generations, generations[-1]
         self._trial_ids: dict[int, int] = {}
         self._records: dict[int, TrialRecord] = {}
         self._path = path
         """The storage's file, if it is one."""
         with told_clearly(url):
             self._file_id = None if path is None else file_id(path)
+            directions = storage.get_study_directions(self._study_id)
+        self._signs = tuple(1 if direction is StudyDirection.MINIMIZE else -1 for direction in directions)
 
     @classmethod
-    def create(cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str]) -> StudyStorage:
+    def create(
+        cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str], extends_in_place: bool = True
+    ) -> StudyStorage:
         """Open a study to run it, or make it.
 
         A study that has no results yet may change in any way: it starts over, under another uid.
@@ -69,6 +81,8 @@ class StudyStorage:
             study: what the file says now.
             study_file: the file's text, kept for whoever looks at the study later.
             context: what else results depend on (dataset digest, versions, CPU), recorded when the study starts.
+            extends_in_place: whether trials can be added to the record. If not, a study with another `n_trials` than
+                before starts a new generation, empty, beside those before: see `earlier_trials`.
 
         Raises:
             UserError: the storage cannot be opened, or holds results of a study of this name that was started
@@ -77,49 +91,43 @@ class StudyStorage:
         """
         storage = open_storage(url)
         with told_clearly(url):
-            try:
-                study_id = storage.create_new_study([StudyDirection.MINIMIZE], study.name)
-            except DuplicatedStudyError:
-                study_id = storage.get_study_id_from_name(study.name)
+            generations = _generations(storage, study.name) or [_new_study(storage, study, study.name)]
+            study_id = generations[-1]
             found = storage.get_study_user_attrs(study_id)
             if _IDENTITY_KEY not in found:
                 if storage.get_n_trials(study_id):
                     raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
                 _begin(storage, study_id, study, context)
-            elif problem := why_not(
-                study,
-                context,
-                recorded_identity=found[_IDENTITY_KEY],
-                recorded_context=found.get(_CONTEXT_KEY, {}),
-                n_recorded=storage.get_n_trials(study_id),
-            ):
+            elif problem := _why_not(storage, study_id, study, context, found):
                 if _has_results(storage, study_id):
                     raise UserError(problem)
-                study_id, found = _start_over(storage, study_id, study, found, context), {}
-            if found.get(_FILE_KEY) != study_file:
-                storage.set_study_user_attr(study_id, _FILE_KEY, study_file)
-        return cls(url, storage, study.name, study_id, parse_address(url).path)
+                generations[-1] = _start_over(storage, study_id, study, found, context)
+            elif not extends_in_place and found[_BUDGET_KEY] != study.budget.n_trials:
+                generations.append(_new_generation(storage, len(generations) + 1, study, found, context))
+            if storage.get_study_user_attrs(generations[-1]).get(_FILE_KEY) != study_file:
+                storage.set_study_user_attr(generations[-1], _FILE_KEY, study_file)
+        return cls(url, storage, study.name, generations, parse_address(url).path)
 
     @classmethod
     def load(cls, url: str, name: str) -> StudyStorage:
         """Open a study to look at it.
 
         Raises:
-            UserError: there is no such storage or study.
+            UserError: there is no such storage or study, or a newer version has recorded it.
 
         """
         storage = open_storage(url, read_only=True)
-        with told_clearly(url):
-            names = [found.study_name for found in storage.get_all_studies()]
+        names = study_names(url)
         if name not in names:
-            known = f"; there are {', '.join(sorted(names))}" if names else "; it is empty"
+            known = f"; there are {', '.join(names)}" if names else "; it is empty"
             raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
         with told_clearly(url):
-            study_id = storage.get_study_id_from_name(name)
-            missing = {_FILE_KEY, _UID_KEY} - storage.get_study_user_attrs(study_id).keys()
-        if missing:
+            generations = _generations(storage, name)
+            found = storage.get_study_user_attrs(generations[-1])
+        if {_FILE_KEY, _UID_KEY} - found.keys():
             raise UserError(f"the study {name!r} in {without_password(url)} is not mnist-hpo's")
-        return cls(url, storage, name, study_id, parse_address(url).path)
+        _check_format(name, found)
+        return cls(url, storage, name, generations, parse_address(url).path)
 
     @property
     def uid(self) -> str:
@@ -135,13 +143,18 @@ class StudyStorage:
 
     @property
     def folder_name(self) -> str:
-        """What a folder with this study's files is called; another study of the same name has another."""
-        return _folder_name(self.name, self.uid)
+        """What a folder with this study's files is called; another study of the same name has another.
+
+        All generations of a study share it.
+        """
+        with self._using():
+            attributes = self._storage.get_study_user_attrs(self._study_id)
+        return _folder_name(self.name, str(attributes.get(_FOLDER_KEY, attributes[_UID_KEY])))
 
     @property
     def replaced_folder_names(self) -> list[str]:
-        """`folder_name` for each of `replaced_uids`."""
-        return [_folder_name(self.name, uid) for uid in self.replaced_uids]
+        """The folders of `replaced_uids` that belong to this study no longer."""
+        return [name for uid in self.replaced_uids if (name := _folder_name(self.name, uid)) != self.folder_name]
 
     @property
     def study_file(self) -> str:
@@ -160,25 +173,47 @@ class StudyStorage:
         with self._using():
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
         self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
-        records: dict[int, TrialRecord] = {}
+        self._records = {trial.number: trial for trial in self._read(found)}
+        return list(self._records.values())
+
+    def earlier_trials(self) -> list[TrialRecord]:
+        """The trials of earlier generations: their epochs need not be computed again; their decisions may differ."""
+        with self._using():
+            return [
+                record
+                for study_id in self._generations[:-1]
+                for record in self._read(self._storage.get_all_trials(study_id, deepcopy=False))
+            ]
+
+    def _read(self, found: Iterable[FrozenTrial]) -> list[TrialRecord]:
+        records: list[TrialRecord] = []
         for trial in sorted(found, key=lambda trial: trial.number):
             try:
-                records[trial.number] = _record(trial)
+                records.append(_record(trial, self._signs))
             except (KeyError, ValueError) as error:
                 raise UserError(
                     f"storage {without_password(self.url)}: the record of trial {trial.number} of the study "
                     f"{self.name!r} is damaged: {_damage(error)}; restore the storage from a copy"
                 ) from error
-        self._records = records
-        return list(records.values())
+        return records
 
     def start_trial(
         self,
         number: int,
         parameters: Mapping[str, ParameterValue],
         distributions: Mapping[str, BaseDistribution],
+        costs: Mapping[str, int],
     ) -> TrialRecord:
-        """Record a trial that has been asked for; trials come in the order of their numbers."""
+        """Record a trial that has been asked for; trials come in the order of their numbers.
+
+        Args:
+            number: the trial's.
+            parameters: the searched ones.
+            distributions: of these, by name.
+            costs: what is known before training. Virtual time follows the record from here on, whatever a later version
+                of a library counts.
+
+        """
         template = FrozenTrial(
             number=number,
             trial_id=-1,
@@ -188,14 +223,14 @@ class StudyStorage:
             datetime_complete=None,
             params=dict(parameters),
             distributions=dict(distributions),
-            user_attrs={},
+            user_attrs={_COSTS_KEY: dict(costs)},
             system_attrs={},
             intermediate_values={},
         )
         with self._using():
             trial_id = self._storage.create_new_trial(self._study_id, template)
         self._trial_ids[number] = trial_id
-        self._records[number] = _record(template)
+        self._records[number] = _record(template, self._signs)
         return self._records[number]
 
     def add_epoch(self, number: int, result: EpochResult) -> TrialRecord:
@@ -207,20 +242,29 @@ class StudyStorage:
             # Last: an epoch counts as recorded from here on.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
         record = self._records[number]
-        self._records[number] = replace(record, epochs={**record.epochs, result.epoch: result})
+        self._records[number] = replace(record, state="running", epochs={**record.epochs, result.epoch: result})
+        return self._records[number]
+
+    def pause_trial(self, number: int) -> TrialRecord:
+        """Record that a trial is paused after its last epoch; return the trial as it stands now."""
+        record = self._records[number]
+        paused_after = (*record.paused_after, len(record.epochs))
+        with self._using():
+            self._storage.set_trial_user_attr(self._trial_ids[number], _PAUSED_KEY, list(paused_after))
+        self._records[number] = replace(record, state="paused", paused_after=paused_after)
         return self._records[number]
 
     def finish_trial(
-        self, number: int, state: TrialState, value: float | None, reason: str | None = None
+        self, number: int, state: TrialState, values: Sequence[float] = (), reason: str | None = None
     ) -> TrialRecord:
-        """Record how a trial ended; return the trial as it stands now."""
+        """Record how a trial ended, with the objectives of a complete one; return the trial as it stands now."""
         trial_id = self._trial_ids[number]
         with self._using():
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
-            self._storage.set_trial_state_values(trial_id, _STATES[state], None if value is None else [value])
+            self._storage.set_trial_state_values(trial_id, _STATES[state], list(values) or None)
             # The storage has dated it: whoever reads it later must see the same time.
-            self._records[number] = _record(self._storage.get_trial(trial_id))
+            self._records[number] = _record(self._storage.get_trial(trial_id), self._signs)
         return self._records[number]
 
     def close(self) -> None:
@@ -254,7 +298,61 @@ class StudyStorage:
 def study_names(url: str) -> list[str]:
     """The names of all studies in a storage."""
     with told_clearly(url):
-        return sorted(study.study_name for study in open_storage(url, read_only=True).get_all_studies())
+        found = open_storage(url, read_only=True).get_all_studies()
+    return sorted({study.study_name.partition(_GENERATION)[0] for study in found})
+
+
+def _generations(storage: BaseStorage, name: str) -> list[int]:
+    """The Optuna studies that a study consists of, the present one last; a later one that has not begun is left out."""
+    by_name = {study.study_name: study._study_id for study in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
+    found = [by_name[name]] if name in by_name else []
+    while found and (study_id := by_name.get(f"{name}{_GENERATION}{len(found) + 1}")) is not None:
+        if _IDENTITY_KEY not in storage.get_study_user_attrs(study_id):
+            break
+        found.append(study_id)
+    return found
+
+
+def _new_study(storage: BaseStorage, study: Study, name: str) -> int:
+    directions = [StudyDirection.MINIMIZE if o.sign > 0 else StudyDirection.MAXIMIZE for o in study.objectives]
+    try:
+        return storage.create_new_study(directions, name)
+    except DuplicatedStudyError:
+        return storage.get_study_id_from_name(name)
+
+
+def _why_not(
+    storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str], found: Mapping[str, Any]
+) -> str | None:
+    """See `continuing.why_not`."""
+    _check_format(study.name, found)
+    return why_not(
+        study,
+        context,
+        recorded_identity=found[_IDENTITY_KEY],
+        recorded_context=found.get(_CONTEXT_KEY, {}),
+        n_recorded=storage.get_n_trials(study_id),
+    )
+
+
+def _check_format(name: str, found: Mapping[str, Any]) -> None:
+    number = found.get(_FORMAT_KEY, 1)
+    if number > _FORMAT:
+        raise UserError(
+            f"the study {name!r} has a record of format {number}, from a newer mnist-hpo; this version reads up to "
+            f"{_FORMAT}: upgrade mnist-hpo"
+        )
+
+
+def _new_generation(
+    storage: BaseStorage, number: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
+) -> int:
+    """Begin another record of a study whose decisions may change with its budget."""
+    study_id = _new_study(storage, study, f"{study.name}{_GENERATION}{number}")
+    storage.set_study_user_attr(study_id, _REPLACED_KEY, [*found.get(_REPLACED_KEY, []), found[_UID_KEY]])
+    storage.set_study_user_attr(study_id, _FOLDER_KEY, found.get(_FOLDER_KEY, found[_UID_KEY]))
+    _begin(storage, study_id, study, context)
+    return study_id
 
 
 def _folder_name(name: str, uid: str) -> str:
@@ -264,6 +362,8 @@ def _folder_name(name: str, uid: str) -> str:
 def _begin(storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str]) -> None:
     storage.set_study_user_attr(study_id, _CONTEXT_KEY, dict(context))
     storage.set_study_user_attr(study_id, _UID_KEY, uuid.uuid4().hex)
+    storage.set_study_user_attr(study_id, _FORMAT_KEY, _FORMAT)
+    storage.set_study_user_attr(study_id, _BUDGET_KEY, study.budget.n_trials)
     # Last: a study counts as begun from here on.
     storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
 
@@ -278,8 +378,11 @@ def _start_over(
     storage: BaseStorage, study_id: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
 ) -> int:
     """Replace a study without results by what its file says now; return its new id."""
+    name = storage.get_study_name_from_id(study_id)
     storage.delete_study(study_id)
-    study_id = storage.create_new_study([StudyDirection.MINIMIZE], study.name)
+    study_id = _new_study(storage, study, name)
+    if _FOLDER_KEY in found:
+        storage.set_study_user_attr(study_id, _FOLDER_KEY, found[_FOLDER_KEY])
     storage.set_study_user_attr(study_id, _REPLACED_KEY, [*found.get(_REPLACED_KEY, []), found[_UID_KEY]])
     _begin(storage, study_id, study, context)
     return study_id
@@ -302,17 +405,25 @@ def _damage(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _record(trial: FrozenTrial) -> TrialRecord:
+def _record(trial: FrozenTrial, signs: tuple[int, ...]) -> TrialRecord:
     states: dict[OptunaState, TrialState] = {theirs: ours for ours, theirs in _STATES.items()}
     if trial.state not in states:
         raise ValueError(f"its state is {trial.state.name}, which mnist-hpo never records")
-    complete = trial.state is OptunaState.COMPLETE
+    values = tuple(trial.values or ()) if trial.state is OptunaState.COMPLETE else ()
+    is_finite = all(map(math.isfinite, values))
+    epochs = {epoch: _epoch_result(trial, epoch) for epoch in sorted(trial.intermediate_values)}
+    paused_after = tuple(trial.user_attrs.get(_PAUSED_KEY, ()))
+    is_paused = trial.state is OptunaState.RUNNING and bool(paused_after) and paused_after[-1] == len(epochs)
     return TrialRecord(
         number=trial.number,
-        state=states[trial.state],
+        state="paused" if is_paused else states[trial.state],
         parameters=dict(trial.params),
-        epochs={epoch: _epoch_result(trial, epoch) for epoch in sorted(trial.intermediate_values)},
-        value=trial.value if complete and trial.value is not None and math.isfinite(trial.value) else None,
+        epochs=epochs,
+        value=values[0] if values and is_finite else None,
+        other_values=values[1:] if is_finite else (),
+        signs=signs,
+        paused_after=paused_after,
+        costs=trial.user_attrs.get(_COSTS_KEY),
         reason=trial.user_attrs.get(_REASON_KEY),
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         finished_unix_s=trial.datetime_complete.timestamp() if trial.datetime_complete else None,

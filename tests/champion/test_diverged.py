@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SMALL, Folder, Outcome, make_folder
+from driving import Driver
 from mlflow import MlflowClient
 
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.spec.outputs import RetrainOutput
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import parse_study
@@ -122,14 +122,14 @@ def hopeless(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -
     file = parse_study(SMALL, folder.path / "small.yaml")
     context = {**provenance(), "dataset_digest": mnist.digest}
     storage = StudyStorage.create(f"sqlite:///{folder.storage}", file.study, study_file=SMALL, context=context)
-    ask_tell = AskTell(file.study)
-    other, diverging = ask_tell.ask(), ask_tell.ask()
+    driver = Driver(file.study)
+    other, diverging = driver.start(), driver.start()
     assert diverging.parameters["learning_rate"] == 1e6
     seconds = {"train_s": 1.0, "evaluate_s": 1.0, "compile_s": 0.0, "total_s": 2.0, "finished_unix_s": 1.0}
     for number, proposal, loss in ((0, diverging, 9867.0), (1, other, 9900.0)):
-        storage.start_trial(number, proposal.parameters, proposal.distributions)
+        storage.start_trial(number, proposal.parameters, proposal.distributions, proposal.costs)
         storage.add_epoch(number, EpochResult(1, 9000.0, loss, 0.1, **seconds))
-        storage.finish_trial(number, "complete", loss)
+        storage.finish_trial(number, "complete", [loss])
     storage.close()
     return folder, folder.call("retrain", "small", "--seeds", "2", "--json")
 

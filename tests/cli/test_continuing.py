@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Folder, assert_refused, make_folder
+from driving import Driver
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
 
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import read_study
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -49,9 +49,9 @@ def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
     context = {**provenance(), "dataset_digest": digest}
     url = f"sqlite:///{folder.storage}"
     storage = StudyStorage.create(url, file.study, study_file=file.text, context=context)
-    ask_tell = AskTell(file.study)
-    for proposal in (ask_tell.ask(), ask_tell.ask()):
-        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+    driver = Driver(file.study)
+    for proposal in (driver.start(), driver.start()):
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions, proposal.costs)
     trials = storage.trials()
     projection = Projection(Subject(folder.tracking_uri, file.study, file.text, storage.uid, context))
     projection.open(trials)

@@ -13,20 +13,18 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
 from mnist_hpo.scheduler import Scheduler
-from mnist_hpo.search.ask_tell import AskTell
+from mnist_hpo.search.make_policy import make_policy
+from mnist_hpo.search.policy import Resume, Start
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
 from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import has_ended
-from mnist_hpo.trial_plan import training_config
+from mnist_hpo.training.stopping import best_epoch, has_ended
+from mnist_hpo.trial_plan import training_config, trial_costs
 
 Choose = Callable[[int], int]
 """Draws one of so many: 0 ≤ choose(n) < n."""
@@ -48,6 +46,17 @@ GRID = SPACE | {
 }
 
 
+TWO_OBJECTIVES = {"objectives": [{"metric": "valid_loss"}, {"metric": "n_parameters"}]}
+ASHA = {"policy": {"name": "asha", "reduction_factor": 2}, "pruner": {"name": "none"}}
+POLICIES: dict[str, dict[str, object]] = {
+    "asha": ASHA,
+    "asha, two objectives": ASHA | TWO_OBJECTIVES,
+    "successive_halving, two objectives": TWO_OBJECTIVES
+    | {"pruner": {"name": "successive_halving", "min_resource": 1, "reduction_factor": 2}},
+}
+"""What stands in the place of a pruner, by name."""
+
+
 def study_of(sampler: str, pruner: str, **fields: object) -> Study:
     options = {"tpe": {"n_startup_trials": 3}, "median": {"n_startup_trials": 2, "n_warmup_steps": 2}}
     options |= {"successive_halving": {"min_resource": 1, "reduction_factor": 2}}
@@ -60,7 +69,7 @@ def study_of(sampler: str, pruner: str, **fields: object) -> Study:
         "space": GRID if sampler == "grid" else SPACE,
         "enqueue": [{"learning_rate": 0.001, "width": 64, "dropout": 0.25}],
     }
-    return Study.model_validate(base | fields)
+    return Study.model_validate(base | POLICIES.get(pruner, {}) | fields)
 
 
 def pretended_result(training: TrainingConfig, epoch: int) -> EpochResult | str:
@@ -154,56 +163,75 @@ class PretendingExecutor:
 
 def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
     """The study's history by the definition of virtual time, one event after the other, in no hurry."""
-    ask_tell, dataset = AskTell(study), DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
+    policy = make_policy(study)
     history: dict[int, TrialRecord] = {}
-    configs: dict[int, TrainingConfig] = {}
     heap: list[tuple[int, int, int]] = []
+    n_free = study.slots
 
-    def cost(number: int) -> int:
-        config = configs[number]
-        shape = {"n_features": dataset.n_features, "n_classes": dataset.n_classes}
-        program, _ = split(config.model, config.parameters, **shape)
-        return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+    def change(number: int, **fields: object) -> None:
+        history[number] = dataclasses.replace(history[number], **fields)  # type: ignore[arg-type]
 
-    def fill_slot(now: int) -> None:
-        if ask_tell.n_asked < study.budget.n_trials:
-            proposal = ask_tell.ask()
-            configs[proposal.number] = training_config(study, proposal.number, proposal.parameters)
-            heapq.heappush(heap, (now + cost(proposal.number), proposal.number, 1))
-            history[proposal.number] = TrialRecord(proposal.number, "running", proposal.parameters)
+    def schedule(number: int, now: int) -> None:
+        cost = trial_costs(study, history[number].parameters)["epoch_cost"]
+        heapq.heappush(heap, (now + cost, number, len(history[number].epochs) + 1))
 
-    def end(number: int, epochs: dict[int, EpochResult], state: TrialState, **fields: object) -> None:
-        history[number] = TrialRecord(number, state, history[number].parameters, epochs, **fields)  # type: ignore[arg-type]
+    def fill_slots(now: int) -> None:
+        nonlocal n_free
+        while n_free:
+            match policy.next():
+                case Start(parameters):
+                    number = len(history)
+                    history[number] = TrialRecord(number, "running", parameters)
+                case Resume(number):
+                    assert history[number].state == "paused"
+                    change(number, state="running")
+                case _:
+                    return
+            n_free -= 1
+            schedule(number, now)
 
-    for _ in range(study.slots):
-        fill_slot(0)
+    fill_slots(0)
     while heap:
         now, number, epoch = heapq.heappop(heap)
-        epochs = dict(history[number].epochs)
-        result = pretended_result(configs[number], epoch)
+        trial = history[number]
+        result = pretended_result(training_config(study, number, trial.parameters), epoch)
         if isinstance(result, str) or result.diverged:
-            ask_tell.fail(number, epoch)
+            policy.on_failure(number, epoch)
             # Nobody gives a trial up before it was tried: it fails where the run has halted.
             reason = given_up(number) if isinstance(result, str) else f"diverged at epoch {epoch}"
-            end(number, epochs, "failed", reason=reason)
+            change(number, state="failed", reason=reason)
         else:
-            epochs[epoch] = result
-            losses = [r.valid_loss for r in epochs.values() if r.valid_loss is not None]
-            should_prune = ask_tell.report(number, epoch, losses[-1])
+            change(number, epochs={**trial.epochs, epoch: result})
+            losses = list(history[number].valid_loss.values())
+            advice = policy.on_epoch(number, epoch, measures(study, trial, result))
             budget = study.budget
             if has_ended(losses, max_epochs=budget.max_epochs, patience_epochs=budget.patience_epochs):
-                ask_tell.complete(number, min(losses))
-                end(number, epochs, "complete", value=min(losses))
-            elif should_prune:
-                ask_tell.prune(number)
-                end(number, epochs, "pruned")
+                best = measures(study, trial, history[number].epochs[best_epoch(losses)])
+                values = {objective.metric: best[objective.metric] for objective in study.objectives}
+                policy.on_complete(number, values)
+                first, *others = values.values()
+                change(number, state="complete", value=first, other_values=tuple(others))
+            elif advice == "stop":
+                policy.on_stop(number)
+                change(number, state="pruned")
+            elif advice == "pause":
+                change(number, state="paused", paused_after=(*trial.paused_after, epoch))
             else:
-                end(number, epochs, "running")
-                heapq.heappush(heap, (now + cost(number), number, epoch + 1))
+                schedule(number, now)
+                fill_slots(now)
                 continue
-        fill_slot(now)
+        n_free += 1
+        fill_slots(now)
     return tuple(history[number] for number in sorted(history))
+
+
+def measures(study: Study, trial: TrialRecord, result: EpochResult) -> dict[str, float]:
+    """What objectives can name."""
+    assert result.valid_loss is not None
+    assert result.valid_accuracy is not None
+    costs = trial_costs(study, trial.parameters)
+    known = {name: float(costs[name]) for name in ("n_parameters", "flops")}
+    return {"valid_loss": result.valid_loss, "valid_accuracy": result.valid_accuracy, **known}
 
 
 def given_up(number: int) -> str:
@@ -247,4 +275,5 @@ def plain(trial: TrialRecord) -> str:
     """All of a trial that must not depend on time."""
     epochs = [(epoch, float(loss).hex()) for epoch, loss in trial.valid_loss.items()]
     value = None if trial.value is None else trial.value.hex()
-    return json.dumps([trial.number, trial.state, sorted(trial.parameters.items()), epochs, value, trial.reason])
+    more = trial.other_values, trial.paused_after
+    return json.dumps([trial.number, trial.state, sorted(trial.parameters.items()), epochs, value, trial.reason, more])

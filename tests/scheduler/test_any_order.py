@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from pretending import DATA, Choose, PretendingExecutor, lost_trial, plain, study_of, virtual_history
+from pretending import DATA, POLICIES, Choose, PretendingExecutor, lost_trial, plain, study_of, virtual_history
 
 from mnist_hpo.scheduler import Interrupted, Scheduler
+from mnist_hpo.search.make_policy import policy_class
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, history_sha256
@@ -27,6 +28,11 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 SAMPLERS = ["tpe", "random", "grid"]
 PRUNERS = ["none", "median", "hyperband", "successive_halving"]
+METHODS = [
+    *((sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS),
+    *((sampler, policy) for sampler in ("tpe", "random") for policy in POLICIES),
+]
+"""Samplers with pruners, or with policies."""
 
 SCRIPTS = st.lists(st.integers(0, 23), max_size=60)
 """What a `PretendingExecutor` draws, one after the other; then only zeros."""
@@ -65,11 +71,11 @@ class MortalStorage(InMemoryStorage):
         self._write(super().set_trial_user_attr, None, trial_id, key, value)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        what = ("epoch", trial_id, step, intermediate_value.hex())
+        what = ("epoch", self.get_trial(trial_id).number, step, intermediate_value.hex())
         self._write(super().set_trial_intermediate_value, what, trial_id, step, intermediate_value)
 
     def set_trial_state_values(self, trial_id: int, state: Any, values: Any = None) -> bool:
-        what = ("end", trial_id, state.name, values)
+        what = ("end", self.get_trial(trial_id).number, state.name, values)
         return self._write(super().set_trial_state_values, what, trial_id, state, values)
 
 
@@ -96,10 +102,22 @@ class Life:
     def __init__(self, study: Study) -> None:
         self.study = study
         self.storage = MortalStorage()
-        self.study_id = self.storage.create_new_study([StudyDirection.MINIMIZE], study.name)
+        self.generations: list[int] = []
+        self.begin_generation()
+
+    def begin_generation(self) -> None:
+        self.storage.written = []
+        directions = [StudyDirection.MINIMIZE] * len(self.study.objectives)
+        name = f"{self.study.name} {len(self.generations)}"
+        self.generations.append(self.storage.create_new_study(directions, name))
+
+    def extend(self, study: Study) -> None:
+        self.study = study
+        if not policy_class(study).extends_in_place:
+            self.begin_generation()
 
     def open(self) -> StudyStorage:
-        return StudyStorage("memory", self.storage, self.study.name, self.study_id)
+        return StudyStorage("memory", self.storage, self.study.name, self.generations)
 
     def run(
         self,
@@ -186,8 +204,8 @@ class AnyOrder(RuleBasedStateMachine):
     def is_extended(self, n_more: int) -> None:
         if self.budget["n_trials"] + n_more <= 12:
             self.budget["n_trials"] += n_more
-            self.life.study = self.study()
-            self.extended = True
+            self.life.extend(self.study())
+            self.extended = policy_class(self.study()).extends_in_place
 
     @rule(script=SCRIPTS)
     def is_left_alone(self, script: list[int]) -> None:
@@ -204,7 +222,8 @@ class AnyOrder(RuleBasedStateMachine):
         recorded = self.life.trials()
         for trial, whole in zip(recorded, history[: len(recorded)], strict=True):
             assert trial.parameters == whole.parameters
-            if trial.state != "running":
+            assert trial.paused_after == whole.paused_after[: len(trial.paused_after)]
+            if trial.state not in ("running", "paused"):
                 assert plain(trial) == plain(whole)
             assert list(trial.valid_loss.items()) == list(whole.valid_loss.items())[: len(trial.epochs)]
 
@@ -226,22 +245,19 @@ def hunt(sampler: str, pruner: str, max_examples: int) -> None:
     )
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "pruner"), METHODS)
 def test_a_study_has_one_history(sampler: str, pruner: str) -> None:
     hunt(sampler, pruner, max_examples=10 if sampler == "tpe" else 16)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("pruner", PRUNERS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "pruner"), METHODS)
 def test_a_study_has_one_history_in_a_long_hunt(sampler: str, pruner: str) -> None:
     hunt(sampler, pruner, max_examples=300)
 
 
-@pytest.mark.parametrize("pruner", PRUNERS)
-@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize(("sampler", "pruner"), METHODS)
 def test_the_pretended_studies_have_all_that_can_happen(sampler: str, pruner: str) -> None:
     """Else the hunt above would prove little."""
     seen = set[str]()
@@ -251,5 +267,7 @@ def test_the_pretended_studies_have_all_that_can_happen(sampler: str, pruner: st
             seen.add(trial.state)
             seen.add((trial.reason or "").split(" ")[0])
             seen.add("early" if trial.state == "complete" and len(trial.epochs) < 9 else "")
-    assert seen >= {"complete", "failed", "diverged", "given", "early"}
-    assert ("pruned" in seen) == (pruner != "none")
+    assert seen >= {"complete", "failed", "diverged", "early"}
+    assert "given" in seen or pruner.startswith("asha")
+    assert ("paused" in seen) == (pruner.startswith("asha"))
+    assert ("pruned" in seen) == (pruner != "none" and not pruner.startswith("asha"))

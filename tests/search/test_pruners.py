@@ -2,10 +2,10 @@
 
 import random
 
+from driving import Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.study import Study
 
@@ -47,18 +47,18 @@ def study_of(pruner: object, max_epochs: int) -> Study:
 def epochs_where_trials_are_pruned(study: Study, seed: int) -> set[int]:
     """Real Optuna over random losses, with a few trials in flight at once, asked after every epoch."""
     draw = random.Random(seed)
-    ask_tell, pruned_at, epochs = AskTell(study), set[int](), dict[int, int]()
-    while epochs or ask_tell.n_asked < study.budget.n_trials:
-        if len(epochs) < 3 and ask_tell.n_asked < study.budget.n_trials:
-            epochs[ask_tell.ask().number] = 0
+    driver, pruned_at, epochs = Driver(study), set[int](), dict[int, int]()
+    while epochs or driver.n_started < study.budget.n_trials:
+        if len(epochs) < 3 and driver.n_started < study.budget.n_trials:
+            epochs[driver.start().number] = 0
         number = draw.choice(sorted(epochs))
         epochs[number] += 1
-        if ask_tell.report(number, epochs[number], draw.random() + number * draw.choice((-0.1, 0, 0.1))):
+        if driver.report(number, epochs[number], draw.random() + number * draw.choice((-0.1, 0, 0.1))):
             pruned_at.add(epochs.pop(number))
-            ask_tell.prune(number)
+            driver.prune(number)
         elif epochs[number] == study.budget.max_epochs:
             del epochs[number]
-            ask_tell.complete(number, draw.random())
+            driver.complete(number, draw.random())
     return pruned_at
 
 
@@ -97,21 +97,21 @@ def test_a_trial_is_judged_by_its_elders_alone(pruner: dict[str, object], seed: 
 
     def judgements(n_trials: int) -> list[bool]:
         study, draw = study_of(pruner, 12), random.Random(seed)
-        ask_tell = AskTell(study)
+        driver = Driver(study)
         judged: list[bool] = []
-        live = [ask_tell.ask().number for _ in range(n_trials)]
+        live = [driver.start().number for _ in range(n_trials)]
         losses = [[draw.random() for _ in range(12)] for _ in range(8)]
         for epoch in range(1, 13):
             # The youngest report first.
             for number in sorted(live, reverse=True):
-                pruned = ask_tell.report(number, epoch, losses[number][epoch - 1])
+                pruned = driver.report(number, epoch, losses[number][epoch - 1])
                 judged += [pruned] if number < 4 else []
                 if pruned:
                     live.remove(number)
-                    ask_tell.prune(number)
+                    driver.prune(number)
                 elif epoch == 3 + number:
                     live.remove(number)
-                    ask_tell.complete(number, min(losses[number]))
+                    driver.complete(number, min(losses[number]))
         return judged
 
     assert judgements(4) == judgements(8)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from driving import Driver
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
 from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial
 
-from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.check import check_study
 from mnist_hpo.search.pruners import PRUNERS, decision_epochs
 from mnist_hpo.search.rehearsal import rehearse
@@ -121,12 +121,12 @@ def test_a_rehearsal_changes_no_history(path: Path) -> None:
     study = read_study(path).study
 
     def proposals() -> list[str]:
-        ask_tell = AskTell(study)
+        driver = Driver(study)
         found: list[str] = []
         for number in range(8):
-            found.append(repr(ask_tell.ask()))
-            ask_tell.report(number, 1, number / 8)
-            ask_tell.complete(number, number / 8)
+            found.append(repr(driver.start()))
+            driver.report(number, 1, number / 8)
+            driver.complete(number, number / 8)
         return found
 
     before = proposals()

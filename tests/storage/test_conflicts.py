@@ -26,13 +26,13 @@ def running(url: str, study_of: StudyOf) -> StudyStorage:
 
 def start(storage: StudyStorage, file: StudyFile, number: int) -> None:
     proposal = propose(file, number + 1)[number]
-    storage.start_trial(number, proposal.parameters, proposal.distributions)
+    storage.start_trial(number, proposal.parameters, proposal.distributions, proposal.costs)
 
 
 WRITES: dict[str, Callable[[StudyStorage, StudyFile], object]] = {
     "start_trial": lambda storage, file: start(storage, file, 1),
     "add_epoch": lambda storage, _file: storage.add_epoch(0, result_of(2, 0.4)),
-    "finish_trial": lambda storage, _file: storage.finish_trial(0, "complete", 0.5),
+    "finish_trial": lambda storage, _file: storage.finish_trial(0, "complete", [0.5]),
 }
 each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 
@@ -43,7 +43,7 @@ def test_a_trial_that_another_process_has_finished(
 ) -> None:
     other = create(url, study_of())
     other.trials()
-    other.finish_trial(0, "complete", 0.5)
+    other.finish_trial(0, "complete", [0.5])
     with pytest.raises(UserError, match=f"storage {url}: another process has finished a trial of this study"):
         write(running, study_of())
 

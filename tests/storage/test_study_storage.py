@@ -10,8 +10,8 @@ from pathlib import Path
 
 import optuna
 import pytest
+from driving import Driver, Started
 
-from mnist_hpo.search.ask_tell import AskTell, Proposal
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.storage.connect import open_storage
@@ -34,23 +34,23 @@ def create(url: str, file: StudyFile, **context: str) -> StudyStorage:
     return StudyStorage.create(url, file.study, study_file=file.text, context=CONTEXT | context)
 
 
-def propose(file: StudyFile, n: int) -> list[Proposal]:
-    ask_tell = AskTell(file.study)
-    return [ask_tell.ask() for _ in range(n)]
+def propose(file: StudyFile, n: int) -> list[Started]:
+    driver = Driver(file.study)
+    return [driver.start() for _ in range(n)]
 
 
 def write_all_states(storage: StudyStorage, file: StudyFile) -> list[TrialRecord]:
     """A complete, a pruned, a failed and a running trial."""
     for proposal in propose(file, 4):
-        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions, proposal.costs)
     for epoch, loss in enumerate(ODD, start=1):
         storage.add_epoch(0, result_of(epoch, loss))
     storage.add_epoch(1, result_of(1, 0.7))
     last = storage.add_epoch(3, result_of(1, 0.3))
     return [
-        storage.finish_trial(0, "complete", 5e-324),
-        storage.finish_trial(1, "pruned", None),
-        storage.finish_trial(2, "failed", None, "diverged at epoch 1"),
+        storage.finish_trial(0, "complete", [5e-324]),
+        storage.finish_trial(1, "pruned"),
+        storage.finish_trial(2, "failed", reason="diverged at epoch 1"),
         last,
     ]
 
@@ -75,7 +75,7 @@ def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> N
             assert math.floor(began_unix_s) <= now.finished_unix_s <= ended_unix_s
     losses = list(read[0].valid_loss.values())
     assert [loss.hex() for loss in losses] == [loss.hex() for loss in ODD], "to the last bit, and the sign of zero"
-    assert count_states(read) == {"complete": 1, "pruned": 1, "failed": 1, "running": 1}
+    assert count_states(read) == {"complete": 1, "pruned": 1, "failed": 1, "running": 1, "paused": 0}
     assert best_of(read) == read[0]
 
 
@@ -84,7 +84,7 @@ def test_parameters_keep_their_kinds_and_bits(url: str, study_of: StudyOf) -> No
     storage = create(url, file)
     proposals = propose(file, 20)
     for proposal in proposals:
-        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions, proposal.costs)
     for proposal, trial in zip(proposals, StudyStorage.load(url, "small").trials(), strict=True):
         assert repr(dict(sorted(trial.parameters.items()))) == repr(dict(sorted(proposal.parameters.items())))
 
@@ -94,10 +94,10 @@ def test_any_loss_is_bit_equal(url: str, study_of: StudyOf) -> None:
     losses: list[float] = [loss for (loss,) in struct.iter_unpack("d", draw.randbytes(8 * 120)) if math.isfinite(loss)]
     storage = create(url, file)
     (proposal,) = propose(file, 1)
-    storage.start_trial(0, proposal.parameters, proposal.distributions)
+    storage.start_trial(0, proposal.parameters, proposal.distributions, proposal.costs)
     for epoch, loss in enumerate(losses, start=1):
         storage.add_epoch(0, result_of(epoch, loss))
-    storage.finish_trial(0, "complete", min(losses))
+    storage.finish_trial(0, "complete", [min(losses)])
     storage.close()
     (read,) = StudyStorage.load(url, "small").trials()
     assert [loss.hex() for loss in read.valid_loss.values()] == [loss.hex() for loss in losses]
@@ -130,7 +130,7 @@ def test_a_study_that_is_opened_again_goes_on(url: str, study_of: StudyOf) -> No
     assert again.uid == uid
     assert len(again.trials()) == 4
     again.add_epoch(3, result_of(2, 0.25))
-    again.finish_trial(3, "complete", 0.25)
+    again.finish_trial(3, "complete", [0.25])
     assert best_of(StudyStorage.load(url, "small").trials()) == again.trials()[0]
     assert list(StudyStorage.load(url, "small").trials()[3].valid_loss.values()) == [0.3, 0.25]
 
@@ -181,7 +181,7 @@ def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> N
 
 def start_two_trials(storage: StudyStorage, file: StudyFile) -> None:
     for proposal in propose(file, 2):
-        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions)
+        storage.start_trial(proposal.number, proposal.parameters, proposal.distributions, proposal.costs)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_one_epoch_or_one_diverged_trial_is_a_result(url: str, study_of: StudyOf
     storage = create(url, study_of())
     start_two_trials(storage, study_of())
     if ended:
-        storage.finish_trial(1, "failed", None, "diverged at epoch 1")
+        storage.finish_trial(1, "failed", reason="diverged at epoch 1")
     else:
         storage.add_epoch(1, result_of(1, 0.5))
     with pytest.raises(UserError, match="was started with another study file"):
@@ -366,7 +366,7 @@ def test_the_best_trial_is_the_first_of_the_lowest() -> None:
 def test_a_record_from_before_workers_were_recorded_still_loads(url: str, study_of: StudyOf) -> None:
     storage = create(url, study_of())
     (proposal,) = propose(study_of(), 1)
-    storage.start_trial(0, proposal.parameters, proposal.distributions)
+    storage.start_trial(0, proposal.parameters, proposal.distributions, proposal.costs)
     old = dataclasses.asdict(result_of(1, 0.5))
     del old["worker"]
     study = optuna.load_study(study_name=storage.name, storage=open_storage(url))

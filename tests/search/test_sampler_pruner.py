@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from driving import Driver
 
-from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.space import holds
 from mnist_hpo.spec.study import ParameterValue, Study
 
@@ -30,7 +30,7 @@ Point = tuple[tuple[str, ParameterValue], ...]
 
 def study_of(**fields: object) -> Study:
     return Study.model_validate(
-        {"name": "s", "budget": {"n_trials": 30, "max_epochs": 9}, "space": SPACE, "sampler": "random"} | fields
+        {"name": "s", "budget": {"n_trials": 1000, "max_epochs": 9}, "space": SPACE, "sampler": "random"} | fields
     )
 
 
@@ -41,18 +41,18 @@ def loss_of(parameters: Mapping[str, ParameterValue], epoch: int) -> float:
 
 def run_one_by_one(study: Study, n_trials: int) -> list[dict[str, ParameterValue]]:
     """What is proposed when each trial ends before the next begins."""
-    ask_tell, proposed = AskTell(study), []
+    driver, proposed = Driver(study), []
     for _ in range(n_trials):
-        proposal = ask_tell.ask()
+        proposal = driver.start()
         proposed.append(proposal.parameters)
         losses = []
         for epoch in range(1, study.budget.max_epochs + 1):
             losses.append(loss_of(proposal.parameters, epoch))
-            if ask_tell.report(proposal.number, epoch, losses[-1]):
-                ask_tell.prune(proposal.number)
+            if driver.report(proposal.number, epoch, losses[-1]):
+                driver.prune(proposal.number)
                 break
         else:
-            ask_tell.complete(proposal.number, min(losses))
+            driver.complete(proposal.number, min(losses))
     return proposed
 
 
@@ -140,13 +140,13 @@ def test_a_grid_visits_each_point_once_beside_the_sets_to_try_first() -> None:
 
 
 def test_a_grid_visits_each_point_once_with_many_trials_in_flight() -> None:
-    ask_tell = AskTell(study_of(sampler="grid", space=GRID, enqueue=[{"learning_rate": 0.1, "width": 64, "depth": 3}]))
-    in_flight = [ask_tell.ask() for _ in range(6)]
+    driver = Driver(study_of(sampler="grid", space=GRID, enqueue=[{"learning_rate": 0.1, "width": 64, "depth": 3}]))
+    in_flight = [driver.start() for _ in range(6)]
     proposed = list(in_flight)
     for _ in range(37):
         ended = in_flight.pop(len(proposed) % 6)
-        ask_tell.complete(ended.number, 1.0)
-        in_flight.append(ask_tell.ask())
+        driver.complete(ended.number, 1.0)
+        in_flight.append(driver.start())
         proposed.append(in_flight[-1])
     assert len({point_of(p.parameters) for p in proposed[1:]}) == 42
 
@@ -168,31 +168,31 @@ def test_a_set_to_try_first_may_repeat_a_fixed_value() -> None:
 
 def test_a_sampler_learns_that_a_failed_trial_was_bad() -> None:
     """The losses alone draw it up, to where trials diverge. A sampler that passes over failures goes there 18 times."""
-    ask_tell, rates = AskTell(study_of(sampler="tpe")), []
+    driver, rates = Driver(study_of(sampler="tpe")), []
     for _ in range(40):
-        proposal = ask_tell.ask()
+        proposal = driver.start()
         rates.append(float(proposal.parameters["learning_rate"]))
         if rates[-1] > 0.01:
-            ask_tell.fail(proposal.number, 1)
+            driver.fail(proposal.number, 1)
         else:
-            ask_tell.report(proposal.number, 1, -rates[-1])
-            ask_tell.complete(proposal.number, -rates[-1])
+            driver.report(proposal.number, 1, -rates[-1])
+            driver.complete(proposal.number, -rates[-1])
     assert sum(rate > 0.01 for rate in rates[:10]) >= 2, "the beginning is random"
     assert sum(rate > 0.01 for rate in rates[-20:]) <= 12
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
 def test_a_hopeless_trial_is_pruned(pruner: str) -> None:
-    ask_tell = AskTell(study_of(pruner=pruner))
+    driver = Driver(study_of(pruner=pruner))
     n_pruned = 0
     for number in range(30):
-        ask_tell.ask()
+        driver.start()
         loss = 0.1 if number < 15 else 5.0
         for epoch in range(1, 10):
-            if ask_tell.report(number, epoch, loss + 0.001 * number):
-                ask_tell.prune(number)
+            if driver.report(number, epoch, loss + 0.001 * number):
+                driver.prune(number)
                 n_pruned += number >= 15
                 break
         else:
-            ask_tell.complete(number, loss)
+            driver.complete(number, loss)
     assert n_pruned >= 10

@@ -1,0 +1,133 @@
+"""Asynchronous successive halving with promotion (ASHA).
+
+Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), algorithm 2. Every trial pauses at each
+rung. A free slot resumes the best paused trial of the highest rung in which it is among the best 1 / `reduction_factor`
+of all that have reached the rung; where there is none, it starts a new trial. With several objectives, trials are
+ranked by non-dominated rank and crowding distance.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mnist_hpo.search.options import integer_options
+from mnist_hpo.search.pareto import Point, ranking
+from mnist_hpo.search.policy import Advice, Finished, Measures, Next, Resume, Start, Wait
+from mnist_hpo.search.proposals import new_optuna_study, propose
+from mnist_hpo.search.pruners import rungs
+from mnist_hpo.search.space import distributions_of
+from mnist_hpo.spec.study import ParameterValue, Study
+
+
+@dataclass
+class _Trial:
+    parameters: Mapping[str, ParameterValue]
+    state: Literal["running", "paused", "complete", "failed"] = "running"
+    reported: dict[int, Point] = field(default_factory=dict[int, Point])
+    """The objectives by epoch, as they are: neither is turned round so that lower is better."""
+    values: Point = ()
+    """The objectives of a complete trial."""
+
+
+class Asha:
+    """See `Policy` for the methods.
+
+    Options: `min_resource` (the epochs of the first rung, 1 by default) and `reduction_factor` (3 by default).
+    """
+
+    extends_in_place: ClassVar[bool] = False
+
+    def __init__(self, study: Study) -> None:
+        assert study.policy is not None
+        options = integer_options(study.policy.options, min_resource=1, reduction_factor=3)
+        self._spec, self._factor = study, options["reduction_factor"]
+        epochs = rungs(options["min_resource"], self._factor, study.budget.max_epochs - 1)
+        self._rungs: dict[int, dict[int, Point]] = {epoch: {} for epoch in epochs}
+        """By epoch, by trial: the objectives, each turned round where higher is better."""
+        self._promoted: dict[int, set[int]] = {epoch: set() for epoch in epochs}
+        self._trials: list[_Trial] = []
+
+    @property
+    def decision_epochs(self) -> Collection[int]:
+        """See `Policy`."""
+        return self._rungs.keys()
+
+    def next(self) -> Next:
+        """See `Policy`."""
+        for epoch in reversed(self._rungs):
+            promotable = self._promotable(epoch)
+            if promotable is not None:
+                self._promoted[epoch].add(promotable)
+                self._trials[promotable].state = "running"
+                return Resume(promotable)
+        if len(self._trials) < self._spec.budget.n_trials:
+            parameters = self._propose()
+            self._trials.append(_Trial(parameters))
+            return Start(parameters)
+        is_running = any(trial.state == "running" for trial in self._trials)
+        return Wait() if is_running else Finished()
+
+    def on_epoch(self, trial: int, epoch: int, measures: Measures) -> Advice:
+        """See `Policy`."""
+        point = [measures[objective.metric] for objective in self._spec.objectives]
+        self._trials[trial].reported[epoch] = point
+        if epoch not in self._rungs:
+            return "continue"
+        signs = [objective.sign for objective in self._spec.objectives]
+        self._rungs[epoch][trial] = [sign * value for sign, value in zip(signs, point, strict=True)]
+        self._trials[trial].state = "paused"
+        return "pause"
+
+    def on_complete(self, trial: int, values: Mapping[str, float]) -> None:
+        """See `Policy`."""
+        self._trials[trial].state = "complete"
+        self._trials[trial].values = [values[objective.metric] for objective in self._spec.objectives]
+
+    def on_stop(self, trial: int) -> None:
+        """See `Policy`; this policy stops no trial."""
+        raise AssertionError
+
+    def on_failure(self, trial: int, epoch: int) -> None:
+        """See `Policy`. A failed trial counts in the rung that it would have reached, as the worst."""
+        self._trials[trial].state = "failed"
+        rung = next((rung for rung in self._rungs if rung >= epoch), None)
+        if rung is not None:
+            self._rungs[rung][trial] = [math.inf] * len(self._spec.objectives)
+
+    def _promotable(self, epoch: int) -> int | None:
+        """The best trial of a rung that may be promoted and has not been, or None."""
+        rung = self._rungs[epoch]
+        numbers = sorted(rung)
+        n_best = len(numbers) // self._factor
+        best = [numbers[index] for index in ranking([rung[number] for number in numbers])[:n_best]] if n_best else []
+        waiting = (number for number in best if number not in self._promoted[epoch])
+        return next((number for number in waiting if self._trials[number].state == "paused"), None)
+
+    def _propose(self) -> dict[str, ParameterValue]:
+        """Ask the sampler, which sees paused trials as pruned ones; a trial may go on after it was seen, so the sampler
+        is given all trials anew."""
+        study = new_optuna_study(self._spec)
+        for trial in self._trials:
+            study.add_trial(self._seen_by_sampler(trial))
+        return dict(propose(study, self._spec, len(self._trials)).params)
+
+    def _seen_by_sampler(self, trial: _Trial) -> FrozenTrial:
+        states = {"running": TrialState.RUNNING, "complete": TrialState.COMPLETE}
+        reported = {epoch: point[0] for epoch, point in trial.reported.items()}
+        if trial.state == "failed":
+            reported[len(reported) + 1] = self._spec.objectives[0].sign * math.inf
+        return create_trial(
+            state=states.get(trial.state, TrialState.PRUNED),
+            values=list(trial.values) or None,
+            params=dict(trial.parameters),
+            distributions=distributions_of(trial.parameters, self._spec.space),
+            intermediate_values=reported if len(self._spec.objectives) == 1 else {},
+        )
+
+
+POLICY = Asha
