@@ -10,13 +10,13 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from mnist_hpo.analysis.study_figures import count_ended
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import (
     TrialRecord,
     TrialState,
     best_of,
-    count_states,
     history_sha256,
     is_machine_dependent,
 )
@@ -26,7 +26,8 @@ from mnist_hpo.tracking.database import check_in_place, local_database
 from mnist_hpo.tracking.datasets import dataset_input
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.saved_view import saved_view
-from mnist_hpo.tracking.trial_run import all_parameters, columns, curves, metrics_at, milliseconds, run_name
+from mnist_hpo.tracking.trial_run import columns, curves, metrics_at, milliseconds, run_name
+from mnist_hpo.trial_plan import all_parameters
 
 _STATUS: Mapping[TrialState, str] = {
     "running": "RUNNING",
@@ -204,7 +205,7 @@ class Projection:
                 self._experiment_tags[name] = value
 
     def _is_interrupted(self, trials: Sequence[TrialRecord]) -> bool:
-        return count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
+        return count_ended(trials) < self.study.budget.n_trials
 
     def _final_status(self, trials: Sequence[TrialRecord]) -> str:
         return INTERRUPTED if self._is_interrupted(trials) else "FINISHED"
@@ -276,7 +277,7 @@ class Projection:
             self.experiment_id,
             start_time=milliseconds(trial.started_unix_s),
             tags=tags,
-            run_name=run_name(trial.number, all_parameters(self.study, trial)),
+            run_name=run_name(trial.number, all_parameters(self.study, trial.parameters)),
         )
         return _TrialRun(run.info.run_id, "RUNNING")
 
@@ -291,7 +292,7 @@ class Projection:
             tags["trial.state"] = trial.state.upper()
             if trial.reason:
                 tags["trial.reason"] = trial.reason
-        parameters = {} if run.has_parameters else all_parameters(self.study, trial)
+        parameters = {} if run.has_parameters else all_parameters(self.study, trial.parameters)
         self._log(run.run_id, metrics=metrics, tags=tags, params=parameters)
         run.has_parameters = True
         run.n_epochs += len(new)

@@ -11,9 +11,9 @@ import pytest
 from command import SMALL, Folder, Outcome, make_folder
 from mlflow import MlflowClient
 
+from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.search.ask_tell import AskTell
-from mnist_hpo.spec.outputs import RetrainOutput
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.storage.study_storage import StudyStorage
