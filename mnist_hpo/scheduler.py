@@ -22,7 +22,14 @@ from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, divergence_reason
-from mnist_hpo.storage.replay import Decision, check_decision, check_parameters, check_record, check_result
+from mnist_hpo.storage.replay import (
+    Decision,
+    check_decision,
+    check_parameters,
+    check_record,
+    check_result,
+    check_resume,
+)
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.training.config import TrainingConfig
 from mnist_hpo.training.result import EpochResult
@@ -65,6 +72,7 @@ class _Trial:
     """By epoch, in the order of virtual time."""
     results: dict[int, EpochResult] = field(default_factory=dict[int, EpochResult])
     """All that is known, by epoch: recorded or computed, in turn or early."""
+    n_resumed: int = 0
     submitted_epoch: int = 0
     """The last epoch of the latest job."""
     lost: str | None = None
@@ -141,28 +149,39 @@ class Scheduler:
                 self._release(trial, epoch, decision)
             # Also where no slot has become free: a slot may have waited for this epoch.
             self._fill_slots(now)
+        for number, trial in sorted(self._paused.items()):
+            if trial.memo is None or not trial.memo.is_left_paused:
+                self._tell(self._storage.leave_paused(number))
 
     def _fill_slots(self, now: int) -> None:
         """Let the policy say what each free slot does."""
         while self._n_free_slots:
             match self._policy.next():
                 case Start(parameters):
-                    self._schedule(self._start(parameters), 1, now)
+                    self._schedule(self._start(parameters, now), 1, now)
                 case Resume(number):
                     trial = self._live[number] = self._paused.pop(number)
+                    self._resume(trial, now)
                     self._schedule(trial, len(trial.valid_losses) + 1, now)
                 case Wait() | Finished():
                     return
             self._n_free_slots -= 1
 
-    def _start(self, parameters: ParameterSet) -> _Trial:
+    def _resume(self, trial: _Trial, now: int) -> None:
+        trial.n_resumed += 1
+        if trial.memo is None or len(trial.memo.started_at_units) <= trial.n_resumed:
+            self._tell(self._storage.resume_trial(trial.number, now))
+        else:
+            check_resume(self._study.name, trial.memo, trial.n_resumed, now)
+
+    def _start(self, parameters: ParameterSet, now: int) -> _Trial:
         number = self._n_started
         self._n_started += 1
         memo = self._memo.pop(number, None)
         if memo is None:
             costs = trial_costs(self._study, parameters)
             found = distributions_of(parameters, self._study.space)
-            self._tell(self._storage.start_trial(number, parameters, found, costs))
+            self._tell(self._storage.start_trial(number, parameters, found, costs, now))
         else:
             check_parameters(self._study.name, memo, parameters)
             costs = recorded_costs(self._study, memo)

@@ -1,12 +1,12 @@
-"""Write docs/schemas/: a JSON Schema for each verb's --json, from the models in mnist_hpo/spec/outputs.py.
+"""Write docs/schemas/: a JSON Schema for each verb's --json, from the models in mnist_hpo/cli/schemas/.
 
-Run:  .venv/bin/python scripts/write_schemas.py    (tests/spec/test_outputs.py says when it is due)
+Run:  .venv/bin/python scripts/write_schemas.py    (tests/cli/test_json_schemas.py says when it is due)
 """
 
 import json
 from pathlib import Path
 
-from mnist_hpo.spec.outputs import OUTPUTS
+from mnist_hpo.cli.schemas.verbs import OUTPUTS
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 
@@ -15,7 +15,7 @@ _INDEX = """\
 
 Every verb that takes `--json` prints one JSON document to standard output, and nothing else goes there. These files say
 what is in it, as [JSON Schema](https://json-schema.org) 2020-12. They are written by `scripts/write_schemas.py` from
-`mnist_hpo/spec/outputs.py`, whose models the verbs print; a test compares the two, and another validates real output.
+`mnist_hpo/cli/schemas/`, whose models the verbs print; a test compares the two, and another validates real output.
 
 | verb | schema | what it is |
 |---|---|---|

@@ -13,8 +13,8 @@ from typing import Any
 
 import yaml
 
+from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
-from mnist_hpo.report.view import StudyView
 from mnist_hpo.scheduler import Interrupted, Scheduler
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord

@@ -52,6 +52,12 @@ def copy(tmp_path: Path) -> Path:
         ("tracking/tracker.py", "def f():\n    import mnist_hpo.tracking.client", "A search loads no MLflow"),
         ("spec/study.py", "from mnist_hpo.training import cost", "Imports run downward only"),
         ("search/space.py", "import mnist_hpo.storage.records", "Imports run downward only"),
+        ("analysis/anytime.py", "import mnist_hpo.report.page", "Imports run downward only"),
+        ("analysis/timeline.py", "import mnist_hpo.scheduler", "Imports run downward only"),
+        ("trial_plan.py", "import mnist_hpo.scheduler", "Imports run downward only"),
+        ("report/page.py", "import mnist_hpo.cli.schemas.study", "Imports run downward only"),
+        ("tracking/tracker.py", "import mnist_hpo.scheduler", "Imports run downward only"),
+        ("analysis/comparison.py", "import mnist_hpo.storage.study_storage", "Of the analysis, `reading` alone"),
         ("a_new_room.py", "", "Imports run downward only"),
     ],
 )

@@ -5,6 +5,8 @@ Run as a module it is a process that measures one study: it is told the sampler 
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import resource
 import statistics
@@ -14,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
@@ -22,7 +25,6 @@ from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.policy import Next
 from mnist_hpo.search.sampler_pruner import SamplerPruner
-from mnist_hpo.spec.bench_outputs import OverheadOutput
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
 from mnist_hpo.storage.records import TrialRecord
@@ -80,6 +82,31 @@ def _timed(*arguments: str, folder: str | None = None) -> float:
     return time.perf_counter() - start
 
 
+@dataclass(frozen=True)
+class Overhead:
+    """The work for a study whose trainings take no time. Milliseconds are of CPU time."""
+
+    sampler: str
+    n_trials: int
+    cpu_ms_per_trial: float
+    """All of the coordinator's: ask, report, prune, tell, record, and telling the process that writes MLflow."""
+    ask_cpu_ms_per_trial: float
+    """Of that, the sampler's."""
+    first_tenth_cpu_ms_per_trial: float
+    """The coordinator's over the first tenth of the trials."""
+    last_tenth_cpu_ms_per_trial: float
+    growth: float
+    """How many times the first tenth's cost the last tenth's is."""
+    mlflow_cpu_ms_per_trial: float
+    """Of the process that writes MLflow, from its start to its end; the search does not wait for it."""
+    search_wall_s: float
+    """Until the last trial has ended."""
+    wall_s: float
+    """Until MLflow has it all."""
+    grown_bytes: int
+    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
+
+
 class InstantExecutor:
     """An `Executor` whose trainings take no time; the losses are a formula, since nobody looks at them."""
 
@@ -116,7 +143,7 @@ class _Clock:
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
-        if trial.state != "running":
+        if trial.has_ended:
             self.cpu_s.append(time.process_time())
             self.peak_bytes.append(_peak_bytes())
 
@@ -139,7 +166,7 @@ def _timed_asks() -> Generator[list[float]]:
         SamplerPruner.next = ask
 
 
-def measure_overhead(sampler: str, n_trials: int) -> OverheadOutput:
+def measure_overhead(sampler: str, n_trials: int) -> Overhead:
     """Run a study of so many trials of three epochs whose trainings take no time, tracked in MLflow.
 
     In a process of its own, since a process's peak of memory never falls.
@@ -152,10 +179,10 @@ def measure_overhead(sampler: str, n_trials: int) -> OverheadOutput:
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode != 0:
         raise UserError(process.stderr.strip().splitlines()[-1])
-    return OverheadOutput.model_validate_json(process.stdout)
+    return Overhead(**json.loads(process.stdout))
 
 
-def _measure(sampler: str, n_trials: int) -> OverheadOutput:
+def _measure(sampler: str, n_trials: int) -> Overhead:
     study = Study(
         name=f"overhead-{sampler}-{n_trials}",
         budget=Budget(n_trials=n_trials, max_epochs=_N_EPOCHS),
@@ -192,7 +219,7 @@ def _measure(sampler: str, n_trials: int) -> OverheadOutput:
         storage.close()
     tenth = n_trials // 10
     first_s, last_s = clock.cpu_s[tenth] - clock.cpu_s[0], clock.cpu_s[-1] - clock.cpu_s[-1 - tenth]
-    return OverheadOutput(
+    return Overhead(
         sampler=sampler,
         n_trials=n_trials,
         cpu_ms_per_trial=1000 * cpu_s / n_trials,
@@ -220,4 +247,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(_measure(sys.argv[1], int(sys.argv[2])).model_dump_json())
+    print(json.dumps(dataclasses.asdict(_measure(sys.argv[1], int(sys.argv[2])))))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import confusion_matrix
 
+from mnist_hpo.analysis.classification import by_class
 from mnist_hpo.champion.calibration import calibrate
 
 
@@ -52,8 +53,9 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
     n_classes = log_probabilities.shape[1]
     classes = np.arange(n_classes)
     guesses = log_probabilities.argmax(axis=1)
-    by_class = precision_recall_fscore_support(labels, guesses, labels=classes, zero_division=0)  # pyright: ignore[reportArgumentType]
-    precision, recall, f1 = (tuple(np.asarray(values, np.float64).tolist()) for values in by_class[:3])
+    confusion = np.asarray(confusion_matrix(labels, guesses, labels=classes), np.int64)
+    figures = by_class(confusion.tolist())
+    precision, recall, f1 = (tuple(getattr(one, kind) for one in figures) for kind in ("precision", "recall", "f1"))
     calibration = calibrate(labels, log_probabilities)
     return TestMeasures(
         accuracy=float(np.mean(guesses == labels)),
@@ -65,7 +67,7 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
         precision=precision,
         recall=recall,
         f1=f1,
-        confusion=np.asarray(confusion_matrix(labels, guesses, labels=classes), np.int64),
+        confusion=confusion,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,8 +41,8 @@ def replay(
     from mnist_hpo.bench.replay import process_start_unix_s
     from mnist_hpo.bench.replay import replay as run_replay
     from mnist_hpo.bench.trainings import read_trainings
+    from mnist_hpo.cli.schemas.bench import BenchReplayOutput
     from mnist_hpo.executors.local import usable_cores
-    from mnist_hpo.spec.bench_outputs import BenchReplayOutput
 
     found = run_replay(
         read_trainings(trainings),
@@ -71,7 +72,7 @@ def peers(
     Example: mnist-hpo bench peers trainings.json
     """
     from mnist_hpo.bench.peers import race
-    from mnist_hpo.spec.bench_outputs import BenchPeersOutput
+    from mnist_hpo.cli.schemas.bench import BenchPeersOutput
 
     def report(name: str, number: int, wall_s: float) -> None:
         console(to_stderr=True).print(f"round {number + 1} of {rounds}: {name}: {wall_s:.1f} s", soft_wrap=True)
@@ -94,7 +95,7 @@ def roofline(
     Example: mnist-hpo bench roofline --picture roofline.png
     """
     from mnist_hpo.bench.roofline import draw_roofline, measure_roofline
-    from mnist_hpo.spec.bench_outputs import BenchRooflineOutput
+    from mnist_hpo.cli.schemas.bench import BenchRooflineOutput
 
     output = OutputFile("--picture", picture, PNG_PICTURE, force)
     check_outputs([output], prints_json=as_json)
@@ -127,12 +128,12 @@ def overhead(
     Example: mnist-hpo bench overhead --trials 100 --trials 1000
     """
     from mnist_hpo.bench.overhead import first_epoch_s, help_s, measure_overhead
-    from mnist_hpo.spec.bench_outputs import BenchOverheadOutput
+    from mnist_hpo.cli.schemas.bench import BenchOverheadOutput
 
     figures: dict[str, Any] = {
         "help_s": help_s(),
         "first_epoch_s": first_epoch_s(),
-        "studies": [measure_overhead(sampler, n_trials).model_dump() for n_trials in trials or [100, 1000]],
+        "studies": [dataclasses.asdict(measure_overhead(sampler, n_trials)) for n_trials in trials or [100, 1000]],
     }
     if as_json:
         print_json(BenchOverheadOutput.model_validate(figures))

@@ -92,7 +92,7 @@ def champion_folder(record: StudyStorage) -> Path:
 
 
 def print_json(value: Any) -> None:
-    """Print JSON as machines read it: one document, no colours. A verb's is a model of `mnist_hpo.spec.outputs`."""
+    """Print JSON as machines read it: one document, no colours. A verb's is a model of `cli.schemas`."""
     from pydantic import BaseModel
 
     json.dump(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, sys.stdout, indent=2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,8 +24,8 @@ from mnist_hpo.cli.output_file import CSV_TABLE, HTML_PAGE, ForceOption, OutputF
 from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from mnist_hpo.report.compare import Entry
-    from mnist_hpo.spec.outputs import CompareOutput
+    from mnist_hpo.analysis.comparison import Compared, Comparison, Entry
+    from mnist_hpo.cli.schemas.compare import CompareOutput
 
 
 def compare(
@@ -52,29 +52,29 @@ def compare(
 
     Example: mnist-hpo compare quickstart my_study --html compared.html
     """
-    from mnist_hpo.report.compare import compare as compare_entries
-    from mnist_hpo.report.compare import comparison_frame
+    from mnist_hpo.analysis.comparison import compare as compare_entries
+    from mnist_hpo.analysis.comparison import comparison_frame
 
     if target is not None and not math.isfinite(target):
         raise UserError(f"--target {target}: is not a loss; give a number such as 0.08")
     table = None if csv is None else OutputFile("--csv", csv, CSV_TABLE, force)
     page = None if html is None else OutputFile("--html", html, HTML_PAGE, force)
     check_outputs([output for output in (table, page) if output], prints_json=as_json)
-    output = compare_entries(_entries(names, runs, storage), target)
+    comparison = compare_entries(_entries(names, runs, storage), target)
     if table is not None:
-        write_and_report(table, comparison_frame(output).to_csv(index=False).encode())
+        write_and_report(table, comparison_frame(comparison).to_csv(index=False).encode())
     if page is not None:
         from mnist_hpo.report.compare_page import comparison_page
 
-        write_and_report(page, comparison_page(output).encode())
+        write_and_report(page, comparison_page(comparison).encode())
     if as_json:
-        print_json(output)
+        print_json(_output(comparison))
     elif csv is None and html is None:
-        _print(output)
+        _print(comparison)
 
 
 def _entries(names: list[str], runs: bool, storage: str) -> list[Entry]:
-    from mnist_hpo.report.compare import load_entry
+    from mnist_hpo.analysis.reading import load_entry
 
     if len(names) < 2:
         raise UserError(f"one alone cannot be compared; name another beside {names[0]!r}")
@@ -92,17 +92,38 @@ def _trial_of(text: str) -> tuple[str, int]:
     return study_name(name), int(number)
 
 
-def _print(output: CompareOutput) -> None:
-    from mnist_hpo.report.compare import HYPERPARAMETERS, paired_test_sentence, sections
+def _output(comparison: Comparison) -> CompareOutput:
+    from mnist_hpo.cli.schemas.compare import CompareOutput
+
+    fields = {**vars(comparison), "compared": [_compared(entry) for entry in comparison.compared]}
+    return CompareOutput.model_validate(fields, from_attributes=True)
+
+
+def _compared(entry: Compared) -> dict[str, Any]:
+    tested = None
+    if (test := entry.test) is not None:
+        tested = {
+            "trial": test.trial,
+            "n_seeds": test.n_seeds,
+            "n_diverged": test.n_diverged,
+            "accuracy_mean": test.test_accuracy_mean,
+            "accuracy_std": test.test_accuracy_std,
+            "reproduced": test.reproduced,
+        }
+    return {**vars(entry), "test": tested}
+
+
+def _print(comparison: Comparison) -> None:
+    from mnist_hpo.report.comparison_rows import HYPERPARAMETERS, comparison_rows, paired_test_sentence
 
     out = console()
-    if not output.comparable:
-        out.print(Text("NOT COMPARABLE: " + "; ".join(output.why), style="bold yellow"))
+    if not comparison.comparable:
+        out.print(Text("NOT COMPARABLE: " + "; ".join(comparison.why), style="bold yellow"))
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
     table.add_column("", no_wrap=True)
-    for entry in output.compared:
+    for entry in comparison.compared:
         table.add_column(entry.label, overflow="fold")
-    for heading, rows in sections(output):
+    for heading, rows in comparison_rows(comparison):
         differing = [(name, cells) for name, cells in rows if len(set(cells)) > 1]
         if heading == HYPERPARAMETERS:
             # What all have in common would only be in the way.
@@ -113,7 +134,7 @@ def _print(output: CompareOutput) -> None:
             table.add_row(f"  {row[0]}", *row[1], style="" if row in differing else "dim")
     out.print(table)
     out.print()
-    for test in output.paired_tests:
+    for test in comparison.paired_tests:
         out.print(f"McNemar's exact test: {paired_test_sentence(test)}")
-    for note in output.notes:
+    for note in comparison.notes:
         out.print(f"note: {note}")

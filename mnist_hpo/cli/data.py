@@ -26,8 +26,8 @@ def data(
 
     Example: mnist-hpo data
     """
+    from mnist_hpo.cli.schemas.data import DataOutput
     from mnist_hpo.data.prepare import prepare
-    from mnist_hpo.spec.outputs import DataOutput
 
     log = console(to_stderr=True)
     prepared = prepare(dataset, source=data_source, log=lambda message: log.print(message, soft_wrap=True))

@@ -15,12 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from mnist_hpo.analysis.anytime import best_after_each_epoch
+from mnist_hpo.analysis.study_figures import count_ended
 from mnist_hpo.cli.common import console
 from mnist_hpo.cli.sparkline import sparkline
-from mnist_hpo.report.anytime import anytime_points
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
-from mnist_hpo.storage.records import TrialRecord, best_of, count_states
+from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states
 
 _RATE_WINDOW_S = 60.0
 _WAIT_LINES_S = 5.0
@@ -47,7 +48,7 @@ class Tally:
         """Start from what is recorded already."""
         self.trials = {trial.number: trial for trial in recorded}
         self.n_trials, self.max_epochs = study.budget.n_trials, study.budget.max_epochs
-        self.best_so_far = _best_so_far(study, recorded)
+        self.best_so_far = best_after_each_epoch(study, recorded)
         self._start, self._n_finished_before = time.monotonic(), self.n_finished
 
     def update(self, trial: TrialRecord) -> None:
@@ -62,7 +63,7 @@ class Tally:
     @property
     def n_finished(self) -> int:
         """Trials that have ended in any way."""
-        return sum(trial.state != "running" for trial in self.trials.values())
+        return count_ended(list(self.trials.values()))
 
     @property
     def best(self) -> TrialRecord | None:
@@ -123,7 +124,7 @@ class PlainDisplay:
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
         self._tally.update(trial)
-        if trial.state == "running":
+        if trial.state in ("running", "paused"):
             return
         best = self._tally.best
         so_far = "" if best is None else f", best #{best.number} {best.value:.4f}"
@@ -190,14 +191,15 @@ class LivePicture:
             return Text("preparing …", style="dim")
         # A copy: the study goes on in another thread than the drawing.
         trials = list(self.tally.trials.values())
-        self._progress.update(self._task, completed=sum(trial.state != "running" for trial in trials))
+        self._progress.update(self._task, completed=count_ended(trials))
         running = sorted((trial for trial in trials if trial.state == "running"), key=lambda trial: trial.number)
         pace = [f"{self.tally.epochs_per_minute():.0f} epochs/min{self.footer}"]
         left_s = self.tally.left_s()
         if left_s is not None:
             pace.append(f"about {duration(left_s)} left")
         counts = count_states(trials)
-        ended = [f"{counts[state]} {state}" for state in ("complete", "pruned", "failed")]
+        states: list[TrialState] = ["complete", "pruned", "failed", *(["paused"] if counts["paused"] else [])]
+        ended = [f"{counts[state]} {state}" for state in states]
         summary = Text(" · ".join([", ".join(ended), *pace]), overflow="ellipsis")
         curve_width = min(max(self.tally.max_epochs, 5), max(width // 6, 10))
         table = _running_table(running, self.tally.max_epochs, curve_width)
@@ -229,8 +231,7 @@ class TerminalDisplay:
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
         """See `runner.Display`."""
         self._picture.footer = f" on {n_workers} workers"
-        n_finished = sum(trial.state != "running" for trial in recorded)
-        self._picture.begin(study, recorded, _headline(study, n_finished, n_workers))
+        self._picture.begin(study, recorded, _headline(study, count_ended(recorded), n_workers))
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
@@ -265,14 +266,6 @@ def _running_table(running: Sequence[TrialRecord], max_epochs: int, curve_width:
         curve = Text(sparkline(losses, curve_width, **scale), style="cyan")
         table.add_row(f"#{trial.number}", f"{len(losses)}/{max_epochs}", last, curve, describe(trial.parameters))
     return table
-
-
-def _best_so_far(study: Study, trials: Sequence[TrialRecord]) -> list[float]:
-    """The lowest valid_loss after each epoch, in the order of virtual time."""
-    points = anytime_points(study, trials)
-    n_epochs = sum(len(trial.epochs) for trial in trials)
-    ends = [point.n_epochs for point in points[1:]] + [n_epochs + 1]
-    return [point.valid_loss for point, end in zip(points, ends, strict=False) for _ in range(point.n_epochs, end)]
 
 
 def describe(parameters: ParameterSet) -> str:

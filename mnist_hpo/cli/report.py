@@ -36,18 +36,15 @@ def report(
 
     Example: mnist-hpo report quickstart -o quickstart.html
     """
-    record, file = recorded_study(storage, study)
+    record, _ = recorded_study(storage, study)
     page = OutputFile("--output", output or Path(f"{record.name}.html"), HTML_PAGE, force)
     page.check()
-    from mnist_hpo.report.champion_test import read_champion_tests
+    from mnist_hpo.analysis.champion_files import read_champion_tests
+    from mnist_hpo.analysis.reading import read_view
     from mnist_hpo.report.page import report_html
-    from mnist_hpo.report.view import StudyView
-    from mnist_hpo.storage.lock import is_held
 
     with console(to_stderr=True).status("report: reading the record") as status:
-        view = StudyView(
-            file.study, record.study_file, record.context, tuple(record.trials()), is_held(record.url, record.name)
-        )
+        view = read_view(record)
         tests = read_champion_tests(champion_folder(record))
         told = f"report: {len(view.trials):,} trials, "
         html = report_html(view, tests, on_step=lambda step: status.update(told + step)).encode()

@@ -60,7 +60,7 @@ def retrain(
 
     os.environ.update(worker_environment())
     from mnist_hpo.champion.retrain import choose_trial
-    from mnist_hpo.spec.outputs import RetrainOutput
+    from mnist_hpo.cli.schemas.retrain import RetrainOutput
     from mnist_hpo.storage.lock import study_lock
     from mnist_hpo.storage.records import is_machine_dependent, machine_dependence
     from mnist_hpo.tracking.client import check_reachable
@@ -89,14 +89,13 @@ def retrain(
 
 def _n_seeds_tested(folder: Path) -> int:
     """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
-    from pydantic import ValidationError
-
-    from mnist_hpo.report.champion_test import ChampionTest
+    from mnist_hpo.analysis.champion_files import read_champion_test
 
     try:
-        return ChampionTest.model_validate_json((folder / "report" / "champion.json").read_bytes()).n_seeds
-    except (OSError, ValidationError):
+        test = read_champion_test(folder / "report")
+    except UserError:
         return 0
+    return 0 if test is None else test.n_seeds
 
 
 def _train(
@@ -169,7 +168,7 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
 
 
 def _print(figures: dict[str, Any]) -> None:
-    from mnist_hpo.report.champion_test import mean_and_std
+    from mnist_hpo.analysis.words import mean_and_std
 
     out = console()
     out.print(f"reproduced: {figures['reproduced']}")

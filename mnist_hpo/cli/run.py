@@ -65,10 +65,10 @@ def run(
     Example: mnist-hpo run studies/quickstart.yaml
     """
     from mnist_hpo.cli.display import make_display
+    from mnist_hpo.cli.schemas.study import RunOutput
     from mnist_hpo.cli.show import status_of, status_table
     from mnist_hpo.runner import Home, Interrupted, run_study
     from mnist_hpo.search.check import check_study
-    from mnist_hpo.spec.outputs import RunOutput
     from mnist_hpo.spec.reader import read_study
 
     file = read_study(study_path(study))

@@ -21,7 +21,7 @@ from mnist_hpo.cli.common import (
 from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from mnist_hpo.spec.outputs import StatusOutput
+    from mnist_hpo.cli.schemas.study import StatusOutput
     from mnist_hpo.spec.study import Study
     from mnist_hpo.storage.records import TrialRecord
 
@@ -63,17 +63,17 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
 
     Example: mnist-hpo best quickstart
     """
-    from mnist_hpo.report.trials import trial_output
-    from mnist_hpo.spec.outputs import BestOutput
+    from mnist_hpo.cli.schemas.trial import BestOutput
+    from mnist_hpo.cli.trials import trial_output
     from mnist_hpo.storage.records import best_of, is_machine_dependent, machine_dependence
-    from mnist_hpo.training.hyperparameters import complete
+    from mnist_hpo.trial_plan import all_parameters
 
     record, file = recorded_study(storage, study)
     trials = record.trials()
     found = best_of(trials)
     if found is None:
         raise UserError(f"no trial of {record.name!r} is complete yet; see: mnist-hpo status {record.name}")
-    parameters = complete(file.study.model, {**file.study.fixed, **found.parameters})
+    parameters = all_parameters(file.study, found.parameters)
     more = {
         "params": parameters,
         "valid_accuracy": {epoch: result.valid_accuracy for epoch, result in sorted(found.epochs.items())},
@@ -96,31 +96,30 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
 
 def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, is_running: bool) -> StatusOutput:
     """A study's state as `status` prints it."""
-    from mnist_hpo.spec.outputs import BestTrial, StateCounts, StatusOutput, TrialBudget, WorkerSeconds
-    from mnist_hpo.storage.records import best_of, count_states, history_sha256, is_machine_dependent
+    from mnist_hpo.analysis.study_figures import study_figures
+    from mnist_hpo.analysis.trial_figures import objective_value
+    from mnist_hpo.cli.schemas.study import BestTrial, StateCounts, StatusOutput, TrialBudget, WorkerSeconds
+    from mnist_hpo.storage.records import best_of, history_sha256, is_machine_dependent
 
-    found = best_of(trials)
-    results = [result for trial in trials for result in trial.epochs.values()]
-    counts = count_states(trials)
-    n_finished = len(trials) - counts["running"]
+    found, figures = best_of(trials), study_figures(study, trials)
     best = None
-    if found is not None and found.value is not None:
-        best = BestTrial(number=found.number, value=found.value, params=dict(found.parameters))
+    if found is not None:
+        best = BestTrial(number=found.number, value=objective_value(found), params=dict(found.parameters))
     return StatusOutput(
         study=study.name,
         description=study.description,
-        state="complete" if n_finished >= study.budget.n_trials else "incomplete",
+        state="complete" if figures.is_complete else "incomplete",
         is_running=is_running,
         budget=TrialBudget(n_trials=study.budget.n_trials, max_epochs=study.budget.max_epochs),
-        n_trials=StateCounts(**counts),
+        n_trials=StateCounts(**figures.n_trials),
         best=best,
         machine_dependent=is_machine_dependent(trials),
         history_sha256=history_sha256(trials),
-        n_epochs=len(results),
+        n_epochs=figures.n_epochs,
         worker_s=WorkerSeconds(
-            total=round(sum(result.total_s for result in results), 3),
-            train=round(sum(result.train_s for result in results), 3),
-            compile=round(sum(result.compile_s for result in results), 3),
+            total=round(figures.worker_s, 3),
+            train=round(figures.train_s, 3),
+            compile=round(figures.compile_s, 3),
         ),
         storage=storage_url,
     )

@@ -34,7 +34,18 @@ from mnist_hpo.spec.errors import UserError
 if TYPE_CHECKING:
     import pandas as pd
 
-_STYLES = {"complete": "green", "pruned": "yellow", "failed": "red", "running": "cyan", "interrupted": "magenta"}
+    from mnist_hpo.cli.schemas.trial import TrialOutput
+    from mnist_hpo.spec.study import Study
+    from mnist_hpo.storage.records import TrialRecord
+
+_STYLES = {
+    "complete": "green",
+    "pruned": "yellow",
+    "failed": "red",
+    "running": "cyan",
+    "paused": "blue",
+    "interrupted": "magenta",
+}
 _BY_IMPORTANCE = ("n_epochs", "seconds", "valid_accuracy", "n_parameters", "best_epoch", "train_flops", "compile_s")
 """Beside number, state, parameters and valid_loss: shown as far as the terminal is wide enough."""
 
@@ -72,8 +83,9 @@ def trials(
 
     Example: mnist-hpo trials quickstart --where 'learning_rate<0.002' --sort valid_accuracy --descending
     """
-    from mnist_hpo.report.trials import choose, trial_output, trials_frame
-    from mnist_hpo.spec.outputs import TrialsOutput
+    from mnist_hpo.analysis.trials_query import choose
+    from mnist_hpo.analysis.trials_table import trials_frame
+    from mnist_hpo.cli.schemas.trial import TrialsOutput
 
     kinds = (("--csv", csv, CSV_TABLE), ("--parquet", parquet, PARQUET_TABLE))
     outputs = [OutputFile(option, path, kind, force) for option, path, kind in kinds if path is not None]
@@ -104,8 +116,31 @@ def trials(
             print(message, file=sys.stderr)
 
 
+def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
+    """A trial's results as `trials` prints them, without what depends on time."""
+    from mnist_hpo.analysis.trial_figures import trial_figures
+    from mnist_hpo.cli.schemas.trial import TrialOutput
+
+    figures = trial_figures(study, trial)
+    return TrialOutput(
+        number=trial.number,
+        state=trial.state,
+        reason=trial.reason,
+        given_up=trial.was_given_up,
+        params=dict(trial.parameters),
+        value=trial.value,
+        valid_loss=trial.valid_loss,
+        best_valid_loss=figures.best_valid_loss,
+        best_valid_accuracy=figures.best_valid_accuracy,
+        best_epoch=figures.best_epoch,
+        n_epochs=figures.n_epochs,
+        n_parameters=figures.n_parameters,
+        train_flops=figures.train_flops,
+    )
+
+
 def _states(names: Sequence[str]) -> list[Any]:
-    from mnist_hpo.report.trials import STATES
+    from mnist_hpo.analysis.trials_table import STATES
     from mnist_hpo.spec.reader import nearest
 
     for name in names:

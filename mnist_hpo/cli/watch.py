@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from mnist_hpo.analysis.study_figures import count_ended
 from mnist_hpo.cli.display import LivePicture, Tally, duration
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _read_again(record: StudyStorage, interrupted: threading.Event) -> list[Tria
 
 
 def _is_over(study: Study, trials: Sequence[TrialRecord]) -> bool:
-    return sum(trial.state != "running" for trial in trials) >= study.budget.n_trials
+    return count_ended(trials) >= study.budget.n_trials
 
 
 def _take_in(tally: Tally, trials: Sequence[TrialRecord]) -> None:

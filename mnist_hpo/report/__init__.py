@@ -1,1 +1,1 @@
-"""Tables, plots and pages over studies, read from the record; nothing here writes to it."""
+"""Pages over studies, from what `analysis` makes of their records; nothing here writes to a record."""

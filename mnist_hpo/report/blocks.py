@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_hpo.report.charts.figure import Chart
+from mnist_hpo.analysis.charts.figure import Chart
 
 
 @dataclass(frozen=True)

@@ -4,105 +4,43 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
 
-import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
-from plotly.subplots import make_subplots
 
-from mnist_hpo.report.charts.figure import whole_number_ticks
-from mnist_hpo.report.compare import has_studies, paired_test_sentence, sections
-from mnist_hpo.spec.outputs import AnytimePoint, ComparedOutput, CompareOutput
-
-_COLOURS = ("#3b8fd6", "#e0803a", "#2fa57f", "#b56fc4", "#b8962a", "#8b95a3")
-"""Apart for the colour-blind in this order (after Okabe and Ito), and of middling lightness, for dark and light."""
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
-_AXES = (("n_trials", "trials begun"), ("n_epochs", "epochs"), ("worker_s", "worker seconds"))
+from mnist_hpo.analysis.charts.anytime import anytime_axes, anytime_figure
+from mnist_hpo.analysis.comparison import Comparison
+from mnist_hpo.report.comparison_rows import comparison_rows, paired_test_sentence
 
 
-def comparison_page(output: CompareOutput) -> str:
+def comparison_page(comparison: Comparison) -> str:
     """The whole file."""
-    names = " and ".join(_text(entry.label) for entry in output.compared)
-    figure = anytime_figure(output.compared)
+    names = " and ".join(_text(entry.label) for entry in comparison.compared)
+    figure = anytime_figure(comparison)
     return _PAGE.format(
         title=f"{names}, compared",
-        verdict=_verdict(output),
-        tables="".join(_table(output)),
-        tests=_tests(output),
+        verdict=_verdict(comparison),
+        tables="".join(_table(comparison)),
+        tests=_tests(comparison),
         plotlyjs=get_plotlyjs(),
         figure=figure.to_json(),
-        axes=json.dumps([title for _, title in _axes(output.compared)]),
+        axes=json.dumps([title for _, title in anytime_axes(comparison)]),
     )
 
 
-def anytime_figure(compared: Sequence[ComparedOutput]) -> go.Figure:
-    """The best valid_loss so far against trials (of studies), epochs and worker seconds, side by side."""
-    axes = _axes(compared)
-    figure = make_subplots(1, len(axes), shared_yaxes=True, horizontal_spacing=0.03)
-    for index, entry in enumerate(compared):
-        line = {"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)], "width": 2.5}
-        points = _to_the_end(entry)
-        for column, (field, title) in enumerate(axes, start=1):
-            curve = go.Scatter(
-                x=[getattr(point, field) for point in points],
-                y=[point.valid_loss for point in points],
-                name=entry.label,
-                legendgroup=entry.label,
-                showlegend=column == 1,
-                mode="lines+markers",
-                marker={"size": 5},
-                line={**line, "shape": "hv"},
-                hovertemplate=f"%{{y:.5f}} after %{{x:,.4~g}} {title}<extra>{entry.label}</extra>",
-            )
-            figure.add_trace(curve, row=1, col=column)
-    for column, (field, title) in enumerate(axes, start=1):
-        figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
-        if field in ("n_trials", "n_epochs"):
-            longest = max((getattr(point, field) for entry in compared for point in _to_the_end(entry)), default=0)
-            # Half the ticks: three panels side by side are narrow.
-            figure.update_xaxes(whole_number_ticks(0, 2 * longest), row=1, col=column)
-    figure.update_yaxes(type="log", tickformat=".3~f", nticks=8)
-    figure.update_yaxes(title_text="best valid loss so far", row=1, col=1)
-    figure.update_layout(
-        template="none",
-        height=420,
-        margin={"l": 70, "r": 15, "t": 45, "b": 55},
-        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
-        hoverlabel={"namelength": -1},
-    )
-    return figure
-
-
-def _axes(compared: Sequence[ComparedOutput]) -> tuple[tuple[str, str], ...]:
-    """The fields of a point with their names: what there is to count of studies, or of single trials."""
-    return _AXES if has_studies(compared) else _AXES[1:]
-
-
-def _to_the_end(entry: ComparedOutput) -> list[AnytimePoint]:
-    """The improvements, and the last of them again at the end of what was spent."""
-    if not entry.anytime:
-        return []
-    n_trials = sum(entry.n_trials.model_dump().values())
-    spent = {"n_trials": n_trials, "n_epochs": entry.n_epochs, "worker_s": entry.worker_s}
-    return [*entry.anytime, entry.anytime[-1].model_copy(update=spent)]
-
-
-def _verdict(output: CompareOutput) -> str:
-    lines = [f"<li>{_text(note)}</li>" for note in output.notes]
+def _verdict(comparison: Comparison) -> str:
+    lines = [f"<li>{_text(note)}</li>" for note in comparison.notes]
     notes = f'<ul class="notes">{"".join(lines)}</ul>' if lines else ""
-    if output.comparable:
+    if comparison.comparable:
         return f"<p>Comparable: same dataset, split and objective.</p>{notes}"
-    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in output.why)
+    reasons = "".join(f"<li>{_text(reason)}</li>" for reason in comparison.why)
     return f'<div class="warning"><strong>Not comparable.</strong><ul>{reasons}</ul></div>{notes}'
 
 
-def _table(output: CompareOutput) -> list[str]:
-    heads = "".join(f"<th scope=col>{_text(entry.label)}</th>" for entry in output.compared)
+def _table(comparison: Comparison) -> list[str]:
+    heads = "".join(f"<th scope=col>{_text(entry.label)}</th>" for entry in comparison.compared)
     parts = [f'<div class="wide"><table><thead><tr><td></td>{heads}</tr></thead>']
-    for heading, rows in sections(output):
-        span = 1 + len(output.compared)
+    for heading, rows in comparison_rows(comparison):
+        span = 1 + len(comparison.compared)
         parts.append(f"<tbody><tr><th class=section colspan={span} scope=rowgroup>{_text(heading)}</th></tr>")
         for name, cells in rows:
             differs = " class=differs" if len(set(cells)) > 1 else ""
@@ -112,12 +50,12 @@ def _table(output: CompareOutput) -> list[str]:
     return [*parts, "</table></div>"]
 
 
-def _tests(output: CompareOutput) -> str:
-    if not output.paired_tests:
+def _tests(comparison: Comparison) -> str:
+    if not comparison.paired_tests:
         return (
             "<p>No two of them have guesses on the same test examples; <code>mnist-hpo retrain</code> keeps them.</p>"
         )
-    return "".join(f"<p>{_text(paired_test_sentence(test))}.</p>" for test in output.paired_tests)
+    return "".join(f"<p>{_text(paired_test_sentence(test))}.</p>" for test in comparison.paired_tests)
 
 
 def _text(value: str) -> str:

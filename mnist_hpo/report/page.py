@@ -13,12 +13,13 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from mnist_hpo.analysis.champion_files import ChampionTest
+from mnist_hpo.analysis.charts.figure import Chart
+from mnist_hpo.analysis.charts.hover import hover_texts
+from mnist_hpo.analysis.importance import assess
+from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.report.blocks import Block, Missing, Part, Parts, Points, Section, Source, Table, Tiles
-from mnist_hpo.report.champion_test import ChampionTest
-from mnist_hpo.report.charts.figure import Chart
-from mnist_hpo.report.importance import assess
 from mnist_hpo.report.sections import make_sections
-from mnist_hpo.report.view import StudyView
 from mnist_hpo.storage.records import machine_dependence
 
 
@@ -49,7 +50,7 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
     ids = iter(range(len(charts)))
     body = "".join(_section(section, ids) for section in sections)
     figures = {
-        "trials": view.hover_texts(),
+        "trials": hover_texts(view),
         "charts": [{"data": chart.data, "layout": chart.layout} for chart in charts],
     }
     return f"""<!DOCTYPE html>

@@ -36,12 +36,21 @@ class TrialRecord:
     """By objective: what to multiply values by so that lower ones are better."""
     paused_after: tuple[int, ...] = ()
     """The epochs after which the trial was paused, in order."""
+    is_left_paused: bool = False
+    """Whether the trial is paused for good, since the study has come to its end."""
+    started_at_units: tuple[int, ...] = ()
+    """When it was started, and each time resumed, in virtual time; empty in a record of format 1."""
     costs: Mapping[str, int] | None = None
-    """What is known before training, such as n_parameters; None where an earlier version recorded the trial."""
+    """What is known before training, such as n_parameters; None in a record of format 1."""
     reason: str | None = None
     """Why a trial failed."""
     started_unix_s: float = 0.0
     finished_unix_s: float | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing more comes of the trial under the study's budget."""
+        return self.state in ("complete", "pruned", "failed") or self.is_left_paused
 
     @property
     def values(self) -> tuple[float, ...]:

@@ -92,6 +92,20 @@ def check_parameters(study_name: str, recorded: TrialRecord, now: Mapping[str, P
         raise _refusal(study_name, f"trial {recorded.number}", "; ".join(differences))
 
 
+def check_resume(study_name: str, recorded: TrialRecord, n_resumed: int, now_units: int) -> None:
+    """Compare when a trial was resumed for the nth time, in virtual time, with when it is in the replay.
+
+    Raises:
+        UserError: the times differ.
+
+    """
+    before = recorded.started_at_units[n_resumed]
+    if before != now_units:
+        where = f"trial {recorded.number}, after epoch {recorded.paused_after[n_resumed - 1]}"
+        difference = f"recorded: resumed at {before} units of virtual time; now: at {now_units} units"
+        raise _refusal(study_name, where, difference)
+
+
 def check_decision(study_name: str, recorded: TrialRecord, epoch: int, now: Decision) -> None:
     """Compare what follows an epoch in the record with what follows it in the replay.
 

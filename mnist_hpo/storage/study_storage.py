@@ -40,7 +40,8 @@ _EPOCH_KEY = "epoch:"
 _IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
 _UID_KEY, _REPLACED_KEY, _REASON_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids", "reason"
 _FORMAT_KEY, _BUDGET_KEY, _FOLDER_KEY = "mnist_hpo:format", "mnist_hpo:n_trials", "mnist_hpo:folder"
-_PAUSED_KEY, _COSTS_KEY = "mnist_hpo:paused_after", "mnist_hpo:costs"
+_PAUSED_KEY, _STARTED_KEY = "mnist_hpo:paused_after", "mnist_hpo:started_at_units"
+_COSTS_KEY, _LEFT_KEY = "mnist_hpo:costs", "mnist_hpo:left_paused"
 _FORMAT = 2
 """Of a study's record. Format 1 has no number, no costs, one objective, and no trial that is paused."""
 _GENERATION = "@"
@@ -203,6 +204,7 @@ class StudyStorage:
         parameters: Mapping[str, ParameterValue],
         distributions: Mapping[str, BaseDistribution],
         costs: Mapping[str, int],
+        at_units: int = 0,
     ) -> TrialRecord:
         """Record a trial that has been asked for; trials come in the order of their numbers.
 
@@ -212,6 +214,7 @@ class StudyStorage:
             distributions: of these, by name.
             costs: what is known before training. Virtual time follows the record from here on, whatever a later version
                 of a library counts.
+            at_units: when the trial starts, in virtual time.
 
         """
         template = FrozenTrial(
@@ -223,7 +226,7 @@ class StudyStorage:
             datetime_complete=None,
             params=dict(parameters),
             distributions=dict(distributions),
-            user_attrs={_COSTS_KEY: dict(costs)},
+            user_attrs={_COSTS_KEY: dict(costs), _STARTED_KEY: [at_units]},
             system_attrs={},
             intermediate_values={},
         )
@@ -242,7 +245,23 @@ class StudyStorage:
             # Last: an epoch counts as recorded from here on.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
         record = self._records[number]
-        self._records[number] = replace(record, state="running", epochs={**record.epochs, result.epoch: result})
+        self._records[number] = replace(record, epochs={**record.epochs, result.epoch: result})
+        return self._records[number]
+
+    def resume_trial(self, number: int, at_units: int) -> TrialRecord:
+        """Record that a paused trial goes on, at this virtual time; return the trial as it stands now."""
+        record = self._records[number]
+        started = (*record.started_at_units, at_units)
+        with self._using():
+            self._storage.set_trial_user_attr(self._trial_ids[number], _STARTED_KEY, list(started))
+        self._records[number] = replace(record, state="running", started_at_units=started)
+        return self._records[number]
+
+    def leave_paused(self, number: int) -> TrialRecord:
+        """Record that a paused trial will not be resumed under this budget; return the trial as it stands now."""
+        with self._using():
+            self._storage.set_trial_user_attr(self._trial_ids[number], _LEFT_KEY, True)
+        self._records[number] = replace(self._records[number], is_left_paused=True)
         return self._records[number]
 
     def pause_trial(self, number: int) -> TrialRecord:
@@ -413,7 +432,8 @@ def _record(trial: FrozenTrial, signs: tuple[int, ...]) -> TrialRecord:
     is_finite = all(map(math.isfinite, values))
     epochs = {epoch: _epoch_result(trial, epoch) for epoch in sorted(trial.intermediate_values)}
     paused_after = tuple(trial.user_attrs.get(_PAUSED_KEY, ()))
-    is_paused = trial.state is OptunaState.RUNNING and bool(paused_after) and paused_after[-1] == len(epochs)
+    started_at_units = tuple(trial.user_attrs.get(_STARTED_KEY, ()))
+    is_paused = trial.state is OptunaState.RUNNING and 0 < len(started_at_units) == len(paused_after)
     return TrialRecord(
         number=trial.number,
         state="paused" if is_paused else states[trial.state],
@@ -423,6 +443,8 @@ def _record(trial: FrozenTrial, signs: tuple[int, ...]) -> TrialRecord:
         other_values=values[1:] if is_finite else (),
         signs=signs,
         paused_after=paused_after,
+        started_at_units=started_at_units,
+        is_left_paused=bool(trial.user_attrs.get(_LEFT_KEY)),
         costs=trial.user_attrs.get(_COSTS_KEY),
         reason=trial.user_attrs.get(_REASON_KEY),
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,

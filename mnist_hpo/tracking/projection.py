@@ -10,13 +10,13 @@ from pathlib import Path
 
 from mlflow.entities import Metric, Param, Run, RunTag
 
+from mnist_hpo.analysis.study_figures import count_ended
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import (
     TrialRecord,
     TrialState,
     best_of,
-    count_states,
     history_sha256,
     is_machine_dependent,
 )
@@ -26,16 +26,18 @@ from mnist_hpo.tracking.database import check_in_place, local_database
 from mnist_hpo.tracking.datasets import dataset_input
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.saved_view import saved_view
-from mnist_hpo.tracking.trial_run import all_parameters, columns, curves, metrics_at, milliseconds, run_name
+from mnist_hpo.tracking.trial_run import columns, curves, metrics_at, milliseconds, run_name
+from mnist_hpo.trial_plan import all_parameters
 
 _STATUS: Mapping[TrialState, str] = {
     "running": "RUNNING",
     "complete": "FINISHED",
     "pruned": "KILLED",
     "failed": "FAILED",
+    "paused": "SCHEDULED",
 }
 INTERRUPTED = "SCHEDULED"
-"""MLflow's word for a run that will go on: what was under way when a search was asked to stop."""
+"""MLflow's word for a run that may go on, here what was under way when a search was asked to stop."""
 _LARGEST_BATCH = 900
 """MLflow takes at most 1,000 metrics at once."""
 _N_TOLD = 3
@@ -109,7 +111,8 @@ class Projection:
         run = self._runs.get(trial.number)
         if run is None:
             run = self._runs[trial.number] = self._create_trial_run(trial)
-        if run.status != "RUNNING" and run.status != _STATUS[trial.state]:
+        has_changed = run.status != _STATUS[trial.state] or run.n_epochs < len(trial.epochs)
+        if run.status != "RUNNING" and has_changed:
             self.client.update_run(run.run_id, status="RUNNING")
             run.status = "RUNNING"
         if run.status == "RUNNING":
@@ -204,7 +207,7 @@ class Projection:
                 self._experiment_tags[name] = value
 
     def _is_interrupted(self, trials: Sequence[TrialRecord]) -> bool:
-        return count_states(trials)["running"] > 0 or len(trials) < self.study.budget.n_trials
+        return count_ended(trials) < self.study.budget.n_trials
 
     def _final_status(self, trials: Sequence[TrialRecord]) -> str:
         return INTERRUPTED if self._is_interrupted(trials) else "FINISHED"
@@ -276,7 +279,7 @@ class Projection:
             self.experiment_id,
             start_time=milliseconds(trial.started_unix_s),
             tags=tags,
-            run_name=run_name(trial.number, all_parameters(self.study, trial)),
+            run_name=run_name(trial.number, all_parameters(self.study, trial.parameters)),
         )
         return _TrialRun(run.info.run_id, "RUNNING")
 
@@ -285,16 +288,23 @@ class Projection:
         new = [trial.epochs[epoch] for epoch in sorted(trial.epochs)[run.n_epochs :]]
         metrics, tags = curves(new), dict[str, str]()
         ended_unix_s = None
-        if trial.state != "running":
+        if trial.state == "paused":
+            last = max((result.finished_unix_s for result in trial.epochs.values()), default=0.0)
+            metrics += metrics_at(last, 0, **columns(self.study, trial))
+            tags["trial.state"] = "PAUSED"
+        elif trial.state != "running":
             ended_unix_s = trial.finished_unix_s or time.time()
             metrics += metrics_at(ended_unix_s, 0, **columns(self.study, trial))
             tags["trial.state"] = trial.state.upper()
             if trial.reason:
                 tags["trial.reason"] = trial.reason
-        parameters = {} if run.has_parameters else all_parameters(self.study, trial)
+        parameters = {} if run.has_parameters else all_parameters(self.study, trial.parameters)
         self._log(run.run_id, metrics=metrics, tags=tags, params=parameters)
         run.has_parameters = True
         run.n_epochs += len(new)
+        if trial.state == "paused":
+            self.client.update_run(run.run_id, status=_STATUS["paused"])
+            run.status = _STATUS["paused"]
         if ended_unix_s is not None:
             # Last: a run that has ended is known to be whole.
             run.status = _STATUS[trial.state]

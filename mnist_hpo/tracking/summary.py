@@ -12,9 +12,13 @@ from typing import Literal
 
 from mlflow.entities import Metric
 
-from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_states, machine_dependence
-from mnist_hpo.tracking.trial_run import all_parameters, columns, metrics_at, run_name
+from mnist_hpo.analysis.progress import steps
+from mnist_hpo.analysis.study_figures import count_ended
+from mnist_hpo.analysis.trial_figures import objective_value, ranked
+from mnist_hpo.spec.study import ParameterValue, Study
+from mnist_hpo.storage.records import TrialRecord, best_of, count_states, machine_dependence
+from mnist_hpo.tracking.trial_run import columns, metrics_at, run_name
+from mnist_hpo.trial_plan import all_parameters
 
 SearchState = Literal["running", "interrupted", "complete"]
 LAST_OF_A_STEP = "n_complete"
@@ -25,20 +29,21 @@ _N_TOP = 5
 def experiment_tags(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> dict[str, str]:
     """A study's line in the list of experiments."""
     best = best_of(trials)
-    tags = {"state": state, "trials": f"{_n_ended(trials)} of {study.budget.n_trials}"}
+    tags = {"state": state, "trials": f"{count_ended(trials)} of {study.budget.n_trials}"}
     if best is None:
         return {**tags, "mlflow.note.content": study.description}
     # The list shows the first few words alone, so the best value comes before the description.
-    note = " · ".join(filter(None, [f"valid_loss {best.value:.5f}", study.description]))
-    return {**tags, "best_valid_loss": f"{best.value:.5f}", "mlflow.note.content": note}
+    note = " · ".join(filter(None, [f"valid_loss {objective_value(best):.5f}", study.description]))
+    return {**tags, "best_valid_loss": f"{objective_value(best):.5f}", "mlflow.note.content": note}
 
 
 def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> str:
     """The parent run's description, in Markdown: what is searched, how far it is, and the best trials."""
     counts = ", ".join(f"{n} {kind}" for kind, n in count_states(trials).items() if n)
-    progress = f"**{state}**: {_n_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none begun'})"
+    progress = f"**{state}**: {count_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none begun'})"
     if best := best_of(trials):
-        progress += f", best valid_loss **{best.value:.5f}**: {run_name(best.number, all_parameters(study, best))}"
+        name = run_name(best.number, all_parameters(study, best.parameters))
+        progress += f", best valid_loss **{objective_value(best):.5f}**: {name}"
     dependence = machine_dependence(trials)
     files = "Artifacts: `study.yaml` (the study file); once it is over, `trials.csv`, `plots.html` and `plots.png`."
     return "\n\n".join(filter(None, [study.description, progress, dependence, _top_table(study, trials), files]))
@@ -55,7 +60,7 @@ def trials_csv(study: Study, trials: Sequence[TrialRecord]) -> str:
             "state": trial.state,
             "reason": trial.reason,
             **columns(study, trial),
-            **{name: trial.parameters[name] for name in study.space},
+            **{name: trial.parameters.get(name) for name in study.space},
         }
         if not header_written:
             writer.writerow(row)
@@ -72,40 +77,35 @@ def progress(trials: Sequence[TrialRecord], *, n_known: int) -> list[Metric]:
         n_known: how many of the first steps are not wanted.
 
     """
-    counts: dict[TrialState, int] = {"complete": 0, "pruned": 0, "failed": 0, "running": 0}
-    ends = [(trial.finished_unix_s, trial.number, trial) for trial in trials if trial.finished_unix_s is not None]
-    best_valid_loss = None
-    metrics: list[Metric] = []
-    for step, (ended_unix_s, _, trial) in enumerate(sorted(ends), start=1):
-        counts[trial.state] += 1
-        if trial.value is not None and (best_valid_loss is None or trial.value < best_valid_loss):
-            best_valid_loss = trial.value
-        if step > n_known:
-            metrics += metrics_at(
-                ended_unix_s,
-                step,
-                best_valid_loss=best_valid_loss,
-                n_pruned=counts["pruned"],
-                n_failed=counts["failed"],
-                n_complete=counts["complete"],
-            )
-    return metrics
-
-
-def _n_ended(trials: Sequence[TrialRecord]) -> int:
-    return len(trials) - count_states(trials)["running"]
+    return [
+        metric
+        for number, step in enumerate(steps(trials), start=1)
+        if number > n_known
+        for metric in metrics_at(
+            step.ended_unix_s,
+            number,
+            best_valid_loss=step.best_value,
+            n_pruned=step.n_pruned,
+            n_failed=step.n_failed,
+            n_complete=step.n_complete,
+        )
+    ]
 
 
 def _top_table(study: Study, trials: Sequence[TrialRecord]) -> str:
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    top = sorted(complete, key=lambda trial: (trial.value, trial.number))[:_N_TOP]
+    top = ranked(trials)[:_N_TOP]
     if not top:
         return ""
     rows = [["trial", "valid_loss", "valid_accuracy", "epoch", *study.space], ["---:"] * (4 + len(study.space))]
     for trial in top:
         at = columns(study, trial)
         measures = [f"{at['best_valid_loss']:.5f}", f"{100 * (at['best_valid_accuracy'] or 0):.2f} %"]
-        values = [trial.parameters[name] for name in study.space]
-        shown = [f"{value:.3g}" if isinstance(value, float) else str(value) for value in values]
+        shown = [_brief(trial.parameters.get(name)) for name in study.space]
         rows.append([f"#{trial.number:03d}", *measures, str(at["best_epoch"]), *shown])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _brief(value: ParameterValue | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from mlflow.entities import Metric
 
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.analysis.trial_figures import trial_figures
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training.cost import train_flops
-from mnist_hpo.training.hyperparameters import complete, split
 from mnist_hpo.training.result import EpochResult
 
 _SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
@@ -21,11 +19,6 @@ def run_name(number: int, parameters: ParameterSet) -> str:
     """A name that says something in a list of runs: `#017 w256 d2 bs128 lr3.1e-03`."""
     described = [f"{short}{_brief(parameters[name])}" for name, short in _SHORT.items() if name in parameters]
     return " ".join([f"#{number:03d}", *described])
-
-
-def all_parameters(study: Study, trial: TrialRecord) -> Mapping[str, ParameterValue]:
-    """All that the trial's training is told: searched, fixed and by default."""
-    return complete(study.model, {**study.fixed, **trial.parameters})
 
 
 def curves(results: Iterable[EpochResult]) -> list[Metric]:
@@ -46,21 +39,15 @@ def curves(results: Iterable[EpochResult]) -> list[Metric]:
 
 def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
     """One number each, to sort trials by; None where the trial has none."""
-    dataset = DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
-    program, _ = split(
-        study.model, all_parameters(study, trial), n_features=dataset.n_features, n_classes=dataset.n_classes
-    )
-    best = trial.best_epoch
-    result = None if best is None else trial.epochs[best]
+    figures = trial_figures(study, trial)
     return {
-        "best_valid_loss": result and result.valid_loss,
-        "best_valid_accuracy": result and result.valid_accuracy,
-        "best_epoch": best,
-        "epochs": len(trial.epochs),
-        "seconds": sum(result.total_s for result in trial.epochs.values()),
-        "model_parameters": program.n_parameters(),
-        "train_tflop": train_flops(program, plan.n_train) * len(trial.epochs) / 1e12,
+        "best_valid_loss": figures.best_valid_loss,
+        "best_valid_accuracy": figures.best_valid_accuracy,
+        "best_epoch": figures.best_epoch,
+        "epochs": figures.n_epochs,
+        "seconds": figures.seconds,
+        "model_parameters": figures.n_parameters,
+        "train_tflop": figures.train_flops / 1e12,
     }
 
 

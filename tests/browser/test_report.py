@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 from pretended_study import run_pretended, study_of
 
-from mnist_hpo.report.champion_test import ChampionTest
+from mnist_hpo.analysis.champion_files import ChampionTest
+from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.report.page import report_html
-from mnist_hpo.report.view import StudyView
 
 pytestmark = pytest.mark.browser
 

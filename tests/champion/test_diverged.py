@@ -12,8 +12,8 @@ from command import SMALL, Folder, Outcome, make_folder
 from driving import Driver
 from mlflow import MlflowClient
 
+from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.spec.outputs import RetrainOutput
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.storage.study_storage import StudyStorage

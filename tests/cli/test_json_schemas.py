@@ -11,8 +11,8 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from mnist_hpo.cli.main import app
+from mnist_hpo.cli.schemas.verbs import OUTPUTS
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.spec.outputs import OUTPUTS
 
 SCHEMAS = ROOT / "docs" / "schemas"
 

@@ -11,8 +11,8 @@ import pytest
 from command import Folder
 from pretended_study import run_pretended, study_of
 
-from mnist_hpo.report.trials import trials_frame
-from mnist_hpo.report.view import StudyView
+from mnist_hpo.analysis.study_view import StudyView
+from mnist_hpo.analysis.trials_table import trials_frame
 
 HOLD = """\
 import sys, time

@@ -75,6 +75,6 @@ def test_a_damaged_test_result_is_named(recorded: Folder, tmp_path: Path) -> Non
     folder.mkdir(parents=True)
     (folder / "champion.json").write_text("{}")
     try:
-        assert_refused(recorded.call("report", "small"), "champion.json: trial", "mnist-hpo retrain")
+        assert_refused(recorded.call("report", "small"), "champion.json: damaged (trial: ", "mnist-hpo retrain")
     finally:
         shutil.rmtree(folder.parents[2])

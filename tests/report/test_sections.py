@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from pretended_study import SPACE, run_pretended, study_of
 
+from mnist_hpo.analysis.champion_files import ChampionTest
+from mnist_hpo.analysis.charts.figure import Chart
+from mnist_hpo.analysis.charts.trials import MAX_CURVES, drawn_trials
+from mnist_hpo.analysis.importance import Importance, assess
+from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.report.blocks import Missing, Points, Section, Table
-from mnist_hpo.report.champion_test import ChampionTest
-from mnist_hpo.report.charts.figure import Chart
-from mnist_hpo.report.charts.trials import MAX_CURVES, drawn_trials
-from mnist_hpo.report.importance import Importance, assess
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
-from mnist_hpo.report.view import StudyView
-from mnist_hpo.report.why import why_it_won
+from mnist_hpo.report.sections.why import why_it_won
 from mnist_hpo.storage.records import TrialRecord
 
 CHAMPION = {

@@ -1,0 +1,67 @@
+"""How good a search was at any time: the best valid_loss so far against what had been spent by then.
+
+Epochs are put in the order of virtual time, which follows from the study file: two runs of a study agree on every point
+but for the seconds, however many workers they had.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnist_hpo.analysis.virtual_time import slot_spans
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a search had taken at some time, counted in the study's own order of events."""
+
+    n_trials: int
+    """Trials begun by then."""
+    n_epochs: int
+    """Epochs computed by then, over all trials."""
+    worker_s: float
+    """Worker seconds of these epochs."""
+
+
+@dataclass(frozen=True)
+class AnytimePoint(Spent):
+    """An improvement of the best valid_loss so far."""
+
+    valid_loss: float
+
+
+def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimePoint]:
+    """Every improvement of the best valid_loss so far; an epoch of any trial counts as soon as it has ended."""
+    results = {trial.number: trial.epochs for trial in trials}
+    spans = slot_spans(study, trials)
+    starts = sorted(span.start_units for span in spans if span.first_epoch == 1)
+    ends = sorted(end for span in spans for end in span.ends() if end[1] in results[span.number])
+    points: list[AnytimePoint] = []
+    best, worker_s = math.inf, 0.0
+    for n_epochs, (event, epoch) in enumerate(ends, start=1):
+        result = results[event[1]][epoch]
+        worker_s += result.total_s
+        if result.valid_loss is not None and result.valid_loss < best:
+            best = result.valid_loss
+            n_trials = bisect.bisect_left(starts, event[0])
+            points.append(AnytimePoint(n_trials, n_epochs, round(worker_s, 6), best))
+    return points
+
+
+def cost_to_reach(points: Sequence[AnytimePoint], valid_loss: float) -> Spent | None:
+    """What had been spent when a loss was first reached, or None where it was not."""
+    reached = next((point for point in points if point.valid_loss <= valid_loss), None)
+    return reached and Spent(reached.n_trials, reached.n_epochs, reached.worker_s)
+
+
+def best_after_each_epoch(study: Study, trials: Sequence[TrialRecord]) -> list[float]:
+    """The lowest valid_loss after each epoch of any trial, in the order of virtual time, from the first loss on."""
+    points = anytime_points(study, trials)
+    n_epochs = sum(len(trial.epochs) for trial in trials)
+    ends = [point.n_epochs for point in points[1:]] + [n_epochs + 1]
+    return [point.valid_loss for point, end in zip(points, ends, strict=False) for _ in range(point.n_epochs, end)]

@@ -1,0 +1,47 @@
+"""A study in figures: how far it is, and what it has cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, TrialState, count_states
+
+
+@dataclass(frozen=True)
+class StudyFigures:
+    """How far a study is, and the work that its record holds."""
+
+    n_trials: Mapping[TrialState, int]
+    """Trials by state; those of the budget that have not begun are in none."""
+    n_ended: int
+    """Trials that have ended in any way."""
+    is_complete: bool
+    """Whether every trial of the budget has ended."""
+    n_epochs: int
+    worker_s: float
+    """Seconds of work, added up over all workers."""
+    train_s: float
+    compile_s: float
+    """Of these, in compiling or loading compiled programs."""
+
+
+def study_figures(study: Study, trials: Sequence[TrialRecord]) -> StudyFigures:
+    """The figures of a study in any state."""
+    n_ended = count_ended(trials)
+    results = [result for trial in trials for result in trial.epochs.values()]
+    return StudyFigures(
+        n_trials=count_states(trials),
+        n_ended=n_ended,
+        is_complete=n_ended >= study.budget.n_trials,
+        n_epochs=len(results),
+        worker_s=sum(result.total_s for result in results),
+        train_s=sum(result.train_s for result in results),
+        compile_s=sum(result.compile_s for result in results),
+    )
+
+
+def count_ended(trials: Sequence[TrialRecord]) -> int:
+    """How many trials have ended in any way."""
+    return sum(trial.has_ended for trial in trials)

@@ -1,0 +1,102 @@
+"""Which slot ran which trial, and when each of its epochs ended, in virtual time.
+
+The scheduler handles events in the order (virtual finish, trial number); so does this, for any table or figure that
+needs the order in which a study was decided.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord
+from mnist_hpo.trial_plan import recorded_costs
+
+Event = tuple[int, int]
+"""(virtual time, number of the trial whose epoch has ended then): the scheduler's order."""
+
+
+@dataclass(frozen=True)
+class SlotSpan:
+    """A trial's time in a slot, without pauses; a trial that was paused has several."""
+
+    slot: int
+    number: int
+    start_units: int
+    """When it began, in virtual time."""
+    epoch_units: int
+    """Virtual time that each of its epochs takes."""
+    first_epoch: int
+    """Counted from 1."""
+    n_epochs: int
+    """Epochs that have held the slot, with the one in which the trial failed."""
+
+    @property
+    def end_units(self) -> int:
+        """When its last epoch so far ended, in virtual time."""
+        return self.start_units + self.n_epochs * self.epoch_units
+
+    def ends(self) -> list[tuple[Event, int]]:
+        """When each of its epochs ended, with the epoch."""
+        return [
+            ((self.start_units + (i + 1) * self.epoch_units, self.number), self.first_epoch + i)
+            for i in range(self.n_epochs)
+        ]
+
+
+def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
+    """Find out which slot ran which trial, and when.
+
+    Args:
+        study: the study.
+        trials: its trials, without gaps in their numbers, or a single one.
+
+    Returns:
+        The spans by start; of equals, by number. A trial takes the slot that is free first; one under way keeps its
+        slot.
+
+    """
+    ordered = sorted(trials, key=lambda trial: trial.number)
+    if not all(trial.started_at_units for trial in ordered):
+        ordered = _with_starts(study, ordered)
+    pieces = sorted(piece for trial in ordered for piece in _pieces(study, trial))
+    free: list[tuple[float, int, int]] = [(0, -1, slot) for slot in range(study.slots)]
+    spans: list[SlotSpan] = []
+    for start, number, first_epoch, n_epochs, epoch_units, is_under_way in pieces:
+        _, _, slot = heapq.heappop(free)
+        span = SlotSpan(slot, number, start, epoch_units, first_epoch, n_epochs)
+        spans.append(span)
+        heapq.heappush(free, (float("inf") if is_under_way else span.end_units, number, slot))
+    return spans
+
+
+def _pieces(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, int, bool]]:
+    """(start, number, first epoch, epochs, virtual time of an epoch, whether it is under way) of each span."""
+    # The epoch in which a trial fails takes its time too, though the record has no result of it.
+    last = len(trial.epochs) + (trial.state == "failed")
+    bounds = list(itertools.pairwise([0, *trial.paused_after, last]))
+    epoch_units = recorded_costs(study, trial)["epoch_cost"]
+    return [
+        (start, trial.number, before + 1, end - before, epoch_units, trial.state == "running" and end == last)
+        for start, (before, end) in zip(trial.started_at_units, bounds, strict=False)
+    ]
+
+
+def _with_starts(study: Study, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """Recompute when each trial started, for a record of an earlier version, whose trials never paused."""
+    free: list[Event] = [(0, -1)] * study.slots
+    found: list[TrialRecord] = []
+    for trial in trials:
+        if not free:
+            break
+        start, _ = heapq.heappop(free)
+        found.append(dataclasses.replace(trial, started_at_units=(start,)))
+        if trial.state != "running":
+            n_epochs = len(trial.epochs) + (trial.state == "failed")
+            end = start + n_epochs * recorded_costs(study, trial)["epoch_cost"]
+            heapq.heappush(free, (end, trial.number))
+    return found

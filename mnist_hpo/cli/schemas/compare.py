@@ -1,0 +1,112 @@
+"""What `compare` prints."""
+
+from __future__ import annotations
+
+from mnist_hpo.cli.schemas.output import Output
+from mnist_hpo.cli.schemas.study import StateCounts, TrialBudget
+from mnist_hpo.spec.study import ParameterValue
+
+
+class CostToTarget(Output):
+    """What had been spent when a valid_loss was first reached, counted in the study's own order of events."""
+
+    n_trials: int
+    """Trials begun by then."""
+    n_epochs: int
+    """Epochs computed by then, over all trials."""
+    worker_s: float
+    """Worker seconds of these epochs."""
+
+
+class AnytimePoint(CostToTarget):
+    """An improvement of the best valid_loss so far."""
+
+    valid_loss: float
+
+
+class ChampionTest(Output):
+    """What `mnist-hpo retrain` found on the test split."""
+
+    trial: int
+    n_seeds: int
+    n_diverged: int
+    """How many of the seeds diverged; the mean and the deviation are over the others, null where there are none."""
+    accuracy_mean: float | None
+    accuracy_std: float | None
+    reproduced: str
+    """`exact`, or by how much the re-trained valid_loss differs from the recorded one."""
+
+
+class ComparedOutput(Output):
+    """One of the studies or trials that are compared."""
+
+    label: str
+    """The study's name, or STUDY:NUMBER for a single trial."""
+    study: str
+    state: str
+    """`complete` or `incomplete` for a study; a trial's state for a trial."""
+    is_running: bool
+    """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
+    machine_dependent: bool
+    """Whether a trial of the study was given up because the machine could not train it."""
+    sampler: str
+    pruner: str
+    budget: TrialBudget
+    n_trials: StateCounts
+    n_epochs: int
+    worker_s: float
+    compile_s: float
+    trial: int | None
+    """The number of the best trial, or of the single one; null where no trial is complete."""
+    valid_loss: float | None
+    """That trial's lowest."""
+    valid_accuracy: float | None
+    """At that epoch, from 0 to 1."""
+    best_epoch: int | None
+    params: dict[str, ParameterValue]
+    """All hyperparameters of that trial: searched, fixed and by default."""
+    n_parameters: int | None
+    """Numbers that its model learns."""
+    test: ChampionTest | None
+    """Of that trial; null until it is re-trained."""
+    to_target: CostToTarget | None
+    """Null where `target_valid_loss` was not reached."""
+    anytime: list[AnytimePoint]
+    """Every improvement of the best valid_loss so far, over all epochs of all trials."""
+
+
+class SeedTest(Output):
+    """McNemar's exact test of two models, on the same test examples."""
+
+    seed_index: int
+    n_only_first: int
+    """Test examples that only the first one guesses right."""
+    n_only_second: int
+    p_value: float
+
+
+class PairedTest(Output):
+    """Two champions on the same test examples, one model a seed each."""
+
+    first: str
+    second: str
+    """Labels."""
+    seeds: list[SeedTest]
+    p_value: float
+    """Over the seeds: valid however the seeds' tests depend on each other."""
+
+
+class CompareOutput(Output):
+    """Studies or single trials beside each other."""
+
+    comparable: bool
+    """Whether their valid_loss means the same: same dataset digest, split and objective."""
+    why: list[str]
+    """Why not; empty where they are comparable."""
+    notes: list[str]
+    """What else a reader should know."""
+    target_valid_loss: float | None
+    """What `to_target` refers to; null where nothing was trained."""
+    compared: list[ComparedOutput]
+    paired_tests: list[PairedTest]
+    """For each two whose champions keep their guesses; none where the test examples differ."""

@@ -1,0 +1,31 @@
+"""What `data` prints."""
+
+from __future__ import annotations
+
+from mnist_hpo.cli.schemas.output import Output
+
+
+class SplitOutput(Output):
+    """A split of a dataset."""
+
+    n_train: int
+    n_valid: int
+    n_test: int
+    permutation_sha256: str
+    """Of the permutation that drew the split, as little-endian int64."""
+    class_counts: dict[str, list[int]]
+    """By part (train, valid, test): examples of each class."""
+
+
+class DataOutput(Output):
+    """A prepared dataset."""
+
+    dataset: str
+    directory: str
+    source: str
+    """Where the files came from, in words."""
+    digest: str
+    """The dataset's one digest, which studies record."""
+    file_sha256: dict[str, str]
+    """Of each uncompressed file, by name."""
+    splits: dict[str, SplitOutput]

@@ -1,0 +1,29 @@
+"""The model of what each verb prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel
+
+from mnist_hpo.cli.schemas.bench import BenchOverheadOutput, BenchPeersOutput, BenchReplayOutput, BenchRooflineOutput
+from mnist_hpo.cli.schemas.compare import CompareOutput
+from mnist_hpo.cli.schemas.data import DataOutput
+from mnist_hpo.cli.schemas.retrain import RetrainOutput
+from mnist_hpo.cli.schemas.study import RunOutput, StatusOutput
+from mnist_hpo.cli.schemas.trial import BestOutput, TrialsOutput
+
+OUTPUTS: Mapping[str, type[BaseModel]] = {
+    "bench overhead": BenchOverheadOutput,
+    "bench peers": BenchPeersOutput,
+    "bench replay": BenchReplayOutput,
+    "bench roofline": BenchRooflineOutput,
+    "best": BestOutput,
+    "compare": CompareOutput,
+    "data": DataOutput,
+    "retrain": RetrainOutput,
+    "run": RunOutput,
+    "status": StatusOutput,
+    "trials": TrialsOutput,
+}
+"""By verb."""

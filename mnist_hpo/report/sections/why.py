@@ -1,0 +1,135 @@
+"""Why the best trial won, in sentences: what the record supports, and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mnist_hpo.analysis.champion_files import ChampionTest
+from mnist_hpo.analysis.importance import SIGNIFICANT_P, Importance
+from mnist_hpo.analysis.scale import fraction, is_ordered
+from mnist_hpo.analysis.study_view import StudyView
+from mnist_hpo.analysis.trial_figures import best_accuracy, objective_value, with_parameters
+from mnist_hpo.analysis.words import brief, percent, signed
+from mnist_hpo.spec.study import CategoricalSpace
+from mnist_hpo.storage.records import TrialRecord
+
+_N_PARAMETERS = 3
+_STEADY_RHO = 0.3
+"""Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
+
+
+def why_it_won(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[str]:
+    """Say what the best trial reached, by how much it won, and how its most important parameters stand.
+
+    Args:
+        view: a study with a complete trial.
+        importance: what was assessed of it.
+        tests: what is known of its trials on the test split.
+
+    """
+    assert view.best is not None
+    sentences = [_victory(view, view.best), *_against_chance(view, view.best, tests), *_surpassed(view, view.best)]
+    ranking = importance.ranking()
+    if not ranking:
+        return sentences
+    shares, method = importance.shares, "fANOVA" if importance.fanova else "PED-ANOVA"
+    named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS] if name in shares]
+    sentences.append(f"What mattered most, by {method}: {_listed(named)}.")
+    sentences += _other_view(importance)
+    return sentences + [_standing(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
+
+
+def _victory(view: StudyView, best: TrialRecord) -> str:
+    value, accuracy = objective_value(best), best_accuracy(best)
+    reached = f"Trial #{best.number} has the lowest valid_loss of {_count(len(view.complete), 'complete trial')}: "
+    reached += f"{value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
+    reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
+    if len(view.complete) < 2:
+        return f"{reached}. There is no other to compare it with yet."
+    second, lead = view.complete[1], _lead(view)
+    behind = f"{lead:.5f} ({100 * lead / (value + lead):.1f} %) behind"
+    return f"{reached}. The runner-up, #{second.number}, is {behind}."
+
+
+def _lead(view: StudyView) -> float:
+    """By how much the best of at least two complete trials is ahead of the next."""
+    return objective_value(view.complete[1]) - objective_value(view.complete[0])
+
+
+def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
+    """The lead beside what another seed changes: all that the record knows of it are the re-trained models' tests."""
+    # One seed alone has a deviation of 0.
+    test = next((test for test in tests if test.trial == best.number), None)
+    deviation = test.test_log_loss_std if test else None
+    if test is None or not deviation or len(view.complete) < 2:
+        return []
+    lead = _lead(view)
+    size = "within" if lead <= deviation else f"{lead / deviation:.1f} times"
+    known = f"± {deviation:.4f} in the log loss on test, over {test.n_seeds - test.n_diverged} seeds"
+    return [f"This lead is {size} what another seed changes ({known})."]
+
+
+def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
+    """Who has the higher accuracy, if anyone: a reader who looks for it in the tables should not have to wonder."""
+    accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
+    highest = max(accuracies, key=lambda number: accuracies[number])
+    if accuracies[highest] <= accuracies[best.number]:
+        return []
+    figures = f"{percent(accuracies[highest])} against {percent(accuracies[best.number])}"
+    return [f"#{highest} has the higher valid_accuracy, {figures}; the study's objective is {view.study.objective}."]
+
+
+def _other_view(importance: Importance) -> list[str]:
+    """What PED-ANOVA puts first where that is not what fANOVA does."""
+    fanova, ped_anova = importance.fanova, importance.ped_anova
+    if not fanova or not ped_anova:
+        return []
+    first, theirs = max(fanova, key=lambda name: fanova[name]), max(ped_anova, key=lambda name: ped_anova[name])
+    if first == theirs:
+        return []
+    figures = f"{100 * ped_anova[theirs]:.0f} %, and {first} {100 * ped_anova[first]:.0f} %"
+    asked = f"which asks what sets the best {importance.n_top:,} trials apart"
+    return [f"The two methods disagree: PED-ANOVA, {asked}, puts {theirs} first ({figures})."]
+
+
+def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
+    entry, value = view.study.space[name], best.parameters.get(name)
+    if value is None:
+        return f"{name}: the best trial does not have it."
+    if not is_ordered(entry):
+        assert isinstance(entry, CategoricalSpace)
+        return f"{name}: the best trial has {brief(value)}; {_by_choice(view, name)}."
+    if isinstance(entry, CategoricalSpace):
+        numbers = sorted(float(choice) for choice in entry.choices)
+        at = numbers.index(float(value)) / max(len(numbers) - 1, 1)
+    else:
+        at = fraction(entry, value)
+    place = "at the low end" if at < 0.1 else "at the high end" if at > 0.9 else f"{100 * at:.0f} % of the way up"
+    scale = ", on the log scale" if not isinstance(entry, CategoricalSpace) and entry.log else ""
+    found = importance.correlations.get(name)
+    if found is None:
+        is_rare = name in view.conditional
+        trend = "too few complete trials have it" if is_rare else "it had one value in all complete trials"
+    else:
+        figures = f"Spearman's ρ = {signed(found.rho)}, p = {found.p_value:.2g}"
+        if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _STEADY_RHO:
+            trend = f"no steady trend over the complete trials ({figures})"
+        else:
+            trend = f"{'lower' if found.rho > 0 else 'higher'} values went with lower losses ({figures})"
+    return f"{name}: {trend}; the best trial's {brief(value)} is {place} of what was searched{scale}."
+
+
+def _by_choice(view: StudyView, name: str) -> str:
+    """The lowest value that each choice reached."""
+    reached: dict[str, float] = {}
+    for trial in with_parameters(view.complete, name):  # the best first
+        reached.setdefault(brief(trial.parameters[name]), objective_value(trial))
+    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}" + ("" if n == 1 else "s")

@@ -1,0 +1,108 @@
+"""Best so far against what was spent: worked out by hand, and against the events of a real scheduler."""
+
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.analysis.anytime import AnytimePoint, anytime_points, cost_to_reach
+from mnist_hpo.bench.overhead import InstantExecutor
+from mnist_hpo.executors.job import DataRef
+from mnist_hpo.scheduler import Scheduler
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.records import TrialRecord, TrialState
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.training.result import EpochResult
+
+
+def study_of(slots: int, n_trials: int = 4) -> Study:
+    return Study.model_validate(
+        {
+            "name": "anytime",
+            "budget": {"n_trials": n_trials, "max_epochs": 4},
+            "slots": slots,
+            "sampler": {"name": "random"},
+            "fixed": {"depth": 1},
+            "pruner": {"name": "median", "n_startup_trials": 3, "n_warmup_steps": 1},
+            "space": {
+                "learning_rate": {"type": "float", "low": 1e-4, "high": 1.0, "log": True},
+                # Few widths: equal ones end their epochs at the same virtual time.
+                "width": {"type": "categorical", "choices": [16, 32]},
+            },
+        }
+    )
+
+
+def trial(number: int, state: TrialState, width: int, *losses: float) -> TrialRecord:
+    epochs = {
+        epoch: EpochResult(epoch, loss, loss, 0.5, 0.0, 0.0, 0.0, 1.5, 0.0)
+        for epoch, loss in enumerate(losses, start=1)
+    }
+    return TrialRecord(number, state, {"width": width, "learning_rate": 1e-3}, epochs)
+
+
+def figures(points: list[AnytimePoint]) -> list[tuple[int, int, float, float]]:
+    return [(point.n_trials, point.n_epochs, point.worker_s, point.valid_loss) for point in points]
+
+
+def test_one_slot_is_one_trial_after_the_other() -> None:
+    trials = [trial(0, "complete", 16, 0.5, 0.6), trial(1, "pruned", 16, 0.4), trial(2, "complete", 16, 0.45, 0.3)]
+    points = anytime_points(study_of(slots=1), trials)
+    assert figures(points) == [(1, 1, 1.5, 0.5), (2, 3, 4.5, 0.4), (3, 5, 7.5, 0.3)]
+
+
+def test_two_slots_take_turns_by_what_their_epochs_cost() -> None:
+    # An epoch at width 32 costs a little less than two at width 16.
+    trials = [trial(0, "complete", 16, 0.9, 0.8, 0.7), trial(1, "complete", 32, 0.85, 0.75)]
+    assert [point.valid_loss for point in anytime_points(study_of(slots=2), trials)] == [0.9, 0.85, 0.8, 0.7]
+    assert [point.n_trials for point in anytime_points(study_of(slots=2), trials)] == [2, 2, 2, 2]
+
+
+def test_a_failed_trial_has_held_its_slot_and_a_running_one_still_does() -> None:
+    failed_at_once, running = trial(0, "failed", 16), trial(1, "running", 16, 0.5, 0.45, 0.4)
+    # It begins when the first epoch of trial 0 has failed, and so its only epoch ends after trial 1's second.
+    after = trial(2, "complete", 16, 0.47)
+    # At the same virtual time the lower number comes first: trial 2 begins before trial 1's first epoch is looked at.
+    assert figures(anytime_points(study_of(slots=2), [failed_at_once, running, after])) == [
+        (3, 1, 1.5, 0.5),
+        (3, 2, 3.0, 0.45),
+        (3, 4, 6.0, 0.4),
+    ]
+
+
+def test_the_cost_of_a_loss_is_that_of_its_first_epoch() -> None:
+    points = anytime_points(study_of(slots=1), [trial(0, "complete", 16, 0.5, 0.3, 0.2)])
+    cost = cost_to_reach(points, 0.3)
+    assert cost is not None
+    assert (cost.n_trials, cost.n_epochs, cost.worker_s) == (1, 2, 3.0)
+    assert cost_to_reach(points, 0.1) is None
+    assert anytime_points(study_of(slots=1), [trial(0, "failed", 16)]) == []
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8])
+def test_the_order_is_that_in_which_the_scheduler_handled_the_epochs(slots: int, tmp_path: Path) -> None:
+    class Listener:
+        """Works the points out from what the scheduler tells as it goes."""
+
+        def __init__(self) -> None:
+            self.begun: set[int] = set()
+            self.n_epochs = 0
+            self.points: list[tuple[int, int, float]] = []
+
+        def trial_changed(self, trial: TrialRecord) -> None:
+            self.begun.add(trial.number)
+            if trial.state != "running" or not trial.epochs:
+                return
+            self.n_epochs += 1
+            loss = trial.valid_loss[len(trial.epochs)]
+            if not self.points or loss < self.points[-1][2]:
+                self.points.append((len(self.begun), self.n_epochs, loss))
+
+    study, listener = study_of(slots, n_trials=40), Listener()
+    storage = StudyStorage.create(f"journal:///{tmp_path}/log", study, study_file="", context={})
+    data = DataRef("nowhere", "standard", 10)
+    Scheduler(study, storage, InstantExecutor(), data=data, checkpoints=tmp_path, observers=[listener]).run()
+    trials = storage.trials()
+    assert {trial.state for trial in trials} == {"complete", "pruned"}
+    points = anytime_points(study, trials)
+    assert [(point.n_trials, point.n_epochs, point.valid_loss) for point in points] == listener.points
+    assert len(points) > 3
