@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -39,7 +40,8 @@ def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], C
         def define(_typing: Any, *_types: Any) -> Any:
             return result(*operands), lambda _context, builder, _signature, values: emit(builder, *values)
 
-        define.__name__ = emit.__name__
+        # Numba gives what is decorated these names and this number of arguments, without the first one.
+        define.__name__, cast(Any, define).__signature__ = emit.__name__, inspect.signature(emit)
         return cast(Callable[..., Any], intrinsic(define))
 
     return decorate
