@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 from collections.abc import Callable, Generator
 from contextvars import ContextVar
 from functools import cache
@@ -14,6 +13,7 @@ import jax
 from jax.custom_batching import custom_vmap
 
 from mnist_hpo.kernels.compiled import compile_handler
+from mnist_hpo.spec.provenance import kernels_setting
 
 Result = TypeVar("Result")
 
@@ -25,9 +25,7 @@ def uses_kernels() -> bool:
 
     It does on a CPU, unless `references_only` is open or the environment has `MNIST_HPO_KERNELS=off`.
     """
-    if _references_only.get() or os.environ.get("MNIST_HPO_KERNELS") == "off":
-        return False
-    return jax.default_backend() == "cpu"
+    return not _references_only.get() and kernels_setting() == "on" and jax.default_backend() == "cpu"
 
 
 @contextlib.contextmanager

@@ -107,7 +107,8 @@ def test_a_kernel_agrees_with_its_reference(name: str, seed: int, monkeypatch: p
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_under_vmap_the_reference_is_used(name: str) -> None:
+def test_under_vmap_the_reference_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
     cases = [make_cases(seed)[name] for seed in range(3)]
     function, _, relative_error = cases[0]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(case.arguments for case in cases))
@@ -117,6 +118,25 @@ def test_under_vmap_the_reference_is_used(name: str) -> None:
     for index, case in enumerate(cases):
         one = jax.tree.map(lambda leaf, index=index: leaf[index], results)
         assert_close(one, jax.jit(function)(*case.arguments), relative_error)
+
+
+def test_under_vmap_arguments_may_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where several trainings read batches of their own from one array of images."""
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    (images, rows), other = make_cases(0)["gather_pixels to float32"].arguments, jnp.arange(B, dtype=jnp.int32)
+    both = jax.vmap(gather_pixels, in_axes=(None, 0))(images, jnp.stack([rows, other]))
+    np.testing.assert_array_equal(both, [gather_pixels(images, rows), gather_pixels(images, other)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_jax_computes_on_another_platform_the_reference_is_used(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, arguments, _ = make_cases(0)[name]
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    traced = jax.jit(lambda *a: function(*a)).trace(*arguments)
+    assert "mnist_hpo." not in traced.lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize("name", NAMES)
