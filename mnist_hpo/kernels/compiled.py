@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,6 +17,9 @@ from numba.core import config
 from numba.extending import intrinsic
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_ONLY_IN_CACHE_DIR = "numba.core.caching.UserProvidedCacheLocator"
+"""Where `CACHE_DIR` cannot be used, Numba would otherwise use the source's folder, whatever the sources were then."""
 
 
 def compiled(function: F) -> F:
@@ -50,24 +54,37 @@ def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], C
 def compile_handler(handler: Callable[[Any], Any]) -> int:
     """Compile a handler of XLA's foreign function interface for this CPU; return its address.
 
-    The machine code is kept beside JAX's compiled programs. Numba notices changes of the handler's own file only, so
-    the folder's name depends on all files.
+    The machine code is kept beside JAX's compiled programs, where JAX keeps them: compiling takes seconds.
     """
-    with _cache_in(_cache_directory()):
-        return cast(Any, cfunc(types.voidptr(types.voidptr), cache=True, error_model="numpy")(handler)).address
+    directory = _cache_directory()
+    if directory is not None:
+        # Whatever is wrong with the cache (it may be damaged, full, or not writable), no training ends for it.
+        with contextlib.suppress(Exception):
+            return _compile(handler, directory)
+    return _compile(handler, None)
+
+
+def _compile(handler: Callable[[Any], Any], directory: Path | None) -> int:
+    place = {"CACHE_DIR": str(directory or ""), "CACHE_LOCATOR_CLASSES": _ONLY_IN_CACHE_DIR}
+    with _settings(**place, CPU_FEATURES=_cpu_features()):
+        decorate = cfunc(types.voidptr(types.voidptr), cache=directory is not None, error_model="numpy")
+        return cast(Any, decorate(handler)).address
 
 
 @contextlib.contextmanager
-def _cache_in(directory: str | None) -> Generator[None]:
+def _settings(**settings: str) -> Generator[None]:
     """Numba's settings are the process's: a notebook may have functions of its own."""
-    settings = cast(Any, config)
-    before = settings.CACHE_DIR
-    settings.CPU_FEATURES = _cpu_features()
-    settings.CACHE_DIR = directory or before
+    before = {name: getattr(config, name) for name in settings}
+    _set(settings)
     try:
         yield
     finally:
-        settings.CACHE_DIR = before
+        _set(before)
+
+
+def _set(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        setattr(config, name, value)
 
 
 def _cpu_features() -> str:
@@ -76,12 +93,14 @@ def _cpu_features() -> str:
     return f"{features},-prefer-256-bit" if "+avx512f" in features else features
 
 
-def _cache_directory() -> str | None:
-    cache = cast(Any, jax.config).jax_compilation_cache_dir
-    return str(Path(cache) / f"kernels-{_sources_sha256()[:16]}") if cache else None
+def _cache_directory() -> Path | None:
+    directory = cast(Any, jax.config).jax_compilation_cache_dir
+    return Path(directory) / f"kernels-{_sources_sha256()[:16]}" if directory else None
 
 
+@cache
 def _sources_sha256() -> str:
+    """Numba notices changes of a handler's own file only, so the cache's name depends on all files."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())
