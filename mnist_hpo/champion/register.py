@@ -38,7 +38,10 @@ from mnist_hpo.tracking.trial_run import run_name
 ALIAS = "champion"
 _BY_CLASS = ("precision", "recall", "f1")
 _PACKAGE = Path(__file__).resolve().parents[1]
-_RUNTIME = ("jax", "jaxlib", "llvmlite", "flax", "optax", "numpy", "safetensors", "mlflow", "pydantic", "ruamel.yaml")
+_RUNTIME = (
+    *("jax", "jaxlib", "flax", "optax", "numba", "llvmlite", "numpy"),
+    *("safetensors", "mlflow", "pydantic", "ruamel.yaml"),
+)
 """What the model needs to predict; `mnist_hpo` itself travels with it."""
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
-_CHANGES_BITS = ("JAX_", "XLA_", "FLAX_", "NNX_", "NPY_", "OPENBLAS_", "GLIBC_TUNABLES")
+_CHANGES_BITS = ("JAX_", "XLA_", "FLAX_", "NNX_", "NUMBA_", "NPY_", "OPENBLAS_", "GLIBC_TUNABLES")
 """Variables that may change what is computed: settings of libraries, and CPU features that are switched off."""
 _COMPILATION_CACHE_BYTES = 2 * 1024**3
 

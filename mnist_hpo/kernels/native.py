@@ -1,52 +1,69 @@
-"""Compiles the LLVM functions of this folder for the CPU at hand, and names them to XLA."""
+"""Choose between a CPU kernel and its pure-JAX reference, and register kernels with XLA."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+from collections.abc import Callable, Generator
+from contextvars import ContextVar
 from functools import cache
-from pathlib import Path
+from typing import Any, TypeVar
 
 import jax
-import llvmlite.binding as llvm
+from jax.custom_batching import custom_vmap
 
-_FOLDER = Path(__file__).parent
-_SHARED = ("xla_ffi.ll", "elementary.ll")
-"""What stands in front of each kernel's file."""
-_engines: list[llvm.ExecutionEngine] = []
-"""They own the machine code: kept for as long as the process lives."""
+from mnist_hpo.kernels.compiled import compile_handler
+from mnist_hpo.spec.provenance import kernels_setting
+
+Result = TypeVar("Result")
+
+_references_only = ContextVar("references_only", default=False)
+
+
+def uses_kernels() -> bool:
+    """Whether what is traced now calls the kernels.
+
+    It does on a CPU, unless `references_only` is open or the environment has `MNIST_HPO_KERNELS=off`.
+    """
+    return not _references_only.get() and kernels_setting() == "on" and jax.default_backend() == "cpu"
+
+
+@contextlib.contextmanager
+def references_only() -> Generator[None]:
+    """Trace with the references, so that the program holds no call of a kernel: to export it, or to test a kernel."""
+    token = _references_only.set(True)
+    try:
+        yield
+    finally:
+        _references_only.reset(token)
+
+
+def call_kernel(kernel: Callable[..., Result], reference: Callable[..., Result], *arguments: Any) -> Result:
+    """Call a kernel where `uses_kernels` says so, and its reference elsewhere and under `jax.vmap`.
+
+    Args:
+        kernel: a function of the arguments that makes an `ffi_call`.
+        reference: the same in pure JAX.
+        arguments: pytrees of arrays.
+
+    """
+    if not uses_kernels():
+        return reference(*arguments)
+    call = custom_vmap(kernel)
+
+    @call.def_vmap
+    def batched(_axis_size: int, in_batched: Any, *batch: Any) -> tuple[Result, Any]:
+        axes = jax.tree.map(lambda is_batched: 0 if is_batched else None, in_batched)
+        result = jax.vmap(reference, in_axes=tuple(axes))(*batch)
+        return result, jax.tree.map(lambda _: True, result)
+
+    return call(*arguments)
 
 
 @cache
-def register_kernel(name: str, variant: str = "", **blanks: str) -> str:
-    """Compile the function of this name from `NAME.ll`, once a process.
-
-    Args:
-        name: the function's and the file's.
-        variant: tells apart what is made of one file with different blanks.
-        blanks: what the file leaves to be filled in, by the word that stands there.
-
-    Returns:
-        The target's name for `jax.ffi.ffi_call`.
-
-    """
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    features = llvm.get_host_cpu_features().flatten()
-    target = llvm.Target.from_default_triple()
-    machine = target.create_target_machine(cpu=llvm.get_host_cpu_name(), features=features, opt=3)
-    source = (_FOLDER / f"{name}.ll").read_text()
-    for blank, filling in blanks.items():
-        source = source.replace(blank, filling)
-    shared = "".join((_FOLDER / file).read_text() for file in _SHARED)
-    module = llvm.parse_assembly(shared + source)
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = True
-    passes = llvm.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
-    engine = llvm.create_mcjit_compiler(module, machine)
-    engine.finalize_object()
-    _engines.append(engine)
-    handler = ctypes.cast(engine.get_function_address(name), ctypes.c_void_p)
-    target_name = f"mnist_hpo.{name}{variant}"
-    jax.ffi.register_ffi_target(target_name, jax.ffi.pycapsule(handler), platform="cpu")
-    return target_name
+def register_kernel(name: str, handler: Callable[[Any], Any]) -> str:
+    """Compile a handler and name it to XLA, once a process; return the target's name for `jax.ffi.ffi_call`."""
+    target = f"mnist_hpo.{name}"
+    function = jax.ffi.pycapsule(ctypes.c_void_p(compile_handler(handler)))
+    jax.ffi.register_ffi_target(target, function, platform="cpu")
+    return target

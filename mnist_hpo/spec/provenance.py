@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-_PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "optuna")
+from mnist_hpo.spec.errors import UserError
+
+_PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "llvmlite", "optuna")
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
-CPU, NUMPY_FEATURES, NUMPY_VERSION = "cpu", "numpy.cpu_features", "version.numpy"
+CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION = "cpu", "kernels", "numpy.cpu_features", "version.numpy"
 """Names of entries that a study's record is compared by."""
 
 
@@ -25,8 +28,25 @@ def provenance() -> dict[str, str]:
         "version.python": platform.python_version(),
         CPU: f"{platform.machine()} {' '.join(_vector_flags())}".strip(),
         NUMPY_FEATURES: numpy_features(),
+        KERNELS: kernels_setting(),
         **({"git_commit": commit} if commit else {}),
     }
+
+
+def kernels_setting() -> str:
+    """Return whether trainings on a CPU call the package's kernels, "on", or their references in JAX, "off".
+
+    `MNIST_HPO_KERNELS` says which; "on" is the default. The two sum in different orders and approximate exp, log and
+    reciprocals differently, so losses differ in their last digits.
+
+    Raises:
+        UserError: the variable has another value.
+
+    """
+    setting = os.environ.get("MNIST_HPO_KERNELS") or "on"
+    if setting not in ("on", "off"):
+        raise UserError(f"MNIST_HPO_KERNELS is {setting!r}; it must be on (the default) or off")
+    return setting
 
 
 def git_commit() -> str | None:

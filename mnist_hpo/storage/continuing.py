@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from mnist_hpo.spec.provenance import CPU, NUMPY_FEATURES, NUMPY_VERSION
+from mnist_hpo.spec.provenance import CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION
 from mnist_hpo.spec.study import Study
 
 
@@ -36,6 +36,7 @@ def why_not(
         _changed(study, recorded_identity)
         or _other_data(study.name, recorded_context, context)
         or _other_cpu(study.name, recorded_context, context)
+        or _other_kernels(study.name, recorded_context, context)
         or _shrunk(study, n_recorded)
     )
 
@@ -94,6 +95,17 @@ def _other_cpu(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -
         f"the study {name!r} was started with NumPy using other CPU features, {difference}; the sampler would propose "
         "other parameters. Set NPY_DISABLE_CPU_FEATURES as it was then (as a rule, unset it), continue on such a CPU, "
         "or give the study another name"
+    )
+
+
+def _other_kernels(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    # Versions that did not record the setting had no other than "on".
+    then, here = (context.get(KERNELS, "on") for context in (recorded, now))
+    if then == here:
+        return None
+    return (
+        f"the study {name!r} was started with MNIST_HPO_KERNELS={then}, and it is {here} now; its results would "
+        f"differ. Set MNIST_HPO_KERNELS={then}, or give the study another name"
     )
 
 

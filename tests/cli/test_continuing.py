@@ -43,6 +43,13 @@ def test_other_cpu_features_of_numpy_are_refused_by_name(record: Folder) -> None
     assert record.trials() == before
 
 
+def test_the_kernels_cannot_be_switched_off_in_the_middle_of_a_study(record: Folder) -> None:
+    before = record.trials()
+    outcome = record.call("run", "small.yaml", MNIST_HPO_KERNELS="off")
+    assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, and it is off now", "another name")
+    assert record.trials() == before
+
+
 def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
     """Leave what a search leaves that was killed in its first epoch: two trials, also in MLflow."""
     file = read_study(folder.path / "small.yaml")

@@ -6,7 +6,16 @@ from mnist_hpo.executors.environment import worker_environment
 
 
 @pytest.mark.parametrize(
-    "name", ["NPY_DISABLE_CPU_FEATURES", "OPENBLAS_CORETYPE", "GLIBC_TUNABLES", "XLA_FLAGS", "JAX_ENABLE_X64"]
+    "name",
+    [
+        "NPY_DISABLE_CPU_FEATURES",
+        "NUMBA_CPU_FEATURES",
+        "NUMBA_DISABLE_JIT",
+        "OPENBLAS_CORETYPE",
+        "GLIBC_TUNABLES",
+        "XLA_FLAGS",
+        "JAX_ENABLE_X64",
+    ],
 )
 def test_a_setting_that_changes_bits_does_not_reach_a_worker(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, "of the user's")

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 
 PRINT = "from mnist_hpo.spec.provenance import provenance; print(provenance()['numpy.cpu_features'])"
@@ -30,6 +31,22 @@ def test_a_feature_that_is_switched_off_is_not_recorded() -> None:
     if not switchable:
         pytest.skip("this CPU has only what NumPy always uses")
     assert features(NPY_DISABLE_CPU_FEATURES=switchable[-1]) == features()[:-1]
+
+
+@pytest.mark.parametrize(("variable", "recorded"), [(None, "on"), ("", "on"), ("on", "on"), ("off", "off")])
+def test_whether_the_kernels_are_on_is_recorded(
+    variable: str | None, recorded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MNIST_HPO_KERNELS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("MNIST_HPO_KERNELS", variable)
+    assert provenance()["kernels"] == recorded
+
+
+def test_another_setting_of_the_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "0")
+    with pytest.raises(UserError, match=r"MNIST_HPO_KERNELS is '0'; it must be on \(the default\) or off"):
+        provenance()
 
 
 def test_all_entries_are_short_texts() -> None:

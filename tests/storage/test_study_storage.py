@@ -276,6 +276,18 @@ def test_a_record_of_an_earlier_version_has_no_features_to_compare(url: str, stu
     assert len(create(url, study_of(), **CPU).trials()) == 4
 
 
+@pytest.mark.parametrize(("then", "now"), [({"kernels": "on"}, "off"), ({"kernels": "off"}, "on"), ({}, "off")])
+def test_the_kernels_cannot_be_switched_in_the_middle_of_a_study(
+    url: str, study_of: StudyOf, then: dict[str, str], now: str
+) -> None:
+    """Records of earlier versions do not say; the kernels were always on."""
+    write_all_states(create(url, study_of(), **then), study_of())
+    with pytest.raises(UserError, match=f"MNIST_HPO_KERNELS={then.get('kernels', 'on')}, and it is {now} now"):
+        create(url, study_of(), kernels=now)
+    assert len(create(url, study_of(), **then).trials()) == 4
+    assert len(create(url, study_of(), kernels=then.get("kernels", "on")).trials()) == 4
+
+
 def test_another_numpy_may_name_the_same_features_otherwise(url: str, study_of: StudyOf) -> None:
     write_all_states(create(url, study_of(), **CPU), study_of())
     other = CPU | {"numpy.cpu_features": "SSE42 AVX2 AVX512_SKX", "version.numpy": "2.3.0"}

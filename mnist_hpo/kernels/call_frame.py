@@ -1,0 +1,133 @@
+"""The arguments of an XLA custom call, read in Numba.
+
+XLA calls a handler with one pointer to an `XLA_FFI_CallFrame` (xla/ffi/api/c_api.h, interface version 0.3). Every field
+that is read here starts at a multiple of eight bytes, so a struct is read as 64-bit words. Addresses are int64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.np.numpy_support import carray
+from numpy.typing import NDArray
+
+from mnist_hpo.kernels.compiled import compiled, instruction
+
+INTERFACE_VERSION = (0, 3)
+FRAME_BYTES = 168
+"""`sizeof(XLA_FFI_CallFrame)` in that version. A handler refuses to be registered with an XLA that states another."""
+VALUES_BYTES = 40
+"""`sizeof(XLA_FFI_Args)` and `sizeof(XLA_FFI_Rets)`."""
+BUFFER_BYTES = 48
+"""`sizeof(XLA_FFI_Buffer)`."""
+
+_EXTENSION, _INPUTS, _OUTPUTS = 1, 5, 10
+"""Words of the frame at which these parts begin."""
+_COUNT, _VALUES = 2, 4
+"""Words of the inputs and of the outputs."""
+_DTYPE, _DATA, _RANK, _DIMENSIONS = 2, 3, 4, 5
+"""Words of a buffer."""
+_METADATA_EXTENSION = 1
+_BFLOAT16 = 16
+"""XLA's numbers for the extension that asks for metadata, and for the dtype."""
+_ADDRESS = ir.IntType(64)
+
+
+@instruction(types.int64, types.voidptr)
+def address_of(builder: Any, pointer: Any) -> Any:
+    """Return the address in a pointer."""
+    return builder.ptrtoint(pointer, _ADDRESS)
+
+
+@instruction(types.voidptr, types.int64)
+def pointer_to(builder: Any, address: Any) -> Any:
+    """Return an address as a pointer."""
+    return builder.inttoptr(address, ir.IntType(8).as_pointer())
+
+
+@instruction(types.int64, types.int64, types.int64)
+def load_word(builder: Any, address: Any, index: Any) -> Any:
+    """Return the 64-bit word of this index behind an address."""
+    return builder.load(builder.gep(builder.inttoptr(address, _ADDRESS.as_pointer()), [index]))
+
+
+@compiled
+def answers_registration(frame: int) -> bool:
+    """Tell XLA the interface version if it is registering the handler; return whether it is.
+
+    Where the frame's size is not the one that this module was written for, the version is one that XLA refuses.
+    """
+    extension = load_word(frame, _EXTENSION)
+    if extension == 0 or load_word(extension, 1) & 0xFFFFFFFF != _METADATA_EXTENSION:
+        return False
+    fields = carray(pointer_to(load_word(extension, 3)), (12,), np.int32)
+    fields[6] = INTERFACE_VERSION[0] if load_word(frame, 0) == FRAME_BYTES else -1
+    fields[7] = INTERFACE_VERSION[1]
+    fields[8:12] = 0  # no traits, no state
+    return True
+
+
+@compiled
+def n_inputs(frame: int) -> int:
+    """Return how many buffers the call reads."""
+    return load_word(frame, _INPUTS + _COUNT)
+
+
+@compiled
+def n_outputs(frame: int) -> int:
+    """Return how many buffers the call writes."""
+    return load_word(frame, _OUTPUTS + _COUNT)
+
+
+@compiled
+def input_buffer(frame: int, index: Any) -> int:
+    """Return the address of an input's buffer struct."""
+    return load_word(load_word(frame, _INPUTS + _VALUES), index)
+
+
+@compiled
+def output_buffer(frame: int, index: Any) -> int:
+    """Return the address of an output's buffer struct."""
+    return load_word(load_word(frame, _OUTPUTS + _VALUES), index)
+
+
+@compiled
+def data(buffer: int) -> int:
+    """Return the address of a buffer's first element."""
+    return load_word(buffer, _DATA)
+
+
+@compiled
+def dimension(buffer: int, axis: int) -> int:
+    """Return the length of an axis."""
+    return load_word(load_word(buffer, _DIMENSIONS), axis)
+
+
+@compiled
+def size(buffer: int) -> int:
+    """Return the number of a buffer's elements."""
+    product = 1
+    for axis in range(load_word(buffer, _RANK)):
+        product *= dimension(buffer, axis)
+    return product
+
+
+@compiled
+def is_bfloat16(buffer: int) -> bool:
+    """Whether a buffer holds bfloat16."""
+    return load_word(buffer, _DTYPE) & 0xFFFFFFFF == _BFLOAT16
+
+
+@compiled
+def array(address: Any, n: int, dtype: Any) -> NDArray[Any]:
+    """Return the n elements behind an address as an array; nothing is copied."""
+    return carray(pointer_to(address), (n,), dtype)
+
+
+@compiled
+def matrix(address: int, n_rows: int, n_columns: int, dtype: Any) -> NDArray[Any]:
+    """Return the elements behind an address as an array of rows; nothing is copied."""
+    return carray(pointer_to(address), (n_rows, n_columns), dtype)

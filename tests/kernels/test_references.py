@@ -1,0 +1,190 @@
+"""Each kernel against its pure-JAX reference, and when the reference takes the kernel's place."""
+
+import ctypes
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mnist_hpo.kernels import fused_adam
+from mnist_hpo.kernels.call_frame import (
+    BUFFER_BYTES,
+    FRAME_BYTES,
+    INTERFACE_VERSION,
+    VALUES_BYTES,
+    address_of,
+    answers_registration,
+    array,
+    data,
+    input_buffer,
+    load_word,
+    output_buffer,
+    pointer_to,
+)
+from mnist_hpo.kernels.compiled import compile_handler
+from mnist_hpo.kernels.gather_pixels import gather_pixels
+from mnist_hpo.kernels.native import references_only, register_kernel
+from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
+from mnist_hpo.kernels.softmax_loss import softmax_loss
+from mnist_hpo.kernels.transpose import transpose
+
+B, F, C = 5, 19, 10
+
+
+class Case(NamedTuple):
+    """A kernel's public function, arguments for it, and how far it may be from its reference."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    relative_error: float = 0.0
+
+
+def make_cases(seed: int) -> dict[str, Case]:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> Any:
+        return jnp.asarray(rng.standard_normal(shape, dtype=np.float32))
+
+    images = jnp.asarray(rng.integers(0, 256, (40, F), dtype=np.uint8))
+    labels = jnp.asarray(rng.integers(0, C, 40, dtype=np.uint8))
+    rows = jnp.asarray(rng.integers(0, 40, B, dtype=np.int32))
+    weights = [normal(F, C), normal(C)]
+    state = fused_adam.AdamState([normal(F, C), normal(C)], [abs(normal(F, C)), abs(normal(C))], jnp.float32(3))
+
+    def adam(weights: Any, state: Any, slopes: Any) -> Any:
+        rounded = [weights[0].astype(jnp.bfloat16), None]
+        options = {"learning_rate": 0.01, "l1": 1e-3, "l2": 1e-2}
+        return [
+            fused_adam.update(weights, state, slopes, rounded, **options, decoupled=decoupled)
+            for decoupled in (False, True)
+        ]
+
+    def loss_and_gradient(logits: Any, labels: Any, rows: Any) -> Any:
+        return jax.value_and_grad(softmax_loss)(logits, labels, rows, 0.1)
+
+    return {
+        "gather_pixels to float32": Case(gather_pixels, (images, rows)),
+        "gather_pixels to bfloat16": Case(lambda *a: gather_pixels(*a, jnp.bfloat16), (images, rows)),
+        "round_to_bf16": Case(round_to_bf16, (normal(B, F) * 10.0 ** rng.integers(-44, 38, (B, F)),)),
+        "softmax_loss": Case(loss_and_gradient, (3 * normal(B, C), labels, rows), 2e-6),
+        "transpose of float32": Case(transpose, (normal(B, F),)),
+        "transpose of bfloat16": Case(transpose, (normal(B, F).astype(jnp.bfloat16),)),
+        "fused_adam": Case(adam, (weights, state, [normal(F, C), normal(C)]), 2e-5),
+    }
+
+
+NAMES = tuple(make_cases(0))
+
+
+def assert_close(ours: Any, theirs: Any, relative_error: float) -> None:
+    assert jax.tree.structure(ours) == jax.tree.structure(theirs)
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert one.dtype == other.dtype
+        if one.dtype == jnp.bfloat16 and relative_error:
+            relative_error = 2**-8  # A last bit of difference before rounding can become one after it.
+        np.testing.assert_allclose(
+            np.asarray(one, np.float64), np.asarray(other, np.float64), rtol=relative_error, atol=relative_error / 10
+        )
+
+
+def lowered(function: Callable[..., Any], *arguments: Any) -> str:
+    return jax.jit(function).lower(*arguments).as_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_a_kernel_agrees_with_its_reference(name: str, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    function, arguments, relative_error = make_cases(seed)[name]
+    assert "mnist_hpo." in lowered(function, *arguments)
+    ours = jax.jit(function)(*arguments)
+    with references_only():
+        theirs = jax.jit(lambda *a: function(*a))(*arguments)
+    assert_close(ours, theirs, relative_error)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_under_vmap_the_reference_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    cases = [make_cases(seed)[name] for seed in range(3)]
+    function, _, relative_error = cases[0]
+    batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(case.arguments for case in cases))
+    batched = jax.vmap(lambda *arguments: function(*arguments))
+    assert "mnist_hpo." not in lowered(batched, *batch)
+    results = jax.jit(batched)(*batch)
+    for index, case in enumerate(cases):
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], results)
+        assert_close(one, jax.jit(function)(*case.arguments), relative_error)
+
+
+def test_under_vmap_arguments_may_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where several trainings read batches of their own from one array of images."""
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    (images, rows), other = make_cases(0)["gather_pixels to float32"].arguments, jnp.arange(B, dtype=jnp.int32)
+    both = jax.vmap(gather_pixels, in_axes=(None, 0))(images, jnp.stack([rows, other]))
+    np.testing.assert_array_equal(both, [gather_pixels(images, rows), gather_pixels(images, other)])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_jax_computes_on_another_platform_the_reference_is_used(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, arguments, _ = make_cases(0)[name]
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    traced = jax.jit(lambda *a: function(*a)).trace(*arguments)
+    assert "mnist_hpo." not in traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_exported_program_holds_no_call_of_a_kernel(name: str) -> None:
+    function, arguments, _ = make_cases(0)[name]
+    with references_only():
+        exported = jax.export.export(jax.jit(lambda *a: function(*a)), platforms=["cpu", "cuda"])(*arguments)
+    assert "mnist_hpo." not in exported.mlir_module()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_kernels_can_be_switched_off_by_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    function, arguments, _ = make_cases(0)[name]
+    monkeypatch.setenv("MNIST_HPO_KERNELS", "off")
+    assert "mnist_hpo." not in lowered(lambda *a: function(*a), *arguments)
+
+
+def _answer_only(call: Any) -> Any:
+    answers_registration(address_of(call))
+    return pointer_to(0)
+
+
+@pytest.mark.parametrize(("frame_bytes", "major"), [(FRAME_BYTES, INTERFACE_VERSION[0]), (FRAME_BYTES + 8, -1)])
+def test_a_handler_states_its_version_only_to_an_xla_whose_frames_have_the_known_size(
+    frame_bytes: int, major: int
+) -> None:
+    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(compile_handler(_answer_only))
+    metadata = np.zeros(6, np.int64)
+    extension = np.array([32, 1, 0, metadata.ctypes.data], np.int64)
+    frame = np.array([frame_bytes, extension.ctypes.data, *[0] * 19], np.int64)
+    assert handler(frame.ctypes.data) is None
+    assert metadata.view(np.int32)[6:8].tolist() == [major, INTERFACE_VERSION[1]]
+
+
+def _report_sizes(call: Any) -> Any:
+    """Out: the bytes that XLA states for the frame, its inputs, its outputs, and an input's buffer."""
+    frame = address_of(call)
+    if answers_registration(frame):
+        return pointer_to(0)
+    sizes = array(data(output_buffer(frame, 0)), 4, np.int32)
+    sizes[0] = load_word(frame, 0)
+    sizes[1] = load_word(frame, 5)
+    sizes[2] = load_word(frame, 10)
+    sizes[3] = load_word(input_buffer(frame, 0), 0)
+    return pointer_to(0)
+
+
+def test_xlas_structs_have_the_sizes_that_the_kernels_were_written_for() -> None:
+    target = register_kernel("report_sizes", _report_sizes)
+    sizes = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct((4,), jnp.int32))(jnp.float32(0))
+    assert sizes.tolist() == [FRAME_BYTES, VALUES_BYTES, VALUES_BYTES, BUFFER_BYTES]
