@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from mnist_hpo.bundle.writing import write_bundle
+from mnist_hpo.bundle.writing import ModelDescription, write_bundle
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_weights import load_best_parameters
+from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.hyperparameters import complete
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import (
     Interrupted,
     Observer,
@@ -34,8 +36,6 @@ from mnist_hpo.storage.records import TrialRecord, best_of
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.result import EpochResult
 
 _INTERRUPTED_END_S = 10.0
 """A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
@@ -170,12 +170,14 @@ def _best_bundle(
     # search's, whose last events may still be on their way.
     job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
     _check_same(best, run_jobs(executor, [job])[job.key])
-    dataset = DATASETS[study.dataset]
-    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+    data_shape = DATASETS[study.dataset].shape(study.split)
+    model = ModelDescription(
+        config.model, complete(config.model, config.parameters), data_shape.image_shape, data_shape.n_classes
+    )
     directory = home.best_bundle(storage, best.number)
     source = {"study": study.name, "trial": best.number, "valid_loss": best.value, "epoch": best.best_epoch}
     try:
-        write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
+        write_bundle(directory, model, load_best_model(path), {**storage.context, **source})
     except OSError as error:
         raise UserError(
             f"{directory}: the best trial's model cannot be written: {error.strerror}; every trial is recorded, so the "

@@ -16,6 +16,10 @@ from typing import Protocol
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, Job, JobLost
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.stopping import has_ended
 from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
@@ -25,11 +29,6 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, divergence_reason
 from mnist_hpo.storage.replay import Decision, check_decision, check_parameters, check_record, check_result
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import has_ended
 
 _POLL_S = 0.25
 """How often a wait looks whether it should stop."""
@@ -60,10 +59,7 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
 
 def virtual_epoch_cost(study: Study, config: TrainingConfig) -> int:
     """Units of virtual time that an epoch of a trial takes."""
-    dataset = DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
-    program, _ = split(config.model, config.parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+    return describe(config.model, config.parameters, DATASETS[study.dataset].shape(study.split)).epoch_cost
 
 
 def checkpoint_path(directory: Path, number: int) -> Path:

@@ -12,22 +12,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import load_bundle
-from mnist_hpo.bundle.writing import write_bundle
+from mnist_hpo.bundle.writing import ModelDescription, write_bundle
 from mnist_hpo.champion.measures import TestMeasures, measure, summarize
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_weights import load_best_parameters
+from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Executor, Job
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.hyperparameters import complete
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import training_config
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
-from mnist_hpo.training.hyperparameters import complete, split
-from mnist_hpo.training.result import EpochResult
 
 _MODEL = "model"
 
@@ -185,7 +185,9 @@ def retrain(
 
     # Everything is trained and decided; only now is the test split read.
     images, labels = load_test(dataset.directory, study.split)
-    program, _ = split(config.model, config.parameters, n_features=info.n_features, n_classes=info.n_classes)
+    model = ModelDescription(
+        config.model, complete(config.model, config.parameters), (*info.image_shape, 1), info.n_classes
+    )
     source = {"study": study.name, "trial": trial.number, "epochs": best_epoch, "dataset_digest": dataset.digest}
     measures: dict[int, TestMeasures] = {}
     guesses: list[NDArray[np.intp]] = []
@@ -194,7 +196,7 @@ def retrain(
         if any(result.diverged for result in curves[job.key]):
             continue
         bundle = folder / (f"{_MODEL}-seed-{index}" if measures else _MODEL)
-        write_bundle(bundle, program, load_best_parameters(Path(job.checkpoint)), {**source, "seed": job.training.seed})
+        write_bundle(bundle, model, load_best_model(Path(job.checkpoint)), {**source, "seed": job.training.seed})
         log_probabilities = load_bundle(bundle).log_probabilities(images)
         found = measure(labels, log_probabilities)
         if found is None:

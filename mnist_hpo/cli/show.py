@@ -63,10 +63,10 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
 
     Example: mnist-hpo best quickstart
     """
+    from mnist_hpo.learners.hyperparameters import complete
     from mnist_hpo.report.trials import trial_output
     from mnist_hpo.spec.outputs import BestOutput
     from mnist_hpo.storage.records import best_of, is_machine_dependent, machine_dependence
-    from mnist_hpo.training.hyperparameters import complete
 
     record, file = recorded_study(storage, study)
     trials = record.trials()

@@ -12,12 +12,11 @@ import math
 from collections.abc import Sequence
 
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.outputs import AnytimePoint, CostToTarget
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.result import EpochResult
 
 
 def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimePoint]:
@@ -67,8 +66,5 @@ def _in_virtual_time(
 
 
 def _epoch_cost(study: Study, trial: TrialRecord) -> int:
-    dataset = DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
-    parameters = {**study.fixed, **trial.parameters}
-    program, _ = split(study.model, parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+    data = DATASETS[study.dataset].shape(study.split)
+    return describe(study.model, {**study.fixed, **trial.parameters}, data).epoch_cost

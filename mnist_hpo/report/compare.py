@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.report.anytime import anytime_points, cost_to_reach
 from mnist_hpo.report.champion_test import mean_and_std, seeds_in_words
 from mnist_hpo.spec.errors import UserError, first_line
@@ -48,7 +50,6 @@ from mnist_hpo.storage.records import (
     state_name,
 )
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.hyperparameters import complete, split
 
 HYPERPARAMETERS = "hyperparameters"
 """The heading of their section."""
@@ -329,10 +330,8 @@ def _compared(entry: Entry, target: float | None) -> ComparedOutput:
 
 
 def _n_parameters(study: Study, trial: TrialRecord) -> int:
-    dataset = DATASETS[study.dataset]
-    parameters = {**study.fixed, **trial.parameters}
-    program, _ = split(study.model, parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    return program.n_parameters()
+    data = DATASETS[study.dataset].shape(study.split)
+    return describe(study.model, {**study.fixed, **trial.parameters}, data).n_parameters
 
 
 def _champion_test(entry: Entry) -> ChampionTest | None:

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.cost import describe
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.outputs import TrialOutput
 from mnist_hpo.spec.reader import nearest, parse_study
@@ -20,8 +21,6 @@ from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, Space, Study, Tri
 from mnist_hpo.storage import DEFAULT_STORAGE
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.cost import train_flops
-from mnist_hpo.training.hyperparameters import split
 
 STATES: tuple[TrialState, ...] = ("complete", "pruned", "failed", "running")
 
@@ -85,9 +84,8 @@ def load_trials(study: str, *, storage: str | None = None) -> pd.DataFrame:
 
 def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
     """A trial's results, without what depends on time."""
-    dataset = DATASETS[study.dataset]
-    parameters = {**study.fixed, **trial.parameters}
-    program, _ = split(study.model, parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
+    data = DATASETS[study.dataset].shape(study.split)
+    described = describe(study.model, {**study.fixed, **trial.parameters}, data)
     best = None if trial.best_epoch is None else trial.epochs[trial.best_epoch]
     return TrialOutput(
         number=trial.number,
@@ -101,8 +99,8 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
         best_valid_accuracy=best and best.valid_accuracy,
         best_epoch=trial.best_epoch,
         n_epochs=len(trial.epochs),
-        n_parameters=program.n_parameters(),
-        train_flops=train_flops(program, dataset.splits[study.split].n_train) * len(trial.epochs),
+        n_parameters=described.n_parameters,
+        train_flops=described.train_flops * len(trial.epochs),
     )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, state_name
-from mnist_hpo.training.hyperparameters import complete
 
 
 @dataclass(frozen=True)

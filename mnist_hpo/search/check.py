@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Collection
 
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.models.registry import MODELS
+from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.learners.hyperparameters import parameters_of
 from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PRUNERS, check_meaning, make_pruner
 from mnist_hpo.search.rehearsal import find_cause, rehearse
@@ -16,7 +17,6 @@ from mnist_hpo.spec.errors import first_line, shown
 from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
 from mnist_hpo.spec.study import FloatSpace, ParameterValue
-from mnist_hpo.training.hyperparameters import parameters_of
 
 _LARGEST_GRID = 100_000
 """Optuna lists all points of a grid each time that it is asked for one."""
@@ -32,7 +32,7 @@ def check_study(file: StudyFile) -> None:
     study = file.study
     _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
     _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
-    _known(file, ("model",), "model", study.model, MODELS)
+    _known(file, ("model",), "model", study.model, model_names())
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
     _check_parameters(file)

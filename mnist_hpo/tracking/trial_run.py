@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping
 from mlflow.entities import Metric
 
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.hyperparameters import complete
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training.cost import train_flops
-from mnist_hpo.training.hyperparameters import complete, split
-from mnist_hpo.training.result import EpochResult
 
 _SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
 
@@ -46,11 +46,7 @@ def curves(results: Iterable[EpochResult]) -> list[Metric]:
 
 def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
     """One number each, to sort trials by; None where the trial has none."""
-    dataset = DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
-    program, _ = split(
-        study.model, all_parameters(study, trial), n_features=dataset.n_features, n_classes=dataset.n_classes
-    )
+    described = describe(study.model, all_parameters(study, trial), DATASETS[study.dataset].shape(study.split))
     best = trial.best_epoch
     result = None if best is None else trial.epochs[best]
     return {
@@ -59,8 +55,8 @@ def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
         "best_epoch": best,
         "epochs": len(trial.epochs),
         "seconds": sum(result.total_s for result in trial.epochs.values()),
-        "model_parameters": program.n_parameters(),
-        "train_tflop": train_flops(program, plan.n_train) * len(trial.epochs) / 1e12,
+        "model_parameters": described.n_parameters,
+        "train_tflop": described.train_flops * len(trial.epochs) / 1e12,
     }
 
 

@@ -15,17 +15,16 @@ from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.stopping import has_ended
 from mnist_hpo.scheduler import Scheduler, training_config
 from mnist_hpo.search.ask_tell import AskTell
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import has_ended
 
 Choose = Callable[[int], int]
 """Draws one of so many: 0 ≤ choose(n) < n."""
@@ -153,17 +152,14 @@ class PretendingExecutor:
 
 def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
     """The study's history by the definition of virtual time, one event after the other, in no hurry."""
-    ask_tell, dataset = AskTell(study), DATASETS[study.dataset]
-    plan = dataset.splits[study.split]
+    ask_tell = AskTell(study)
     history: dict[int, TrialRecord] = {}
     configs: dict[int, TrainingConfig] = {}
     heap: list[tuple[int, int, int]] = []
 
     def cost(number: int) -> int:
         config = configs[number]
-        shape = {"n_features": dataset.n_features, "n_classes": dataset.n_classes}
-        program, _ = split(config.model, config.parameters, **shape)
-        return epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid)
+        return describe(config.model, config.parameters, DATASETS[study.dataset].shape(study.split)).epoch_cost
 
     def fill_slot(now: int) -> None:
         if ask_tell.n_asked < study.budget.n_trials:

@@ -6,7 +6,8 @@ the activations between products and the loss stay float32. bfloat16 has float32
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -59,26 +60,48 @@ def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis:
 
 
 def dot_general(precision: str) -> DotGeneral:
-    """The product of `nnx.Linear` in this precision."""
+    """What Flax's layers take as `dot_general`, in this precision: `lax.dot_general` for factors of any rank."""
 
-    def product(x: jax.Array, kernel: jax.Array, *_arguments: Any, **_options: Any) -> jax.Array:
-        return matmul(x, kernel, precision)
+    def product(
+        x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, *_arguments: Any, **_options: Any
+    ) -> jax.Array:
+        (x_axes, kernel_axes), (x_batch, _) = dimension_numbers
+        if len(x_batch) > 0:
+            factors = x.astype(FACTOR[precision]), kernel.astype(FACTOR[precision])
+            return lax.dot_general(*factors, dimension_numbers, preferred_element_type=jnp.float32)
+        n_summed = math.prod(x.shape[axis] for axis in x_axes)
+        rows, columns = _moved(x, x_axes, -1), _moved(kernel, kernel_axes, 0)
+        shape = rows.shape[: x.ndim - len(x_axes)] + columns.shape[len(kernel_axes) :]
+        result: jax.Array = matmul(rows.reshape(-1, n_summed), columns.reshape(n_summed, -1), precision)
+        return result.reshape(shape)
 
     return product
 
 
-def round_kernels(parameters: Any, precision: str) -> Any:
-    """The parameters' tree with the kernels (rank 2 and more: the factors of products) rounded, and None for the rest.
+def _moved(x: jax.Array, axes: Sequence[int], end: int) -> jax.Array:
+    """Move axes in their order to the front (0) or to the end (-1)."""
+    places = range(len(axes)) if end == 0 else range(x.ndim - len(axes), x.ndim)
+    return x if list(axes) == list(places) else jnp.moveaxis(x, axes, tuple(places))
 
-    Where the precision rounds nothing, None for every one.
+
+def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
+    """Round the weights of products.
+
+    Args:
+        parameters: a tree of f32 arrays.
+        is_weight: a tree of bools like it.
+        precision: fp32 or bf16.
+
+    Returns:
+        The tree with the weights rounded, and None for the rest; where the precision rounds nothing, None for all.
+
     """
-    dtype = FACTOR[precision]
-    is_rounded = dtype != jnp.float32
-    return jax.tree.map(lambda w: round_to_bf16(w) if is_rounded and w.ndim > 1 else None, parameters)
+    rounds = FACTOR[precision] != jnp.float32
+    return jax.tree.map(lambda w, is_weight: round_to_bf16(w) if rounds and is_weight else None, parameters, is_weight)
 
 
 def round_like(rounded: Any, parameters: Any) -> Any:
-    """Round other parameters as those were that `rounded` was made of."""
+    """Cast `parameters` to the dtypes in `rounded`, and to None where it has None."""
     return _where_rounded(lambda copy, weight: weight.astype(copy.dtype), lambda _: None, rounded, parameters)
 
 

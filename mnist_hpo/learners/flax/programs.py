@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from mnist_hpo.training import core
-from mnist_hpo.training.hyperparameters import Program
+from mnist_hpo.learners.flax import core
+from mnist_hpo.learners.flax.program import Program
 
 Compiled = Callable[..., Any]
 
@@ -30,9 +30,8 @@ class Programs:
         self.compile_s = 0.0
         """Seconds spent in compiling, or in loading from the persistent cache, since the start."""
 
-    def train_epoch(self, program: Program, n_examples: int) -> Compiled:
-        """`core.train_epoch` for this program over so many examples; the state that it is given is used up."""
-        n_steps = n_examples // program.batch_size
+    def train_epoch(self, program: Program, n_examples: int, n_steps: int) -> Compiled:
+        """`core.train_epoch` for this program: so many steps over so many examples; it uses up the state."""
         f32: Any = jax.ShapeDtypeStruct((), np.float32)
         shapes = (
             jax.eval_shape(partial(core.init, program)),
@@ -43,15 +42,14 @@ class Programs:
             jax.ShapeDtypeStruct((2,), np.uint32),
         )
         function = partial(core.train_epoch, program)
-        return self._get(("train", program, n_examples), function, shapes, donate_argnums=(0,))
+        return self._get(("train", program, n_examples, n_steps), function, shapes, donate_argnums=(0,))
 
     def predict(self, program: Program, n_examples: int) -> Compiled:
         """`core.predict` for this program's architecture over so many examples."""
-        shapes = (
-            jax.eval_shape(partial(core.init, program)).parameters,
-            _data_shapes(program, n_examples)[0],
-        )
-        key = ("predict", program.model, program.architecture, program.precision, n_examples)
+        state = jax.eval_shape(partial(core.init, program))
+        shapes = (state.parameters, state.statistics, _data_shapes(program, n_examples)[0])
+        shape = (program.input_shape, program.n_classes, program.architecture, program.precision)
+        key = ("predict", program.model, *shape, n_examples)
         return self._get(key, partial(core.predict, program), shapes)
 
     def _get(self, key: tuple[object, ...], function: Compiled, shapes: tuple[Any, ...], **options: Any) -> Compiled:

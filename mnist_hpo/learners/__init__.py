@@ -1,4 +1,4 @@
-"""The training core: pure jitted functions of arrays (`core`), and the thin host loop that drives them (`trainer`).
+"""How a configuration learns: one protocol, and two families behind it, `flax` and `sklearn`.
 
 No files, no globals, no clock decides a number here: the same configuration, data and seed give the same bits.
 """

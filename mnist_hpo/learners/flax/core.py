@@ -1,13 +1,11 @@
 """The hot core: one training epoch and the prediction of many examples, each one XLA call, as pure functions of arrays.
 
 Shapes: E examples, F features, C classes, S steps an epoch, B examples a step.
-Images are u8[E, F] and become floats (× 1/255) inside the step; labels are u8[E].
+Images are u8[E, F] and become floats (× 1/255) of the module's input shape inside the step; labels are u8[E].
 """
 
 from __future__ import annotations
 
-import importlib
-from functools import cache
 from typing import Any, NamedTuple
 
 import jax
@@ -17,14 +15,17 @@ from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 from mnist_hpo.kernels.softmax_loss import softmax_loss
-from mnist_hpo.models.dropout import hashed_dropout, no_dropout
-from mnist_hpo.models.mixed_precision import FACTOR, round_kernels, with_rounded
-from mnist_hpo.models.registry import MODELS, Architecture
-from mnist_hpo.training.hyperparameters import Program
-from mnist_hpo.training.optimizers import Scalar, init_optimizer, update
+from mnist_hpo.layers.dropout import hashed_dropout, no_dropout
+from mnist_hpo.layers.mixed_precision import FACTOR, round_weights, with_rounded
+from mnist_hpo.learners.flax.optimizers import Scalar, init_optimizer, update
+from mnist_hpo.learners.flax.program import Program
+from mnist_hpo.learners.flax.variables import structure_of, zeros_of
 
 Parameters = Any
-"""A pytree of f32 arrays: the model's weights."""
+"""A pytree of f32 arrays: what training learns."""
+
+Statistics = Any
+"""A pytree of f32 arrays: the running moments of BatchNorm; without leaves for a model that has none."""
 
 EVALUATION_BATCH = 1000
 """Examples a matrix product in evaluation: enough for full speed, and its activations stay in cache."""
@@ -37,6 +38,7 @@ class TrainState(NamedTuple):
     optimizer_state: Any
     step: jax.Array
     """u32[]: steps taken since the start of the training."""
+    statistics: Statistics
 
 
 class Dynamics(NamedTuple):
@@ -51,9 +53,10 @@ class Dynamics(NamedTuple):
 
 def init(program: Program) -> TrainState:
     """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
-    _, shapes = _abstract(program)
-    parameters = jax.tree.map(lambda weight: jnp.zeros(weight.shape, weight.dtype), shapes)
-    return TrainState(parameters, init_optimizer(program.optimizer, parameters), jnp.uint32(0))
+    structure = structure_of(program)
+    parameters = zeros_of(structure.parameters)
+    optimizer_state = init_optimizer(program.optimizer, parameters)
+    return TrainState(parameters, optimizer_state, jnp.uint32(0), zeros_of(structure.statistics))
 
 
 def train_epoch(
@@ -82,65 +85,63 @@ def train_epoch(
         The new state, and the mean cross-entropy of each step's batch, f32[S].
 
     """
-    graph, _ = _abstract(program)
+    structure = structure_of(program)
 
-    def batch_loss(parameters: Parameters, rows: jax.Array, step: jax.Array) -> jax.Array:
+    def batch_loss(
+        parameters: Parameters, statistics: Statistics, rows: jax.Array, step: jax.Array
+    ) -> tuple[jax.Array, Statistics]:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
         # Rounded already where the first product would round them; as float32 again, which XLA takes back.
         pixels = gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
-        logits = nnx.merge(graph, parameters)(pixels, dropout)
-        return softmax_loss(logits, labels, rows, dynamics.label_smoothing)
+        model = nnx.merge(structure.training, parameters, statistics)
+        logits = model(pixels.reshape(-1, *program.input_shape), dropout)
+        return softmax_loss(logits, labels, rows, dynamics.label_smoothing), _statistics(model)
 
     def take_step(
         carried: tuple[TrainState, Parameters], inputs: tuple[jax.Array, jax.Array]
     ) -> tuple[tuple[TrainState, Parameters], jax.Array]:
         (state, rounded), (rows, learning_rate) = carried, inputs
         factors = with_rounded(state.parameters, rounded)
-        loss, gradients = jax.value_and_grad(batch_loss)(factors, rows, state.step)
+        differentiated = jax.value_and_grad(batch_loss, has_aux=True)
+        (loss, statistics), gradients = differentiated(factors, state.statistics, rows, state.step)
         parameters, optimizer_state, rounded = update(
             program.optimizer,
             state.parameters,
             state.optimizer_state,
             gradients,
             rounded,
+            structure.is_weight,
             learning_rate=learning_rate,
             l1=dynamics.l1,
             l2=dynamics.l2,
             momentum=dynamics.momentum,
         )
-        return (TrainState(parameters, optimizer_state, state.step + jnp.uint32(1)), rounded), loss
+        return (TrainState(parameters, optimizer_state, state.step + jnp.uint32(1), statistics), rounded), loss
 
-    rounded = round_kernels(state.parameters, program.precision)
+    rounded = round_weights(state.parameters, structure.is_weight, program.precision)
     (state, _), losses = lax.scan(take_step, (state, rounded), (order, learning_rates))
     return state, losses
 
 
-def predict(program: Program, parameters: Parameters, images: jax.Array) -> jax.Array:
+def predict(program: Program, parameters: Parameters, statistics: Statistics, images: jax.Array) -> jax.Array:
     """Return log-probabilities f32[E, C] of images u8[E, F].
 
     The last, smaller batch is filled up with examples that are cut off the result again.
     """
-    graph, _ = _abstract(program)
+    structure = structure_of(program)
     n_examples, n_features = images.shape
     n_batches = -(-n_examples // EVALUATION_BATCH)
     padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
     batches = padded.reshape(n_batches, EVALUATION_BATCH, n_features)
-    model = nnx.merge(graph, with_rounded(parameters, round_kernels(parameters, program.precision)))
-    logits = lax.map(lambda batch: model(batch.astype(jnp.float32) * SCALE, no_dropout), batches)
+    rounded = round_weights(parameters, structure.is_weight, program.precision)
+    model = nnx.merge(structure.evaluation, with_rounded(parameters, rounded), statistics)
+
+    def logits_of(batch: jax.Array) -> jax.Array:
+        return model((batch.astype(jnp.float32) * SCALE).reshape(-1, *program.input_shape), no_dropout)
+
+    logits = lax.map(logits_of, batches)
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
 
 
-def _abstract(program: Program) -> tuple[Any, Parameters]:
-    """The model without its weights, and their shapes; nothing is computed for it."""
-    return _abstract_model(
-        program.model, program.n_features, program.n_classes, program.architecture, program.precision
-    )
-
-
-@cache
-def _abstract_model(
-    model: str, n_features: int, n_classes: int, architecture: Architecture, precision: str
-) -> tuple[Any, Parameters]:
-    build = importlib.import_module(MODELS[model].module).build
-    abstract = nnx.eval_shape(lambda: build(n_features, n_classes, dict(architecture), precision, rngs=nnx.Rngs(0)))
-    return nnx.graphdef(abstract), nnx.to_pure_dict(nnx.state(abstract, nnx.Param))
+def _statistics(model: nnx.Module) -> Statistics:
+    return nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 from numpy.typing import NDArray
+from program import program_of
 
+from mnist_hpo.learners.flax import core
+from mnist_hpo.learners.flax.initial import initial_state
+from mnist_hpo.learners.protocol import Examples
 from mnist_hpo.spec.study import ParameterValue
-from mnist_hpo.training import core
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.initial import initial_state
-from mnist_hpo.training.trainer import Examples
 
 N_STEPS, BATCH = 8, 50
 RATE = 0.01
@@ -43,7 +43,7 @@ def kernels(parameters: Any) -> list[jax.Array]:
 @pytest.fixture
 def few(digits: tuple[Examples, Examples]) -> tuple[NDArray[Any], NDArray[Any]]:
     train, _ = digits
-    return np.asarray(train.images[:200]), np.asarray(train.labels[:200])
+    return train.images[:200].reshape(200, 784), np.asarray(train.labels[:200])
 
 
 def order() -> NDArray[np.int32]:
@@ -52,12 +52,7 @@ def order() -> NDArray[np.int32]:
 
 def core_steps(few: tuple[Any, Any], dynamics: core.Dynamics, **parameters: ParameterValue) -> tuple[Any, Any]:
     """The parameters after a few steps, and the losses on the way."""
-    program, _ = split(
-        "mlp",
-        {"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"} | parameters,
-        n_features=784,
-        n_classes=10,
-    )
+    program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"} | parameters)
     state = initial_state(program, seed=1)
     epoch = jax.jit(partial(core.train_epoch, program))
     rates = np.full(N_STEPS, RATE, np.float32)
@@ -67,9 +62,7 @@ def core_steps(few: tuple[Any, Any], dynamics: core.Dynamics, **parameters: Para
 
 def optax_steps(few: tuple[Any, Any], optimizer: optax.GradientTransformation, loss: Loss) -> tuple[Any, Any]:
     """The same by optax's own optimiser and JAX's gradient of the whole loss."""
-    program, _ = split(
-        "mlp", {"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"}, n_features=784, n_classes=10
-    )
+    program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"})
     parameters = initial_state(program, seed=1).parameters
     images, labels = few
     state, losses = optimizer.init(parameters), []
@@ -143,9 +136,7 @@ def test_label_smoothing_is_optaxs(few: Any) -> None:
 
 
 def test_the_learning_rate_is_taken_step_by_step(few: Any) -> None:
-    program, _ = split(
-        "mlp", {"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"}, n_features=784, n_classes=10
-    )
+    program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"})
     state = initial_state(program, seed=1)
     rates = np.array([0.01] * 4 + [0.0] * 4, np.float32)
     dynamics = core.Dynamics(ZERO, ZERO, ZERO, ZERO, ZERO)
@@ -158,9 +149,7 @@ def test_the_learning_rate_is_taken_step_by_step(few: Any) -> None:
 
 def test_dropout_changes_the_steps_by_the_seed(few: Any) -> None:
     dynamics = core.Dynamics(np.float32(0.3), ZERO, ZERO, ZERO, ZERO)
-    program, _ = split(
-        "mlp", {"depth": 1, "width": 16, "batch_size": BATCH, "dropout": 0.3}, n_features=784, n_classes=10
-    )
+    program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "dropout": 0.3})
     state = initial_state(program, seed=1)
     run = jax.jit(partial(core.train_epoch, program))
     rates = np.full(N_STEPS, RATE, np.float32)
@@ -177,10 +166,10 @@ def test_dropout_changes_the_steps_by_the_seed(few: Any) -> None:
 def test_every_example_is_predicted(digits: tuple[Examples, Examples], n_examples: int) -> None:
     """The last, smaller batch too."""
     _, valid = digits
-    images = np.asarray(valid.images[:n_examples])
-    program, _ = split("mlp", {"depth": 1, "width": 16, "precision": "fp32"}, n_features=784, n_classes=10)
+    images = valid.images[:n_examples].reshape(n_examples, 784)
+    program = program_of(**{"depth": 1, "width": 16, "precision": "fp32"})
     parameters = initial_state(program, seed=1).parameters
-    found = np.asarray(jax.jit(partial(core.predict, program))(parameters, images))
+    found = np.asarray(jax.jit(partial(core.predict, program))(parameters, {}, images))
 
     wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), parameters)
     first = wide["hidden"][0]
@@ -193,7 +182,8 @@ def test_every_example_is_predicted(digits: tuple[Examples, Examples], n_example
 
 def test_predictions_are_log_probabilities(digits: tuple[Examples, Examples]) -> None:
     _, valid = digits
-    program, _ = split("mlp", {"depth": 2, "width": 16, "precision": "fp32"}, n_features=784, n_classes=10)
-    log_probabilities = jax.jit(partial(core.predict, program))(initial_state(program, seed=1).parameters, valid.images)
+    program = program_of(**{"depth": 2, "width": 16, "precision": "fp32"})
+    parameters = initial_state(program, seed=1).parameters
+    log_probabilities = jax.jit(partial(core.predict, program))(parameters, {}, valid.images.reshape(1003, 784))
     assert log_probabilities.shape == (1003, 10)
     np.testing.assert_allclose(np.exp(log_probabilities).sum(axis=1), 1, rtol=1e-5)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnist_hpo.models.mixed_precision import matmul
+from mnist_hpo.layers.mixed_precision import matmul
 
 
 def matrix(seed: int, *shape: int) -> NDArray[np.float32]:

@@ -7,6 +7,7 @@ of a multiply-xorshift hash (the kind of finaliser that MurmurHash3 ends with) f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -14,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 Dropout = Callable[[int, jax.Array], jax.Array]
-"""(layer, activations f32[batch, units]) to activations of the same shape."""
+"""(layer, activations f32[batch, ...]) to activations of the same shape; each layer has a number of its own."""
 
 _WORD = 2.0**32
 
@@ -38,8 +39,9 @@ def hashed_dropout(seed: jax.Array, step: jax.Array, rate: jax.Array) -> Dropout
 
     def dropout(layer: int, x: jax.Array) -> jax.Array:
         step_key = mix(mix(step ^ seed[0]) + jnp.uint32(layer))
-        keep = hash_words(x.shape[0], x.shape[1], step_key, mix(step_key ^ seed[1])) >= threshold
-        return jnp.where(keep, x * scale, 0.0)
+        n_rows, n_columns = x.shape[0], math.prod(x.shape[1:])
+        keep = hash_words(n_rows, n_columns, step_key, mix(step_key ^ seed[1])) >= threshold
+        return jnp.where(keep.reshape(x.shape), x * scale, 0.0)
 
     return dropout
 

@@ -1,11 +1,15 @@
-"""From a parameter set to what the core takes: a static program, and dynamic numbers that never cause a compile."""
+"""From a parameter set to what the core takes: a static program, and dynamic numbers that never cause a compile.
+
+Loads no JAX: a coordinator counts by the program, and hands a job to a worker that has compiled it.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mnist_hpo.models.registry import MODELS, Architecture, MultiplyAdds
+from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.parameter import Choice, Number, Parameter, ParameterSet
 from mnist_hpo.spec.study import ParameterValue
 
@@ -23,7 +27,10 @@ OPTIMIZATION: Mapping[str, Parameter] = {
     "precision": Choice("bf16", ("bf16", "fp32")),
     "schedule": Choice("constant", ("constant", "cosine", "one_cycle")),
 }
-"""What any model's training can be told, beside the model's own architecture."""
+"""What the training of any Flax model can be told, beside the model's own hyperparameters."""
+
+Architecture = tuple[tuple[str, ParameterValue], ...]
+"""A model's own hyperparameters as sorted (name, value) pairs: hashable, so that programs are kept by it."""
 
 
 @dataclass(frozen=True)
@@ -31,23 +38,21 @@ class Program:
     """The static configuration: what shapes the compiled epoch. Hashable; another value is another compile."""
 
     model: str
-    n_features: int
+    input_shape: tuple[int, ...]
+    """Of one image as the module takes it."""
     n_classes: int
     architecture: Architecture
     batch_size: int
     optimizer: str
     precision: str
-    """Of the matrix products' factors; all else is float32."""
+    """Of the products' factors; all else is float32."""
     with_dropout: bool
     """A training whose rate is exactly 0 draws no masks."""
 
-    def multiply_adds(self) -> MultiplyAdds:
-        """Multiply-adds of one example's forward pass."""
-        return MODELS[self.model].multiply_adds(self.n_features, self.n_classes, dict(self.architecture))
-
-    def n_parameters(self) -> int:
-        """How many numbers training learns, counted without building the model."""
-        return MODELS[self.model].n_parameters(self.n_features, self.n_classes, dict(self.architecture))
+    @property
+    def n_features(self) -> int:
+        """Numbers of an image."""
+        return math.prod(self.input_shape)
 
 
 @dataclass(frozen=True)
@@ -64,24 +69,24 @@ class Hyperparameters:
     momentum: float
 
 
-def parameters_of(model: str) -> dict[str, Parameter]:
-    """All hyperparameters that a training of this model can be told, by name."""
-    return {**MODELS[model].architecture, **OPTIMIZATION}
+def split(
+    name: str, model: FlaxModel, values: ParameterSet, *, image_shape: tuple[int, int, int], n_classes: int
+) -> tuple[Program, Hyperparameters]:
+    """Keep apart what shapes the program and what it is told while it runs.
 
+    Args:
+        name: the model's.
+        model: the model.
+        values: a value for each hyperparameter, as `complete` returns it.
+        image_shape: height, width and channels.
+        n_classes: how many classes the labels have.
 
-def complete(model: str, parameters: ParameterSet) -> dict[str, ParameterValue]:
-    """The parameter set with the defaults of what it leaves out."""
-    return {name: parameters.get(name, parameter.default) for name, parameter in parameters_of(model).items()}
-
-
-def split(model: str, parameters: ParameterSet, *, n_features: int, n_classes: int) -> tuple[Program, Hyperparameters]:
-    """Keep apart what shapes the program and what it is told while it runs."""
-    values = complete(model, parameters)
+    """
     program = Program(
-        model=model,
-        n_features=n_features,
+        model=name,
+        input_shape=model.input_shape(image_shape),
         n_classes=n_classes,
-        architecture=tuple(sorted((name, values[name]) for name in MODELS[model].architecture)),
+        architecture=tuple(sorted((name, values[name]) for name in model.hyperparameters)),
         batch_size=int(values["batch_size"]),
         optimizer=str(values["optimizer"]),
         precision=str(values["precision"]),

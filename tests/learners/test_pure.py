@@ -1,5 +1,6 @@
 """The parts of the core that need no JAX: schedules, stopping, cost, the split of hyperparameters, results."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_hpo.training.cost import epoch_cost, train_flops
-from mnist_hpo.training.hyperparameters import OPTIMIZATION, complete, parameters_of, split
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.schedules import learning_rates
-from mnist_hpo.training.stopping import best_epoch, has_ended
+from mnist_hpo.learners.catalog import find_model, model_names
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.flax.program import OPTIMIZATION, Hyperparameters, Program, split
+from mnist_hpo.learners.flax.schedules import learning_rates
+from mnist_hpo.learners.hyperparameters import complete, parameters_of
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.stopping import best_epoch, has_ended
+from mnist_hpo.spec.model import DataShape, FlaxModel
+from mnist_hpo.spec.parameter import ParameterSet
 
 LOSSES = st.lists(st.floats(0, 10), min_size=1, max_size=12)
 
@@ -95,39 +100,55 @@ def test_results_are_the_same_to_the_last_bit_or_not_at_all() -> None:
 
 def test_what_is_left_out_has_its_default_and_only_shapes_are_static() -> None:
     parameters = {"width": 64, "learning_rate": 0.01, "dropout": 0.5}
-    program, dynamic = split("mlp", parameters, n_features=784, n_classes=10)
+    program, dynamic = split_of(parameters)
     assert dict(program.architecture) == {"activation": "relu", "depth": 2, "width": 64}
     assert (program.batch_size, program.optimizer, program.with_dropout) == (128, "adam", True)
     assert (dynamic.learning_rate, dynamic.dropout, dynamic.l2, dynamic.schedule) == (0.01, 0.5, 0.0, "constant")
     for name, value in {"learning_rate": 0.02, "dropout": 0.1, "l1": 1, "l2": 1, "label_smoothing": 0.1}.items():
-        other, _ = split("mlp", parameters | {name: value}, n_features=784, n_classes=10)
-        assert other == program
+        assert split_of(parameters | {name: value})[0] == program
     for name, value in {"width": 65, "depth": 1, "batch_size": 64, "optimizer": "sgd", "dropout": 0}.items():
-        other, _ = split("mlp", parameters | {name: value}, n_features=784, n_classes=10)
-        assert other != program
-    assert complete("mlp", {}).keys() == parameters_of("mlp").keys() >= OPTIMIZATION.keys()
+        assert split_of(parameters | {name: value})[0] != program
+    assert complete("mlp", {}).keys() == parameters_of("mlp").keys() - {"n_train"} >= OPTIMIZATION.keys()
 
 
-def test_every_default_is_a_value_that_can_be() -> None:
-    for name, parameter in parameters_of("mlp").items():
-        assert parameter.problem(parameter.default) is None, name
+def split_of(parameters: ParameterSet) -> tuple[Program, Hyperparameters]:
+    model = find_model("mlp")
+    assert isinstance(model, FlaxModel)
+    return split("mlp", model, complete("mlp", parameters), image_shape=(28, 28, 1), n_classes=10)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_every_default_is_a_value_that_can_be(model: str) -> None:
+    for name, parameter in parameters_of(model).items():
+        assert parameter.default is None or parameter.problem(parameter.default) is None, name
 
 
 def test_the_cost_of_an_epoch_is_its_arithmetic() -> None:
     """784-128-10, 468 batches of 128 of 60,000: 4 FLOPs a weight of the first layer, 6 a weight of the others."""
-    program, _ = split("mlp", {"depth": 1, "width": 128, "batch_size": 128}, n_features=784, n_classes=10)
-    assert train_flops(program, 60_000) == (4 * 784 * 128 + 6 * 128 * 10) * 468 * 128
-    cost = epoch_cost(program, n_train=50_000, n_valid=10_000)
-    assert isinstance(cost, int)
-    assert cost > train_flops(program, 50_000) + 2 * (784 * 128 + 128 * 10) * 10_000
-    assert epoch_cost(program, n_train=50_000, n_valid=20_000) > cost
+    data = DataShape((28, 28, 1), 10, n_train=60_000, n_valid=10_000)
+    parameters = {"depth": 1, "width": 128, "batch_size": 128}
+    described = describe("mlp", parameters, data)
+    assert described.n_parameters == 784 * 128 + 128 + 128 * 10 + 10
+    assert described.train_flops == (4 * 784 * 128 + 6 * 128 * 10) * 468 * 128
+    assert isinstance(described.epoch_cost, int)
+    assert described.epoch_cost > described.train_flops + 2 * (784 * 128 + 128 * 10) * 10_000
+    more = describe("mlp", parameters, dataclasses.replace(data, n_valid=20_000))
+    assert more.epoch_cost > described.epoch_cost
+
+
+def test_the_cost_of_known_studies_stays_as_it_is() -> None:
+    """It decides the order of events, and with it the history of every study that is recorded."""
+    data = DataShape((28, 28, 1), 10, n_train=50_000, n_valid=10_000)
+    assert describe("mlp", {"depth": 2, "width": 128, "batch_size": 128}, data).epoch_cost == 27_767_528_640
+    assert describe("mlp", {"depth": 1, "width": 512, "batch_size": 100}, data).epoch_cost == 90_048_360_000
 
 
 def test_larger_models_and_smaller_batches_cost_more() -> None:
     def cost(**parameters: int) -> int:
-        program, _ = split("mlp", parameters, n_features=784, n_classes=10)
-        return epoch_cost(program, n_train=50_000, n_valid=10_000)
+        return describe("mlp", parameters, DataShape((28, 28, 1), 10, n_train=50_000, n_valid=10_000)).epoch_cost
 
     assert cost(width=32) < cost(width=64) < cost(width=128)
     assert cost(depth=1) < cost(depth=2)
     assert cost(batch_size=64) > cost(batch_size=128)
+    assert cost(n_train=10_000) < cost(n_train=20_000) < cost()
+    assert cost(n_train=50_000) == cost()

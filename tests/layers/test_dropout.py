@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnist_hpo.models.dropout import hash_words, hashed_dropout, mix, no_dropout
+from mnist_hpo.layers.dropout import hash_words, hashed_dropout, mix, no_dropout
 
 ROWS, UNITS = 128, 512
 N = ROWS * UNITS
