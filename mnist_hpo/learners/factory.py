@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -31,11 +32,14 @@ class LearnerFactory:
             n_classes: how many classes the labels have.
 
         """
+        model, values = find_model(config.model), complete(config.model, config.parameters)
+        if not isinstance(model, FlaxModel):
+            from mnist_hpo.learners.sklearn.learner import SklearnLearner
+
+            return SklearnLearner(model, values, config, train, n_classes)
         from mnist_hpo.learners.flax.learner import FlaxLearner
 
-        model, values = find_model(config.model), complete(config.model, config.parameters)
         n_train = int(values["n_train"]) if "n_train" in values else None
-        assert isinstance(model, FlaxModel)
         image_shape = train.shape(n_classes, 0).image_shape
         program, dynamic = split(config.model, model, values, image_shape=image_shape, n_classes=n_classes)
         return FlaxLearner(self._programs, self._device, config, program, dynamic, train, n_train)
@@ -70,10 +74,13 @@ def make_predictor(
         ValueError: the tensors are not those of the model.
 
     """
+    found, values = find_model(model), complete(model, parameters)
+    if not isinstance(found, FlaxModel):
+        from mnist_hpo.learners.sklearn import learner as sklearn
+
+        return sklearn.make_predictor(found, values, math.prod(image_shape), tensors)
     from mnist_hpo.learners.flax import learner as flax
 
-    found, values = find_model(model), complete(model, parameters)
-    assert isinstance(found, FlaxModel)
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
     return flax.make_predictor(program, tensors)
 

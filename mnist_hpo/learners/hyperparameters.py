@@ -8,15 +8,21 @@ from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.parameter import Number, Parameter, ParameterSet
 from mnist_hpo.spec.study import ParameterValue
 
-_N_TRAIN = Number(int, default=None, low=1, high=100_000_000)
-"""Train on so many of the examples, which are drawn by the training's seed; left out: on all of them."""
+_MANY = 100_000_000
+_FEWEST_FITTED = 100
+"""A tenth of the examples is held back to fit an estimator's temperature."""
 
 
 def parameters_of(model: str) -> dict[str, Parameter]:
-    """All hyperparameters that a training of this model can be told, by name."""
+    """All hyperparameters that a training of this model can be told, by name.
+
+    Any model's training can be told `n_train`: to learn from so many of the examples, which are drawn by the training's
+    seed; left out, from all.
+    """
     found = find_model(model)
-    of_family = OPTIMIZATION if isinstance(found, FlaxModel) else {}
-    return {**found.hyperparameters, **of_family, "n_train": _N_TRAIN}
+    if isinstance(found, FlaxModel):
+        return {**found.hyperparameters, **OPTIMIZATION, "n_train": Number(int, default=None, low=1, high=_MANY)}
+    return {**found.hyperparameters, "n_train": Number(int, default=None, low=_FEWEST_FITTED, high=_MANY)}
 
 
 def complete(model: str, parameters: ParameterSet) -> dict[str, ParameterValue]:

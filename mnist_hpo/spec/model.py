@@ -65,10 +65,10 @@ class FlaxModel:
 
     hyperparameters: Mapping[str, Parameter]
     """What shapes the module. They are static: another value is another compile."""
-    module: Callable[[], type[Any]]
-    """Returns the `nnx.Module` class; called where JAX may be loaded.
+    module: Callable[[], Callable[..., Any]]
+    """Returns the `nnx.Module` class, or a function that builds one; called where JAX may be loaded.
 
-    Its constructor takes `(input_shape, n_classes, hyperparameters, precision, *, rngs)`. It is called with images
+    It takes `(input_shape, n_classes, hyperparameters, precision, *, rngs)`. The module is called with images
     f32[B, *input_shape] between 0 and 1 and with `dropout` (see `mnist_hpo.layers.dropout`), and returns logits
     f32[B, n_classes]."""
     images: Literal["flat", "shaped"] = "flat"
@@ -87,11 +87,11 @@ class SklearnModel:
     """An estimator of scikit-learn that is fitted as a whole, on a share of the examples that grows by the epoch."""
 
     hyperparameters: Mapping[str, Parameter]
-    fit: Callable[[NDArray[np.float64], NDArray[np.uint8], int, ParameterSet], Tensors]
-    """From (images f64[E, F] between 0 and 1, labels u8[E], n_classes, hyperparameters) to the arrays that `scores`
-    needs. Deterministic and single-threaded."""
-    scores: Callable[[Tensors, NDArray[np.float64], ParameterSet], NDArray[np.float64]]
-    """From (arrays, images f64[E, F], hyperparameters) to a score of each class, f64[E, C], by NumPy alone. Their
+    fit: Callable[[NDArray[np.uint8], NDArray[np.uint8], int, ParameterSet], Tensors]
+    """From (images u8[E, F], labels u8[E], n_classes, hyperparameters) to the arrays that `scores` needs.
+    Deterministic and single-threaded. The labels may lack classes."""
+    scores: Callable[[Tensors, NDArray[np.uint8], ParameterSet], NDArray[np.float64]]
+    """From (arrays, images u8[E, F], hyperparameters) to a score of each class, f64[E, C], by NumPy alone. Their
     softmax, at a temperature that is fitted to examples held back, gives the probabilities."""
     describe: Callable[[DataShape, ParameterSet], Description]
     """The cost from the split's sizes, where `n_train` is the number of examples that the last epoch trains on. An

@@ -154,3 +154,12 @@ def test_each_bit_of_a_mixed_word_hangs_on_each_bit_of_the_word() -> None:
         changed = np.asarray(mix(jnp.asarray(words))) ^ np.asarray(mix(jnp.asarray(words ^ np.uint32(1 << bit))))
         shares = np.mean(changed[:, None] >> np.arange(32) & 1, axis=0)
         assert np.all(np.abs(shares - 0.5) < 0.05)
+
+
+def test_an_image_is_dropped_unit_by_unit() -> None:
+    """A mask of any rank is that of the flattened activations."""
+    words, rate = np.array(SEED, np.uint32), jnp.float32(0.3)
+    dropout = hashed_dropout(words, jnp.uint32(4), rate)
+    flat = dropout(2, jnp.ones((8, 5 * 6 * 7)))
+    for shape in ((8, 5, 6, 7), (8, 30, 7)):
+        assert np.array_equal(np.ravel(dropout(2, jnp.ones(shape))), np.ravel(flat))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnist_hpo.layers.mixed_precision import matmul
+from mnist_hpo.layers.mixed_precision import dot_general, matmul
 
 
 def matrix(seed: int, *shape: int) -> NDArray[np.float32]:
@@ -52,3 +52,30 @@ def test_no_product_takes_a_form_that_is_slow_on_a_cpu(precision: str, factor: s
     assert len(factors) == 2
     assert {kinds[name] for pair in factors for name in pair} == {factor}
     assert re.findall(r" dot\(.*lhs_contracting_dims=\{(\d)\}", program) == ["1", "1"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    ("x_shape", "kernel_shape", "dimensions"),
+    [
+        ((4, 6, 8), (8, 5), (((2,), (0,)), ((), ()))),  # [B, T, D] through a linear layer
+        ((2, 3, 4, 8), (8, 5), (((3,), (0,)), ((), ()))),
+        ((4, 6, 8), (8, 2, 3), (((2,), (0,)), ((), ()))),  # to heads
+        ((4, 6, 2, 3), (2, 3, 7), (((2, 3), (0, 1)), ((), ()))),  # and back
+        ((4, 6, 8), (5, 8), (((2,), (1,)), ((), ()))),
+        ((4, 6, 8), (4, 8, 5), (((2,), (1,)), ((0,), (0,)))),  # a product for each example
+    ],
+)
+def test_the_axes_asked_for_are_summed(
+    x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dimensions: Any, precision: str
+) -> None:
+    x, kernel = matrix(0, *x_shape), matrix(1, *kernel_shape)
+    widened = (rounded(factor, precision) for factor in (x, kernel))
+    expected = jax.lax.dot_general(*widened, dimensions)
+    found, pull_back = jax.vjp(lambda x, kernel: dot_general(precision)(x, kernel, dimensions), x, kernel)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    _, pull_back_exactly = jax.vjp(lambda x, kernel: jax.lax.dot_general(x, kernel, dimensions), x, kernel)
+    slope = np.ones(found.shape, np.float32)
+    for gradient, exact in zip(pull_back(slope), pull_back_exactly(slope), strict=True):
+        np.testing.assert_allclose(gradient, exact, rtol=0.05, atol=0.15 if precision == "bf16" else 1e-4)
