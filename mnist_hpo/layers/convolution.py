@@ -1,8 +1,9 @@
 """The convolution of a layer, by precision, with gradients in the form that XLA's CPU backend has a routine for.
 
 The backend brings only the convolutions of a program's outermost computation into that form, and an epoch has none
-there: its steps are a loop. Left as JAX derives them, the gradients run in naive loops, and a step of `vgg` with 8 or 16
-channels takes 5 or 18 times as long (Zen 4, one core).
+there: its steps are a loop. Left as JAX derives them, the gradients run in naive loops: a step of `vgg` with 8 channels
+takes 145 ms in place of 30, with 16 channels 715 ms in place of 40 (batch 64, one core of a Zen 4).
+"""
 
 from __future__ import annotations
 

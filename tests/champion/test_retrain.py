@@ -109,7 +109,7 @@ def test_the_champion_learned_from_train_and_valid_together(
             path = tmp_path / f"{portion}.safetensors"
             run_jobs(executor, [Job(portion, config, data, epochs, str(path))])
             weights = load_best_model(path)
-            assert all((weights[name] == model.weights[name]).all() for name in weights) is is_it
+            assert all((weights[name] == model.tensors[name]).all() for name in weights) is is_it
     finally:
         executor.close()
 
