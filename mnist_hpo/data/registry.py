@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.model import DataShape
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"

@@ -10,7 +10,8 @@ from dataclasses import replace
 from mnist_hpo.learners.catalog import find_model
 from mnist_hpo.learners.flax.program import Program, split
 from mnist_hpo.learners.hyperparameters import complete
-from mnist_hpo.spec.model import Counts, DataShape, Description, FlaxModel
+from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.model import Counts, Description, FlaxModel
 from mnist_hpo.spec.parameter import ParameterSet
 
 _STEP_UNITS = 200_000

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.spec.model import DataShape, Tensors
+from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.model import Tensors
 
 State = Any
 """All that a learner's next epoch depends on, beside its configuration and data. Each family has its own."""

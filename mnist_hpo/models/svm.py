@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.spec.model import DataShape, Description, SklearnModel, Tensors
+from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 _CACHE_MB = 500

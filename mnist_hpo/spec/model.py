@@ -10,28 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.parameter import Parameter, ParameterSet
 
 Tensors = Mapping[str, NDArray[Any]]
 """Arrays by name, as they are stored in a safetensors file."""
-
-
-@dataclass(frozen=True)
-class DataShape:
-    """The sizes of a dataset's split: all that a model's shapes and costs depend on."""
-
-    image_shape: tuple[int, int, int]
-    """Height, width, channels."""
-    n_classes: int
-    n_train: int
-    """Examples to learn from."""
-    n_valid: int
-    """Examples to validate on after each epoch."""
-
-    @property
-    def n_features(self) -> int:
-        """Numbers of an image."""
-        return math.prod(self.image_shape)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from mnist_hpo.learners.flax.schedules import learning_rates
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.learners.stopping import best_epoch, has_ended
-from mnist_hpo.spec.model import DataShape, FlaxModel
+from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.parameter import ParameterSet
 
 LOSSES = st.lists(st.floats(0, 10), min_size=1, max_size=12)

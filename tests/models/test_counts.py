@@ -11,7 +11,8 @@ from mnist_hpo.learners.catalog import find_model, model_names
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.learners.flax.counting import count
 from mnist_hpo.learners.flax.variables import structure_of
-from mnist_hpo.spec.model import Counts, DataShape, FlaxModel
+from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.model import Counts, FlaxModel
 from mnist_hpo.spec.parameter import Choice, Parameter
 from mnist_hpo.spec.study import ParameterValue
 

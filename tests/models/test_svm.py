@@ -9,7 +9,7 @@ from sklearn.svm import SVC
 
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.models.svm import MODEL, decisions, describe, fit, scores
-from mnist_hpo.spec.model import DataShape
+from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.parameter import ParameterSet
 
 RBF = {"kernel": "rbf", "C": 5.0, "gamma": 0.02}
