@@ -12,10 +12,11 @@ from typing import Protocol
 from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_weights import load_best_parameters
+from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, check_give_up
 from mnist_hpo.search.make_policy import policy_class
 from mnist_hpo.spec.errors import UserError
@@ -27,8 +28,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.trial_plan import checkpoint_path, program_of, training_config, trial_job
+from mnist_hpo.trial_plan import checkpoint_path, model_description, training_config, trial_job
 
 _INTERRUPTED_END_S = 10.0
 """A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
@@ -170,7 +170,7 @@ def _best_bundle(
     # search's, whose last events may still be on their way.
     job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
     _check_same(best, run_jobs(executor, [job])[job.key])
-    program = program_of(study, best.parameters)
+    model = model_description(study, best.parameters)
     directory = home.best_bundle(storage, best.number)
     source = {
         "study": study.name,
@@ -180,7 +180,7 @@ def _best_bundle(
         "machine_dependent": is_machine_dependent(trials),
     }
     try:
-        write_bundle(directory, program, load_best_parameters(path), {**storage.context, **source})
+        write_bundle(directory, model, load_best_model(path), {**storage.context, **source})
     except OSError as error:
         raise UserError(
             f"{directory}: the best trial's model cannot be written: {error.strerror}; every trial is recorded, so the "

@@ -15,6 +15,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, JobLost
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.stopping import best_epoch, has_ended
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.policy import Advice, Finished, Resume, Start, Wait
 from mnist_hpo.search.space import distributions_of
@@ -31,9 +34,6 @@ from mnist_hpo.storage.replay import (
     check_resume,
 )
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import best_epoch, has_ended
 from mnist_hpo.trial_plan import checkpoint_path, recorded_costs, training_config, trial_costs, trial_job
 
 _POLL_S = 0.25

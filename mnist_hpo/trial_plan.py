@@ -1,22 +1,24 @@
-"""Everything that follows from a study and one of its trials: parameters, training, cost, checkpoint, job.
+"""Everything that follows from a study and one of its trials: parameters, training, model, costs, checkpoint, job.
 
 Whoever needs one of these asks here, so that the scheduler, the analysis and the re-training agree.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from mnist_hpo.bundle.writing import ModelDescription
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.cost import describe
+from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training import cost
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.hyperparameters import Program, complete, split
 
 
 def all_parameters(study: Study, searched: ParameterSet) -> dict[str, ParameterValue]:
@@ -35,29 +37,16 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
     )
 
 
-def program_of(study: Study, searched: ParameterSet) -> Program:
-    """The static configuration that a trial's epochs are compiled for."""
-    dataset = DATASETS[study.dataset]
-    parameters = {**study.fixed, **searched}
-    program, _ = split(study.model, parameters, n_features=dataset.n_features, n_classes=dataset.n_classes)
-    return program
+def model_description(study: Study, searched: ParameterSet) -> ModelDescription:
+    """What a trial's model is, for its bundle."""
+    data = DATASETS[study.dataset].shape(study.split)
+    return ModelDescription(study.model, all_parameters(study, searched), data.image_shape, data.n_classes)
 
 
 def trial_costs(study: Study, searched: ParameterSet) -> dict[str, int]:
-    """What is known of a trial before it is trained.
-
-    Returns:
-        n_parameters; flops (of one example's prediction); train_flops (of one epoch of training, without validation);
-        epoch_cost (units of virtual time that an epoch takes).
-
-    """
-    program, plan = program_of(study, searched), DATASETS[study.dataset].splits[study.split]
-    return {
-        "n_parameters": program.n_parameters(),
-        "flops": 2 * sum(program.multiply_adds()),
-        "train_flops": cost.train_flops(program, plan.n_train),
-        "epoch_cost": cost.epoch_cost(program, n_train=plan.n_train, n_valid=plan.n_valid),
-    }
+    """What is known of a trial before it is trained: the fields of `Description`."""
+    described = describe(study.model, {**study.fixed, **searched}, DATASETS[study.dataset].shape(study.split))
+    return dataclasses.asdict(described)
 
 
 def recorded_costs(study: Study, trial: TrialRecord) -> Mapping[str, int]:

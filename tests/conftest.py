@@ -62,8 +62,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
 
 
-_SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "_MLFLOW_TELEMETRY_SESSION_ID", "KMP_")
-"""Prefixes of variables that pytest, MLflow and scikit-learn set when they please; no program of ours reads them."""
+_SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "_MLFLOW_TELEMETRY_SESSION_ID", "KMP_", "TPU_SKIP_")
+"""Prefixes of variables that pytest, MLflow, scikit-learn and JAX set when they please; no program of ours reads
+them."""
 
 
 def process_state() -> tuple[str, dict[str, str]]:

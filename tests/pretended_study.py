@@ -15,11 +15,11 @@ import yaml
 
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Interrupted, Scheduler
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.result import EpochResult
 
 N_WORKERS = 2
 

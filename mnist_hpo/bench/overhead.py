@@ -21,6 +21,7 @@ from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.policy import Next
@@ -30,7 +31,6 @@ from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.tracker import Tracker
-from mnist_hpo.training.result import EpochResult
 
 _N_STARTS = 5
 _N_EPOCHS = 3

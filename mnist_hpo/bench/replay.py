@@ -23,7 +23,7 @@ from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
-from mnist_hpo.training.result import EpochResult
+from mnist_hpo.learners.result import EpochResult
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -72,34 +73,34 @@ def draw_roofline(points: list[Point]) -> bytes:
 
 
 def _measure() -> list[Point]:
-    import jax
-
     from mnist_hpo.data.arrays import load_search
     from mnist_hpo.data.prepare import prepare
+    from mnist_hpo.learners.config import TrainingConfig
+    from mnist_hpo.learners.cost import describe
+    from mnist_hpo.learners.factory import LearnerFactory
+    from mnist_hpo.learners.protocol import Examples
     from mnist_hpo.spec.seeds import seed_of
-    from mnist_hpo.training.config import TrainingConfig
-    from mnist_hpo.training.cost import train_flops
-    from mnist_hpo.training.hyperparameters import split
-    from mnist_hpo.training.programs import Programs
-    from mnist_hpo.training.trainer import Examples, Trainer
 
     arrays = load_search(prepare(DATASET).directory, SPLIT)
-    train = Examples(jax.device_put(arrays.train_images), jax.device_put(arrays.train_labels))
-    n_features, n_classes = train.images.shape[1], 10
+    train = Examples(arrays.train_images.reshape(-1, *arrays.image_shape), arrays.train_labels)
+    data = train.shape(n_classes=10, n_valid=0)
 
     def epoch_gflops(width: int, batch_size: int, precision: str) -> float:
         parameters = {"depth": DEPTH, "width": width, "batch_size": batch_size, "dropout": 0.2, "precision": precision}
-        program, dynamic = split("mlp", parameters, n_features=n_features, n_classes=n_classes)
         config = TrainingConfig("mlp", parameters, seed_of(0, "roofline"), max_epochs=_N_EPOCHS)
-        trainer = Trainer(Programs(), config, program, dynamic, train, None)
-        progress = trainer.start()
-        fastest_s = min(trainer.advance(progress).train_s for _ in range(_N_EPOCHS))
-        return train_flops(program, len(train)) / fastest_s / 1e9
+        learner = LearnerFactory().make(config, train, n_classes=data.n_classes)
+        state, fastest_s = learner.start(), math.inf
+        for epoch in range(1, _N_EPOCHS + 1):
+            state, _, train_s = learner.advance(state, epoch)
+            fastest_s = min(fastest_s, train_s)
+        return describe("mlp", parameters, data).train_flops / fastest_s / 1e9
 
     points: list[Point] = []
     for width, batch_size in itertools.product(WIDTHS, BATCH_SIZES):
         epochs = {precision: epoch_gflops(width, batch_size, precision) for precision in PRECISIONS}
-        points.append(Point(width, batch_size, _step_gflops(width, batch_size, n_features, n_classes), **epochs))
+        points.append(
+            Point(width, batch_size, _step_gflops(width, batch_size, data.n_features, data.n_classes), **epochs)
+        )
         print(points[-1], file=sys.stderr)
     return points
 

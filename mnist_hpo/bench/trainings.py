@@ -9,11 +9,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.cost import describe
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.seeds import seed_of
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.cost import train_flops
-from mnist_hpo.training.hyperparameters import Program, split
 
 DATASET, SPLIT = "mnist", "standard"
 
@@ -35,14 +34,10 @@ class Training(BaseModel):
         parameters = self.model_dump(exclude={"epochs"}) | {"precision": precision}
         return TrainingConfig("mlp", parameters, seed_of(seed, "replay", index), max_epochs=self.epochs)
 
-    def program(self) -> Program:
-        """Its static configuration."""
-        info = DATASETS[DATASET]
-        return split("mlp", self.model_dump(), n_features=info.n_features, n_classes=info.n_classes)[0]
-
     def flops(self) -> int:
         """Model FLOPs of training through all its epochs; the validation after each is not counted."""
-        return self.epochs * train_flops(self.program(), DATASETS[DATASET].splits[SPLIT].n_train)
+        parameters = self.model_dump(exclude={"epochs"})
+        return self.epochs * describe("mlp", parameters, DATASETS[DATASET].shape(SPLIT)).train_flops
 
 
 def read_trainings(path: Path) -> list[Training]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -22,34 +21,29 @@ from mnist_hpo.bundle.writing import (
     FORMAT,
     WEIGHTS,
     WEIGHTS_SHA256,
+    ModelDescription,
     description_sha256,
 )
+from mnist_hpo.learners.factory import make_predictor
+from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.training import core
-from mnist_hpo.training.hyperparameters import Program
-from mnist_hpo.training.weights import shapes_of, structure_of, unnamed
+from mnist_hpo.spec.model import Tensors
 
 
 @dataclass(frozen=True)
 class Bundle:
     """A model ready to predict."""
 
-    program: Program
-    weights: Mapping[str, NDArray[np.float32]]
+    model: ModelDescription
+    tensors: Tensors
+    """Its numbers by name: weights, batch statistics, support vectors."""
     provenance: Mapping[str, Any]
     """Study, trial, seed, dataset digest, versions, measures: whatever the writer knew."""
+    predictor: Predictor
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return f32[n, n_classes] for images u8[n, n_features]."""
-        return np.asarray(self._predict(self._parameters, images))
-
-    @cached_property
-    def _parameters(self) -> core.Parameters:
-        return unnamed(structure_of(self.program), self.weights)
-
-    @cached_property
-    def _predict(self) -> Any:
-        return jax.jit(partial(core.predict, self.program))
+        """Return f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
+        return self.predictor(images.reshape(-1, *self.model.image_shape))
 
 
 def load_bundle(directory: Path) -> Bundle:
@@ -66,18 +60,31 @@ def load_bundle(directory: Path) -> Bundle:
         content = (directory / WEIGHTS).read_bytes()
         _check_format(directory, description)
         _check_digests(directory, description, content)
-        weights = load(content)
-        fields: dict[str, Any] = description["program"]
-        fields["architecture"] = tuple(sorted(fields["architecture"].items()))
-        bundle = Bundle(Program(**fields), weights, description["provenance"])
-        shapes = shapes_of(bundle.program)
+        model, provenance, tensors = _described(description), description["provenance"], load(content)
+        predictor = make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise UserError(f"{directory}: not a model of mnist-hpo: {error}") from None
-    for name in sorted(shapes.keys() | weights.keys()):
-        has = weights[name].shape if name in weights else None
-        if has != shapes.get(name):
-            raise UserError(f"{directory}: the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
-    return bundle
+    except UserError as error:
+        message = str(error)
+        raise (error if message.startswith(str(directory)) else UserError(f"{directory}: {message}")) from None
+    return Bundle(model, tensors, provenance, predictor)
+
+
+def _described(description: dict[str, Any]) -> ModelDescription:
+    if description["format"] < 3:
+        return _from_program(description["program"])
+    height, width, channels = description["image_shape"]
+    return ModelDescription(
+        description["model"], dict(description["parameters"]), (height, width, channels), description["n_classes"]
+    )
+
+
+def _from_program(program: dict[str, Any]) -> ModelDescription:
+    """From the description of formats 1 and 2, which know of flat, square, grey images alone."""
+    names = ("batch_size", "optimizer", "precision")
+    parameters = {**program["architecture"], **{name: program[name] for name in names}}
+    side = math.isqrt(program["n_features"])
+    return ModelDescription(program["model"], parameters, (side, side, 1), program["n_classes"])
 
 
 def _check_format(directory: Path, description: dict[str, Any]) -> None:

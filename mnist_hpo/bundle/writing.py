@@ -1,7 +1,7 @@
 """Write a model as a folder. Loads no JAX, so that a coordinator can.
 
-`weights.safetensors` holds the weights by name, `model.json` all that is needed to use them, where they come from, and
-a SHA-256 of each file's content, which every load checks.
+`weights.safetensors` holds the model's numbers by name, `model.json` all that is needed to use them, where they come
+from, and a SHA-256 of each file's content, which every load checks.
 """
 
 from __future__ import annotations
@@ -10,38 +10,50 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from mnist_hpo.bundle.replace import write_folder
-from mnist_hpo.training.hyperparameters import Program
+from mnist_hpo.spec.model import Tensors
+from mnist_hpo.spec.parameter import ParameterSet
 
-FORMAT = 2
+FORMAT = 3
+"""Goes up when an older version could misread a model. `bundle` still reads all formats before it."""
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 WEIGHTS_SHA256, DESCRIPTION_SHA256 = "weights_sha256", "description_sha256"
 """Fields of the description: digests of the bytes of `weights.safetensors`, and of the description's other fields."""
-_PREPROCESSING = {"input": "u8[n, n_features], row by row", "scale": "x / 255"}
+_PREPROCESSING = {"input": "u8[n, height, width, channels], or u8[n, n_features] row by row", "scale": "x / 255"}
 
 
-def write_bundle(
-    directory: Path, program: Program, weights: Mapping[str, NDArray[np.float32]], provenance: Mapping[str, Any]
-) -> None:
+@dataclass(frozen=True)
+class ModelDescription:
+    """What a model is, beside its numbers."""
+
+    model: str
+    """The name that studies give it."""
+    parameters: ParameterSet
+    """What its training was told, with the defaults of what it was not told."""
+    image_shape: tuple[int, int, int]
+    """Height, width and channels."""
+    n_classes: int
+
+
+def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, provenance: Mapping[str, Any]) -> None:
     """Write a model as a folder, replacing what was there; a crash leaves the old model or the new one.
 
     Raises:
         OSError: it cannot be written; what was there is unchanged.
 
     """
-    content = save(dict(weights))
+    content = save(dict(tensors))
     description = {
         "format": FORMAT,
-        "program": {**dataclasses.asdict(program), "architecture": dict(program.architecture)},
+        **dataclasses.asdict(model),
         "preprocessing": _PREPROCESSING,
-        "classes": [str(label) for label in range(program.n_classes)],
+        "classes": [str(label) for label in range(model.n_classes)],
         "provenance": dict(provenance),
         WEIGHTS_SHA256: hashlib.sha256(content).hexdigest(),
     }

@@ -18,15 +18,15 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_weights import load_best_parameters
+from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Executor, Job
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.trial_plan import all_parameters, program_of, training_config
+from mnist_hpo.trial_plan import all_parameters, model_description, training_config
 
 _MODEL = "model"
 
@@ -193,7 +193,7 @@ def retrain(
 
     # Everything is trained and decided; only now is the test split read.
     images, labels = load_test(dataset.directory, study.split)
-    program = program_of(study, trial.parameters)
+    model = model_description(study, trial.parameters)
     source = {
         "study": study.name,
         "trial": trial.number,
@@ -208,7 +208,7 @@ def retrain(
         if any(result.diverged for result in curves[job.key]):
             continue
         bundle = folder / (f"{_MODEL}-seed-{index}" if measures else _MODEL)
-        write_bundle(bundle, program, load_best_parameters(Path(job.checkpoint)), {**source, "seed": job.training.seed})
+        write_bundle(bundle, model, load_best_model(Path(job.checkpoint)), {**source, "seed": job.training.seed})
         log_probabilities = load_bundle(bundle).log_probabilities(images)
         found = measure(labels, log_probabilities)
         if found is None:

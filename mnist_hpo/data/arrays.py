@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, load_prepared, open_array
+from mnist_hpo.data.registry import dataset_info
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class SearchArrays:
     Images are uint8 [n, n_features], 0 to 255; labels are uint8 [n]. The rows are in the split's drawn order.
     """
 
+    image_shape: tuple[int, int, int]
+    """Height, width and channels: `images.reshape(-1, *image_shape)` is a view of images as they look."""
     train_images: NDArray[np.uint8]
     """[n_train, n_features]"""
     train_labels: NDArray[np.uint8]
@@ -42,8 +45,10 @@ def load_search(directory: Path, split: str) -> SearchArrays:
     """
     images = open_array(directory, split, SEARCH_IMAGES)
     labels = open_array(directory, split, SEARCH_LABELS)
-    n_train = load_prepared(directory).splits[split].n_train
+    prepared = load_prepared(directory)
+    n_train = prepared.splits[split].n_train
     return SearchArrays(
+        image_shape=dataset_info(prepared.name).shape(split).image_shape,
         train_images=images[:n_train],
         train_labels=labels[:n_train],
         valid_images=images[n_train:],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.errors import UserError
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
@@ -45,6 +46,11 @@ class DatasetInfo:
     def n_features(self) -> int:
         """Pixels of an image: the length of a row."""
         return math.prod(self.image_shape)
+
+    def shape(self, split: str) -> DataShape:
+        """The sizes of a split, of which the models' shapes and costs are functions."""
+        plan = self.splits[split]
+        return DataShape((*self.image_shape, 1), self.n_classes, n_train=plan.n_train, n_valid=plan.n_valid)
 
     @property
     def digest(self) -> str:

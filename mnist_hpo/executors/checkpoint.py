@@ -10,59 +10,75 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mnist_hpo.executors.best_weights import PREFIX, best_weights
+from mnist_hpo.executors.best_model import PREFIX, best_model
 from mnist_hpo.executors.job import Job
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.trainer import Progress
-from mnist_hpo.training.weights import named, unnamed
+from mnist_hpo.learners.protocol import Learner
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.training import Progress
+
+_STATE = "state."
+"""In front of the names of the learner's state."""
 
 
-def save_checkpoint(path: Path, job: Job, progress: Progress) -> None:
-    """Write a training's whole state: weights, moments, step, best weights and every epoch's result.
+FORMAT = 2
+"""Goes up when an older version could misread a checkpoint. Those without a number are of format 1, which is the same
+but for the number."""
+
+
+def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
+    """Write a training's whole state: the learner's, the best model, and every epoch's result.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
 
     """
     tensors = {
-        **_tensors("state", progress.state),
-        **{PREFIX + name: weight for name, weight in named(progress.best_parameters).items()},
+        **{_STATE + name: tensor for name, tensor in learner.save(progress.state).items()},
+        **{PREFIX + name: tensor for name, tensor in progress.best_model.items()},
     }
     results = json.dumps([dataclasses.asdict(result) for result in progress.results])
-    metadata = {"training": training_sha256(job), "results": results, "sha256": _sha256(results, tensors)}
-    write_atomically(path, save(tensors, metadata=metadata))
+    metadata = {
+        "format": str(FORMAT),
+        "training": training_sha256(job),
+        "results": results,
+        "sha256": _sha256(results, tensors),
+    }
+    write_atomically(Path(job.checkpoint), save(tensors, metadata=metadata))
 
 
-def load_checkpoint(path: Path, job: Job, start: Progress) -> Progress | None:
-    """Read the training that a job goes on with, or None where there is none, or it is damaged or another training's.
+def load_checkpoint(job: Job, learner: Learner) -> Progress | None:
+    """Read the training that a job goes on with.
 
-    Args:
-        path: the checkpoint's file.
-        job: the job that asks.
-        start: the training before its first epoch, whose structure the checkpoint must have.
+    Returns:
+        None where there is no checkpoint, or it is damaged, another training's, or of a newer format. The training then
+        starts anew, with the same results.
 
     """
     try:
-        with safe_open(path, framework="np") as file:
+        with safe_open(job.checkpoint, framework="np") as file:
             metadata = file.metadata() or {}
-            if metadata.get("training") != training_sha256(job):
+            if metadata.get("training") != training_sha256(job) or not _is_readable(metadata.get("format", "1")):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (FileNotFoundError, SafetensorError):
         return None
     if metadata.get("sha256") != _sha256(metadata.get("results", ""), tensors):
         return None
+    state = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items() if name.startswith(_STATE)}
     return Progress(
-        state=_restore("state", start.state, tensors),
-        best_parameters=unnamed(start.best_parameters, best_weights(tensors)),
+        state=learner.load(state),
+        best_model=best_model(tensors),
         results=[EpochResult(**result) for result in json.loads(metadata["results"])],
     )
+
+
+def _is_readable(number: str) -> bool:
+    return number.isdecimal() and 1 <= int(number) <= FORMAT
 
 
 def training_sha256(job: Job) -> str:
@@ -99,13 +115,3 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _tensors(prefix: str, tree: Any) -> dict[str, NDArray[Any]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {prefix + jax.tree_util.keystr(path): np.asarray(leaf, order="C") for path, leaf in leaves}
-
-
-def _restore(prefix: str, like: Any, tensors: dict[str, NDArray[Any]]) -> Any:
-    paths, structure = jax.tree_util.tree_flatten_with_path(like)
-    return structure.unflatten([tensors[prefix + jax.tree_util.keystr(path)] for path, _ in paths])

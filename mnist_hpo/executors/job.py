@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.result import EpochResult
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.result import EpochResult
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
@@ -21,8 +21,8 @@ from mnist_hpo.executors.job import (
     encode_job,
 )
 from mnist_hpo.executors.job_queue import MAX_ATTEMPTS, JobQueue
+from mnist_hpo.learners.affinity import affinity
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.training.hyperparameters import Program, split
 
 
 def usable_cores() -> list[int]:
@@ -42,7 +42,8 @@ class _Worker:
     is_cancelled: bool = False
     """Whether nobody wants the job any more; its worker ends it all the same."""
     last_words: str | None = None
-    programs: set[Program] = field(default_factory=set[Program])
+    affinities: set[Hashable] = field(default_factory=set[Hashable])
+    """Of the jobs that it has run."""
 
 
 class LocalExecutor:
@@ -165,23 +166,17 @@ class LocalExecutor:
 
     def _hand_job_to(self, worker: _Worker) -> None:
         # A worker that has compiled a job's program starts it sooner.
-        job = self._queue.choose(lambda job: _program(job) in worker.programs, 2 * len(self._workers))
+        job = self._queue.choose(lambda job: affinity(job.training) in worker.affinities, 2 * len(self._workers))
         try:
             worker.child.connection.send_bytes(encode_job(job))
         except (BrokenPipeError, ConnectionResetError):
             return  # It has just died: `wait` will notice and replace it.
         self._queue.remove(job)
         worker.job = job
-        worker.programs.add(_program(job))
+        worker.affinities.add(affinity(job.training))
 
     def _bury(self, worker: _Worker) -> str:
         """Free what belongs to a dead worker; say what it died of."""
         reason = worker.child.reap()
         os.close(worker.lifeline)
         return worker.last_words or reason
-
-
-def _program(job: Job) -> Program:
-    # The number of features does not tell two jobs of one study apart.
-    program, _ = split(job.training.model, job.training.parameters, n_features=0, n_classes=job.data.n_classes)
-    return program

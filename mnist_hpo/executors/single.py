@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mnist_hpo.executors.job import EpochDone, Executor, Halted, Job, JobDone, JobLost
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.training.result import EpochResult
 
 _POLL_S = 0.25
 

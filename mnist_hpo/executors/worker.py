@@ -1,7 +1,7 @@
 """A worker process: reads jobs from the coordinator, trains, and sends back what comes out.
 
-It is started by `local`, one on each core, with one XLA thread. It loads JAX and the training core, and nothing of
-search, storage or tracking.
+It is started by `local`, one on each core, with one thread. It loads the learners, and nothing of search, storage or
+tracking.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-import jax
+import numpy as np
+from numpy.typing import NDArray
 
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.executors.checkpoint import load_checkpoint, save_checkpoint
@@ -39,9 +40,9 @@ from mnist_hpo.executors.job import (
     decode_job,
     encode_message,
 )
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.programs import Programs
-from mnist_hpo.training.trainer import Examples, Progress, Trainer
+from mnist_hpo.learners.factory import LearnerFactory, load_most_used
+from mnist_hpo.learners.protocol import Examples, Learner
+from mnist_hpo.learners.training import Progress, Training
 
 _CHECKPOINT_INTERVAL_S = 5.0
 """A job of many epochs saves this often, so that a crash costs seconds. It changes no result."""
@@ -54,6 +55,7 @@ def main(jobs_fd: int, lifeline_fd: int, core: int, index: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         # Before XLA starts, which makes as many threads as it sees cores. macOS has no affinity: see `local`.
         os.sched_setaffinity(0, {core})
+    load_most_used()
     # Ctrl-C reaches the whole terminal group: it is the coordinator's to handle.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -80,14 +82,15 @@ class Worker:
 
     def __init__(self, connection: Connection, index: int) -> None:
         self._connection, self._index = connection, index
-        self._programs = Programs()
+        self._learners = LearnerFactory()
 
     def run(self, job: Job) -> None:
         """Run a job and report it; a lack of the machine is reported, any other error ends the process."""
         try:
             self._train(job)
-        except (MemoryError, jax.errors.JaxRuntimeError) as error:
-            # In doubt about the state of the allocator: say why, and let a new process take over.
+        except (MemoryError, RuntimeError) as error:
+            # XLA's errors are RuntimeErrors. In doubt about the state of the allocator: say why, and let a new process
+            # take over.
             self.send(JobLost(job.key, _reason(error)))
             sys.exit(1)
         except OSError as error:
@@ -98,33 +101,25 @@ class Worker:
             self.send(JobDone(job.key))
 
     def _train(self, job: Job) -> None:
-        trainer = self._trainer(job)
-        start = trainer.start()
-        path = Path(job.checkpoint)
-        progress = load_checkpoint(path, job, start) or start
+        train, valid = _examples(job.data)
+        learner = self._learners.make(job.training, train, n_classes=job.data.n_classes)
+        training = Training(job.training, learner, valid)
+        progress = load_checkpoint(job, learner) or training.start()
         for result in progress.results[: job.last_epoch]:
             self.send(EpochDone(job.key, result))
-        self._advance(job, trainer, progress, path)
+        self._advance(job, learner, training, progress)
 
-    def _advance(self, job: Job, trainer: Trainer, progress: Progress, path: Path) -> None:
-        saved_at, ended = time.monotonic(), trainer.has_ended(progress)
+    def _advance(self, job: Job, learner: Learner, training: Training, progress: Progress) -> None:
+        saved_at, ended = time.monotonic(), training.has_ended(progress)
         while len(progress.results) < job.last_epoch and not ended:
             # Into the progress too: whoever goes on from its checkpoint tells who computed it, not who read it.
-            result = progress.results[-1] = dataclasses.replace(trainer.advance(progress), worker=self._index)
-            ended = trainer.has_ended(progress)
+            result = progress.results[-1] = dataclasses.replace(training.advance(progress), worker=self._index)
+            ended = training.has_ended(progress)
             # Before the last result is told: who hears it may at once hand the next job to another worker.
             if ended or len(progress.results) == job.last_epoch or time.monotonic() - saved_at > _CHECKPOINT_INTERVAL_S:
-                save_checkpoint(path, job, progress)
+                save_checkpoint(job, learner, progress)
                 saved_at = time.monotonic()
             self.send(EpochDone(job.key, result))
-
-    def _trainer(self, job: Job) -> Trainer:
-        train, valid = _examples(job.data)
-        n_features = train.images.shape[1]
-        program, dynamic = split(
-            job.training.model, job.training.parameters, n_features=n_features, n_classes=job.data.n_classes
-        )
-        return Trainer(self._programs, job.training, program, dynamic, train, valid)
 
     def send(self, message: Message) -> None:
         """Tell the coordinator; end where there is none any more."""
@@ -137,11 +132,13 @@ class Worker:
 @lru_cache(maxsize=2)
 def _examples(data: DataRef) -> tuple[Examples, Examples | None]:
     arrays = load_search(Path(data.directory), data.split)
+
+    def examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
+        return Examples(images.reshape(-1, *arrays.image_shape), labels)
+
     if data.portion == "development":
-        return Examples(jax.device_put(arrays.development_images), jax.device_put(arrays.development_labels)), None
-    train = Examples(jax.device_put(arrays.train_images), jax.device_put(arrays.train_labels))
-    valid = Examples(jax.device_put(arrays.valid_images), jax.device_put(arrays.valid_labels))
-    return train, valid
+        return examples(arrays.development_images, arrays.development_labels), None
+    return examples(arrays.train_images, arrays.train_labels), examples(arrays.valid_images, arrays.valid_labels)
 
 
 def _reason(error: Exception) -> str:

@@ -1,1 +1,1 @@
-"""Flax modules by name. `registry` knows their hyperparameters without loading JAX; each model has its own module."""
+"""One file for each model, whose name studies use: it exports `MODEL`, and nothing else need know of it."""

@@ -3,48 +3,72 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
+from typing import TYPE_CHECKING
 
-import jax
-from flax import nnx
+from mnist_hpo.spec.model import Counts, FlaxModel
+from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
-from mnist_hpo.models.dropout import Dropout
-from mnist_hpo.models.mixed_precision import dot_general
-from mnist_hpo.spec.study import ParameterValue
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
 
-_ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "relu": nnx.relu,
-    "gelu": nnx.gelu,
-    "silu": nnx.silu,
-    "tanh": nnx.tanh,
-}
+    from mnist_hpo.layers.dropout import Dropout
 
 
-class MLP(nnx.Module):
-    """f32[batch, n_features] to logits f32[batch, n_classes]."""
+@cache
+def module() -> type[nnx.Module]:
+    """The class. Flax is imported here because the coordinator reads this file too, and would wait a second for it."""
+    from flax import nnx
 
-    def __init__(
-        self,
-        n_features: int,
-        n_classes: int,
-        architecture: Mapping[str, ParameterValue],
-        precision: str,
-        *,
-        rngs: nnx.Rngs,
-    ) -> None:
-        depth, width = int(architecture["depth"]), int(architecture["width"])
-        sizes = [n_features] + [width] * depth
-        self.activation = _ACTIVATIONS[str(architecture["activation"])]
-        linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
-        self.hidden = nnx.List([linear(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
-        self.logits = linear(width, n_classes)
+    from mnist_hpo.layers.mixed_precision import dot_general
 
-    def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
-        """Return logits f32[batch, n_classes]; `dropout` is told the layer's number and its activations."""
-        for layer, linear in enumerate(self.hidden):
-            x = dropout(layer, self.activation(linear(x)))
-        return self.logits(x)
+    class MLP(nnx.Module):
+        """f32[batch, n_features] to logits f32[batch, n_classes]."""
+
+        def __init__(
+            self,
+            input_shape: tuple[int, ...],
+            n_classes: int,
+            hyperparameters: ParameterSet,
+            precision: str,
+            *,
+            rngs: nnx.Rngs,
+        ) -> None:
+            depth, width = int(hyperparameters["depth"]), int(hyperparameters["width"])
+            self.activation = getattr(nnx, str(hyperparameters["activation"]))
+            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+            sizes = [*input_shape, *[width] * depth]
+            self.hidden = nnx.List([linear(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
+            self.logits = linear(width, n_classes)
+
+        def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            for layer, linear in enumerate(self.hidden):
+                x = dropout(layer, self.activation(linear(x)))
+            return self.logits(x)
+
+    return MLP
 
 
-build = MLP
+def counts(input_shape: tuple[int, ...], n_classes: int, hyperparameters: ParameterSet) -> Counts:
+    """In closed form: a search over widths meets a new architecture in every trial."""
+    depth, width = int(hyperparameters["depth"]), int(hyperparameters["width"])
+    (n_features,) = input_shape
+    first, others = n_features * width, (depth - 1) * width * width + width * n_classes
+    n_biases = depth * width + n_classes
+    return Counts(
+        n_parameters=first + others + n_biases,
+        forward_flops=2 * (first + others),
+        train_flops=4 * first + 6 * others,
+    )
+
+
+MODEL = FlaxModel(
+    hyperparameters={
+        "depth": Number(int, default=2, low=1, high=16),
+        "width": Number(int, default=128, low=1, high=8192),
+        "activation": Choice("relu", ("relu", "gelu", "silu", "tanh")),
+    },
+    module=module,
+    counts=counts,
+)

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Collection
 
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.models.registry import MODELS
+from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
 from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PARETO_PRUNERS, PRUNERS, check_meaning, make_pruner
@@ -16,8 +17,7 @@ from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
 from mnist_hpo.spec.errors import first_line, shown
 from mnist_hpo.spec.parameter import Number
 from mnist_hpo.spec.reader import Location, StudyFile, nearest
-from mnist_hpo.spec.study import FloatSpace, ParameterValue
-from mnist_hpo.training.hyperparameters import parameters_of
+from mnist_hpo.spec.study import FloatSpace, ParameterValue, Study
 
 _LARGEST_GRID = 100_000
 """Optuna lists all points of a grid each time that it is asked for one."""
@@ -33,12 +33,12 @@ def check_study(file: StudyFile) -> None:
     study = file.study
     _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
     _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
-    _known(file, ("model",), "model", study.model, MODELS)
+    _known(file, ("model",), "model", study.model, model_names())
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
     _check_objectives(file)
     _check_parameters(file)
-    _check_batch_size(file)
+    _check_sizes(file)
     _check_conditions(file)
     _check_enqueue(file)
     if study.sampler.name == "grid":
@@ -102,16 +102,33 @@ def _check_parameters(file: StudyFile) -> None:
                     file.fail((section, name), problem)
 
 
-def _check_batch_size(file: StudyFile) -> None:
+def _check_sizes(file: StudyFile) -> None:
+    """No trial may ask for more examples than there are, or for a batch that its examples do not fill."""
     study = file.study
-    n_train = DATASETS[study.dataset].splits[study.split].n_train
-    sizes = {("space", "batch_size"): corners(study.space["batch_size"])} if "batch_size" in study.space else {}
-    if "batch_size" in study.fixed:
-        sizes = {("fixed", "batch_size"): (study.fixed["batch_size"],)}
-    for location, values in sizes.items():
-        for value in values:
-            if isinstance(value, int) and value > n_train:
-                file.fail(location, f"a batch of {value} is more than the {n_train} training examples of {study.split}")
+    n_examples = DATASETS[study.dataset].splits[study.split].n_train
+    batches, sizes = _sizes(study, "batch_size"), _sizes(study, "n_train")
+    for location, value in batches:
+        if value > n_examples:
+            file.fail(location, f"a batch of {value} is more than the {n_examples} training examples of {study.split}")
+    for location, value in sizes:
+        if value > n_examples:
+            file.fail(location, f"{value} is more than the {n_examples} training examples of {study.split}")
+    if not sizes or "batch_size" not in parameters_of(study.model):
+        return
+    largest = max((value for _, value in batches), default=int(complete(study.model, {})["batch_size"]))
+    for location, value in sizes:
+        if value < largest:
+            problem = f"{value} training examples do not fill a batch of {largest}"
+            file.fail(location, f"{problem}; raise n_train or lower batch_size")
+
+
+def _sizes(study: Study, name: str) -> list[tuple[Location, int]]:
+    """The least and the largest value of a hyperparameter, with the place in the file that says so."""
+    if name in study.space:
+        found = {("space", name): corners(study.space[name])}
+    else:
+        found = {("fixed", name): (study.fixed[name],)} if name in study.fixed else {}
+    return [(location, value) for location, values in found.items() for value in values if isinstance(value, int)]
 
 
 def _check_enqueue(file: StudyFile) -> None:

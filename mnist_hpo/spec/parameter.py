@@ -17,7 +17,8 @@ class Number:
     """A hyperparameter that is a number between `low` and `high`."""
 
     kind: type[int] | type[float]
-    default: int | float
+    default: int | float | None
+    """None: a training that is not told a value goes without one."""
     low: float
     high: float
     low_open: bool = False

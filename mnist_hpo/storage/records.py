@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.study import ParameterValue, TrialState
-from mnist_hpo.training.result import EpochResult
 
 _DIVERGED = "diverged at epoch "
 

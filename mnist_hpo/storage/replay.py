@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import ParameterValue
 from mnist_hpo.storage.records import TrialRecord, divergence_reason
-from mnist_hpo.training.result import EpochResult
 
 _HINT = (
     "Another version of mnist-hpo or of its libraries, another kind of CPU or a changed storage can cause this. "

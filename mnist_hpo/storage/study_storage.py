@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 from pydantic import TypeAdapter, ValidationError
 
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import nearest
 from mnist_hpo.spec.study import ParameterValue, Study
@@ -28,7 +29,6 @@ from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, told_clearly
 from mnist_hpo.storage.continuing import why_not
 from mnist_hpo.storage.records import TrialRecord, TrialState
-from mnist_hpo.training.result import EpochResult
 
 _STATES: Mapping[TrialState, OptunaState] = {
     "running": OptunaState.RUNNING,

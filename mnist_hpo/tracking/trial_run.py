@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from mlflow.entities import Metric
 
 from mnist_hpo.analysis.trial_figures import trial_figures
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.parameter import ParameterSet
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training.result import EpochResult
 
 _SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
 

@@ -21,6 +21,7 @@ from mnist_hpo.analysis.importance import assess
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.trials_query import choose
 from mnist_hpo.analysis.trials_table import trials_frame
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.report.blocks import Missing, Points, Section, Table
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
@@ -30,7 +31,6 @@ from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.plots import write_plots
 from mnist_hpo.tracking.summary import parent_note, trials_csv
-from mnist_hpo.training.result import EpochResult
 
 STUDY = Study.model_validate(
     {

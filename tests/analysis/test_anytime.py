@@ -7,11 +7,11 @@ import pytest
 from mnist_hpo.analysis.anytime import AnytimePoint, anytime_points, cost_to_reach
 from mnist_hpo.bench.overhead import InstantExecutor
 from mnist_hpo.executors.job import DataRef
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.result import EpochResult
 
 
 def study_of(slots: int, n_trials: int = 4) -> Study:

@@ -21,10 +21,10 @@ from mnist_hpo.analysis.reading import load_entry
 from mnist_hpo.analysis.significance import combined_p_value, mcnemar_p_value
 from mnist_hpo.cli.schemas.compare import CompareOutput
 from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.learners.cost import describe
 from mnist_hpo.report.compare_page import comparison_page
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.training.cost import epoch_cost
-from mnist_hpo.training.hyperparameters import split
 
 OTHER = ["name: small", "name: other", "seed: 3", "seed: 4", "name: tpe, n_startup_trials: 3", "name: random"]
 
@@ -59,8 +59,8 @@ def epochs_of(both: Folder, name: str) -> pd.DataFrame:
     trials = optuna.load_study(study_name=name, storage=f"sqlite:///{both.storage}").trials
     free, rows, begun = [(0, -1)] * 3, [], []
     for trial in trials:
-        program, _ = split("mlp", {"batch_size": 512, "depth": 1, **trial.params}, n_features=784, n_classes=10)
-        cost = epoch_cost(program, n_train=50_000, n_valid=10_000)
+        parameters = {"batch_size": 512, "depth": 1, **trial.params}
+        cost = describe("mlp", parameters, DATASETS["mnist"].shape("standard")).epoch_cost
         begin = min(free)
         free.remove(begin)
         begun.append(begin)

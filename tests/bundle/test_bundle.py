@@ -1,11 +1,13 @@
 """A model on disk comes back as it was, or is refused."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,30 +15,35 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from mnist_hpo.bundle.bundle import load_bundle
-from mnist_hpo.bundle.writing import write_bundle
+from mnist_hpo.bundle.writing import ModelDescription, description_sha256, write_bundle
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.factory import LearnerFactory
+from mnist_hpo.learners.protocol import Examples
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.training.hyperparameters import Program, split
-from mnist_hpo.training.initial import initial_state
-from mnist_hpo.training.weights import named
+from mnist_hpo.spec.model import Tensors
 
 PARAMETERS = {"depth": 2, "width": 24, "activation": "tanh", "dropout": 0.3, "batch_size": 50, "precision": "fp32"}
 
 
-@pytest.fixture
-def program() -> Program:
-    return split("mlp", PARAMETERS, n_features=784, n_classes=10)[0]
+MODEL = ModelDescription("mlp", PARAMETERS, (28, 28, 1), 10)
+
+
+def weights_of(seed: int) -> Tensors:
+    blank = Examples(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.uint8))
+    learner = LearnerFactory().make(TrainingConfig("mlp", PARAMETERS, seed, 1), blank, n_classes=10)
+    return learner.model(learner.start())
 
 
 @pytest.fixture
-def weights(program: Program) -> dict[str, NDArray[np.float32]]:
-    return named(initial_state(program, seed=5).parameters)
+def weights() -> Tensors:
+    return weights_of(5)
 
 
 @pytest.fixture
-def directory(program: Program, weights: dict[str, NDArray[np.float32]], tmp_path: Path) -> Path:
-    write_bundle(tmp_path / "model", program, weights, {"study": "small", "trial": 7})
+def directory(weights: Tensors, tmp_path: Path) -> Path:
+    write_bundle(tmp_path / "model", MODEL, weights, {"study": "small", "trial": 7})
     return tmp_path / "model"
 
 
@@ -45,18 +52,16 @@ def digits(mnist: PreparedDataset) -> NDArray[np.uint8]:
     return np.asarray(load_search(mnist.directory, "standard").valid_images[:500])
 
 
-def test_it_comes_back_whole(directory: Path, program: Program, weights: dict[str, NDArray[np.float32]]) -> None:
+def test_it_comes_back_whole(directory: Path, weights: Tensors) -> None:
     bundle = load_bundle(directory)
-    assert bundle.program == program
+    assert bundle.model == MODEL
     assert bundle.provenance == {"study": "small", "trial": 7}
-    assert bundle.weights.keys() == weights.keys()
+    assert bundle.tensors.keys() == weights.keys()
     for name, weight in weights.items():
-        assert bundle.weights[name].tobytes() == weight.tobytes()
+        assert bundle.tensors[name].tobytes() == weight.tobytes()
 
 
-def test_it_predicts_what_the_weights_say(
-    directory: Path, weights: dict[str, NDArray[np.float32]], digits: NDArray[np.uint8]
-) -> None:
+def test_it_predicts_what_the_weights_say(directory: Path, weights: Tensors, digits: NDArray[np.uint8]) -> None:
     """Against the network written out in NumPy; at prediction there is no dropout."""
     x = digits.astype(np.float64) / 255
     for layer in ("hidden.0", "hidden.1"):
@@ -87,7 +92,8 @@ def test_it_is_tensors_and_json_and_says_how_to_use_them(directory: Path) -> Non
     description = json.loads((directory / "model.json").read_text())
     assert description["classes"] == [str(digit) for digit in range(10)]
     assert description["preprocessing"]["scale"] == "x / 255"
-    assert description["program"]["architecture"] == {"activation": "tanh", "depth": 2, "width": 24}
+    assert (description["model"], description["parameters"]) == ("mlp", PARAMETERS)
+    assert (description["image_shape"], description["n_classes"]) == ([28, 28, 1], 10)
 
 
 def no_description(directory: Path) -> None:
@@ -109,7 +115,7 @@ def half_the_weights(directory: Path) -> None:
 
 
 def a_newer_format(directory: Path) -> None:
-    change_description(directory, format=3)
+    change_description(directory, format=4)
 
 
 def the_old_format(directory: Path) -> None:
@@ -129,8 +135,7 @@ def other_weights(directory: Path) -> None:
 
 
 def the_weights_of_another_model(directory: Path) -> None:
-    other = split("mlp", PARAMETERS, n_features=784, n_classes=10)[0]
-    write_bundle(directory.with_name("other"), other, named(initial_state(other, seed=6).parameters), {})
+    write_bundle(directory.with_name("other"), MODEL, weights_of(6), {})
     (directory / "weights.safetensors").write_bytes((directory.with_name("other") / "weights.safetensors").read_bytes())
 
 
@@ -170,24 +175,23 @@ def a_description_of_nothing(directory: Path) -> None:
 
 
 def an_unknown_model(directory: Path) -> None:
-    program = json.loads((directory / "model.json").read_text())["program"]
-    change_description(directory, program=program | {"model": "oracle"})
+    """In a description whose digest is right: it was written so."""
+    write_bundle(directory, dataclasses.replace(MODEL, model="oracle"), weights_of(5), {})
 
 
 def a_wider_architecture(directory: Path) -> None:
-    program = json.loads((directory / "model.json").read_text())["program"]
-    change_description(directory, program=program | {"architecture": program["architecture"] | {"width": 25}})
+    write_bundle(directory, dataclasses.replace(MODEL, parameters=PARAMETERS | {"width": 25}), weights_of(5), {})
 
 
 def a_layer_too_few(directory: Path) -> None:
-    weights = load_file(directory / "weights.safetensors")
+    weights = dict(weights_of(5))
     del weights["hidden.1.bias"]
-    save_file(weights, directory / "weights.safetensors")
+    write_bundle(directory, MODEL, weights, {})
 
 
 def a_layer_too_many(directory: Path) -> None:
-    weights = load_file(directory / "weights.safetensors")
-    save_file(weights | {"hidden.2.bias": weights["hidden.1.bias"].copy()}, directory / "weights.safetensors")
+    weights = weights_of(5)
+    write_bundle(directory, MODEL, {**weights, "hidden.2.bias": weights["hidden.1.bias"]}, {})
 
 
 def remove_fields(directory: Path, *names: str) -> None:
@@ -196,8 +200,12 @@ def remove_fields(directory: Path, *names: str) -> None:
     (directory / "model.json").write_text(json.dumps(kept))
 
 
+def read_description(directory: Path) -> dict[str, Any]:
+    return json.loads((directory / "model.json").read_text())
+
+
 def change_description(directory: Path, **changes: object) -> None:
-    description = json.loads((directory / "model.json").read_text())
+    description = read_description(directory)
     (directory / "model.json").write_text(json.dumps(description | changes))
 
 
@@ -290,7 +298,7 @@ def test_the_message_names_the_file_and_the_way_out(directory: Path) -> None:
     ):
         load_bundle(directory)
     a_newer_format(directory)
-    with pytest.raises(UserError, match=r"format 3, from a newer mnist-hpo; .* upgrade"):
+    with pytest.raises(UserError, match=r"format 4, from a newer mnist-hpo; .* upgrade"):
         load_bundle(directory)
 
 
@@ -300,42 +308,69 @@ def test_another_file_beside_them_changes_nothing(directory: Path, digits: NDArr
     assert (load_bundle(directory).log_probabilities(digits) == before).all()
 
 
-def test_a_model_of_format_1_loads_without_digests(directory: Path, weights: dict[str, NDArray[np.float32]]) -> None:
+def change_to_format_2(directory: Path) -> None:
     """As an earlier version wrote it: champions exist."""
+    remove_fields(directory, "model", "parameters", "image_shape", "n_classes")
+    program = {
+        "model": "mlp",
+        "n_features": 784,
+        "n_classes": 10,
+        "architecture": {"activation": "tanh", "depth": 2, "width": 24},
+        "batch_size": 50,
+        "optimizer": "adam",
+        "precision": "fp32",
+        "with_dropout": True,
+    }
+    change_description(directory, format=2, program=program)
+    change_description(directory, description_sha256=description_sha256(read_description(directory)))
+
+
+def test_a_model_of_format_2_predicts_as_before(directory: Path, digits: NDArray[np.uint8]) -> None:
+    before = load_bundle(directory).log_probabilities(digits)
+    change_to_format_2(directory)
+    bundle = load_bundle(directory)
+    assert bundle.model.image_shape == (28, 28, 1)
+    assert (bundle.log_probabilities(digits) == before).all()
+
+
+def test_a_model_of_format_1_loads_without_digests(directory: Path, weights: Tensors) -> None:
+    change_to_format_2(directory)
     remove_fields(directory, "weights_sha256", "description_sha256")
     change_description(directory, format=1)
     bundle = load_bundle(directory)
-    assert all((bundle.weights[name] == weight).all() for name, weight in weights.items())
+    assert all((bundle.tensors[name] == weight).all() for name, weight in weights.items())
 
 
-def test_it_replaces_what_was_there(directory: Path, program: Program, weights: dict[str, NDArray[np.float32]]) -> None:
+def test_images_may_come_flat_or_shaped(directory: Path, digits: NDArray[np.uint8]) -> None:
+    bundle = load_bundle(directory)
+    assert (bundle.log_probabilities(digits.reshape(-1, 28, 28, 1)) == bundle.log_probabilities(digits)).all()
+
+
+def test_it_replaces_what_was_there(directory: Path, weights: Tensors) -> None:
     (directory / "of the old one").touch()
-    write_bundle(directory, program, weights, {"trial": 8})
+    write_bundle(directory, MODEL, weights, {"trial": 8})
     assert load_bundle(directory).provenance == {"trial": 8}
     assert sorted(file.name for file in directory.iterdir()) == ["model.json", "weights.safetensors"]
     assert list(directory.parent.iterdir()) == [directory]
 
 
-def test_it_replaces_a_file_of_its_name(
-    tmp_path: Path, program: Program, weights: dict[str, NDArray[np.float32]]
-) -> None:
+def test_it_replaces_a_file_of_its_name(tmp_path: Path, weights: Tensors) -> None:
     (tmp_path / "model").write_text("damaged by hand")
-    write_bundle(tmp_path / "model", program, weights, {"trial": 8})
+    write_bundle(tmp_path / "model", MODEL, weights, {"trial": 8})
     assert load_bundle(tmp_path / "model").provenance == {"trial": 8}
     assert list(tmp_path.iterdir()) == [tmp_path / "model"]
 
 
 REWRITE = """
 import pathlib, sys
-from mnist_hpo.bundle.writing import write_bundle
-from mnist_hpo.training.hyperparameters import split
+from mnist_hpo.bundle.writing import ModelDescription, write_bundle
 import numpy as np
-program = split("mlp", {"depth": 1, "width": 512}, n_features=784, n_classes=10)[0]
+model = ModelDescription("mlp", {"depth": 1, "width": 512}, (28, 28, 1), 10)
 number = 0
 print("begun", flush=True)
 while True:
     number += 1
-    write_bundle(pathlib.Path(sys.argv[1]), program, {"w": np.full(200_000, number, np.float32)}, {"number": number})
+    write_bundle(pathlib.Path(sys.argv[1]), model, {"w": np.full(200_000, number, np.float32)}, {"number": number})
 """
 
 
@@ -371,19 +406,16 @@ def read_in(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def test_a_full_disk_leaves_the_old_one(
-    directory: Path, program: Program, weights: dict[str, NDArray[np.float32]]
-) -> None:
+def test_a_full_disk_leaves_the_old_one(directory: Path, weights: Tensors) -> None:
     """Stands for a full disk: a limit on the size of files, which a write meets in its middle."""
     program_text = (
         "import pathlib, resource, signal, sys, numpy as np\n"
-        "from mnist_hpo.bundle.writing import write_bundle\n"
-        "from mnist_hpo.training.hyperparameters import split\n"
-        "program = split('mlp', {'depth': 1}, n_features=784, n_classes=10)[0]\n"
+        "from mnist_hpo.bundle.writing import ModelDescription, write_bundle\n"
+        "model = ModelDescription('mlp', {'depth': 1}, (28, 28, 1), 10)\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n"
-        "    write_bundle(pathlib.Path(sys.argv[1]), program, {'w': np.zeros(10_000, np.float32)}, {})\n"
+        "    write_bundle(pathlib.Path(sys.argv[1]), model, {'w': np.zeros(10_000, np.float32)}, {})\n"
         "except OSError:\n"
         "    sys.exit(7)\n"
     )

@@ -14,10 +14,10 @@ from mlflow import MlflowClient
 
 from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.result import EpochResult
 
 # At such a learning rate about every other training diverges, whatever its seed and the CPU; here the trial's did not.
 ABSURD = """\

@@ -26,13 +26,13 @@ from mnist_hpo.champion.retrain import choose_trial
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.executors.best_weights import load_best_parameters
+from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.records import TrialRecord
-from mnist_hpo.training.config import TrainingConfig
 
 MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss", "ece")
 
@@ -108,8 +108,8 @@ def test_the_champion_learned_from_train_and_valid_together(
             data = DataRef(str(mnist.directory), "standard", 10, portion)
             path = tmp_path / f"{portion}.safetensors"
             run_jobs(executor, [Job(portion, config, data, epochs, str(path))])
-            weights = load_best_parameters(path)
-            assert all((weights[name] == model.weights[name]).all() for name in weights) is is_it
+            weights = load_best_model(path)
+            assert all((weights[name] == model.tensors[name]).all() for name in weights) is is_it
     finally:
         executor.close()
 

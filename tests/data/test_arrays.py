@@ -32,6 +32,7 @@ def test_shapes_and_types(mnist: PreparedDataset, split: str):
         assert images.shape == (n, 784)
         assert labels.shape == (n,)
         assert images.dtype == labels.dtype == np.uint8
+    assert search.image_shape == (28, 28, 1)
 
 
 @pytest.mark.parametrize("split", SPLITS)

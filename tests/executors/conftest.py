@@ -8,8 +8,8 @@ from listening import Listener
 
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.spec.study import ParameterValue
-from mnist_hpo.training.config import TrainingConfig
 
 MakeJob = Callable[..., Job]
 

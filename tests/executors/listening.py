@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from mnist_hpo.executors.job import EpochDone, Event, Halted, JobDone, JobLost
 from mnist_hpo.executors.local import LocalExecutor
-from mnist_hpo.training.result import EpochResult
+from mnist_hpo.learners.result import EpochResult
 
 LONG_S = 120.0
 """Far more than anything here takes: it ends a test that hangs, and decides nothing else."""

@@ -20,8 +20,8 @@ from mnist_hpo.executors.job import (
     encode_job,
     encode_message,
 )
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.result import EpochResult
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.result import EpochResult
 
 NUMBERS = st.floats(allow_nan=False)
 RESULTS = st.builds(

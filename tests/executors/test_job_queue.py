@@ -6,7 +6,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.job_queue import MAX_ATTEMPTS, JobQueue
-from mnist_hpo.training.config import TrainingConfig
+from mnist_hpo.learners.config import TrainingConfig
 
 KEYS = st.sampled_from(["a", "b", "c"])
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Generator
 from pathlib import Path
 
-import jax
 import pytest
 from listening import LONG_S, Listener, same
 from safetensors import safe_open
@@ -19,13 +18,13 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.executors.job import DataRef, Halted, Job, JobDone, JobLost, encode_job
 from mnist_hpo.executors.local import LocalExecutor, usable_cores
 from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.learners.factory import LearnerFactory
+from mnist_hpo.learners.protocol import Examples
+from mnist_hpo.learners.training import Training
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.hyperparameters import split
-from mnist_hpo.training.programs import Programs
-from mnist_hpo.training.trainer import Examples, Trainer
 
 MakeJob = Callable[..., Job]
 
@@ -453,12 +452,11 @@ def test_a_worker_computes_the_bits_that_the_core_computes_anywhere(make_job: Ma
     listener.executor.submit(job, urgency=(0, 0))
     listener.until_ended()
     arrays = load_search(Path(job.data.directory), job.data.split)
-    train = Examples(jax.device_put(arrays.train_images), jax.device_put(arrays.train_labels))
-    valid = Examples(jax.device_put(arrays.valid_images), jax.device_put(arrays.valid_labels))
-    static, dynamic = split(job.training.model, job.training.parameters, n_features=784, n_classes=10)
-    trainer = Trainer(Programs(), job.training, static, dynamic, train, valid)
-    progress = trainer.start()
-    assert same(listener.results(), [trainer.advance(progress) for _ in range(3)])
+    train = Examples(arrays.train_images.reshape(-1, 28, 28, 1), arrays.train_labels)
+    valid = Examples(arrays.valid_images.reshape(-1, 28, 28, 1), arrays.valid_labels)
+    training = Training(job.training, LearnerFactory().make(job.training, train, n_classes=10), valid)
+    progress = training.start()
+    assert same(listener.results(), [training.advance(progress) for _ in range(3)])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="this system has no CPU affinity")
@@ -482,7 +480,7 @@ def test_each_worker_is_pinned_to_a_core_of_its_own(make_job: MakeJob) -> None:
 
 
 def test_a_worker_loads_nothing_of_search_storage_or_tracking() -> None:
-    program = "import mnist_hpo.executors.worker, sys; print(*sys.modules)"
+    program = "import mnist_hpo.executors.worker as worker, sys; worker.load_most_used(); print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     loaded = {name.partition(".")[0] for name in output.split()}
     assert "jax" in loaded

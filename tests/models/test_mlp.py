@@ -6,15 +6,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mnist_hpo.models.dropout import no_dropout
-from mnist_hpo.models.mlp import build
-from mnist_hpo.models.registry import MODELS
+from mnist_hpo.layers.dropout import no_dropout
+from mnist_hpo.models.mlp import MODEL
 from mnist_hpo.spec.study import ParameterValue
 
 
 def mlp(precision: str = "fp32", **architecture: ParameterValue) -> nnx.Module:
-    defaults = {name: parameter.default for name, parameter in MODELS["mlp"].architecture.items()}
-    return build(6, 3, defaults | architecture, precision, rngs=nnx.Rngs(0))
+    defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
+    return MODEL.module()((6,), 3, defaults | architecture, precision, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
@@ -41,16 +40,3 @@ def test_dropout_is_told_every_hidden_layer_and_not_the_logits() -> None:
     logits = mlp(depth=3, width=4)(jnp.ones((2, 6)), dropout)
     assert seen == [(0, (2, 4)), (1, (2, 4)), (2, (2, 4))]
     assert logits.shape == (2, 3)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 5])
-def test_its_multiply_adds_are_those_of_its_kernels(depth: int) -> None:
-    model = mlp(depth=depth, width=7)
-    kernels = [w for w in jax.tree.leaves(nnx.to_pure_dict(nnx.state(model, nnx.Param))) if w.ndim == 2]
-    assert sum(MODELS["mlp"].multiply_adds(6, 3, {"depth": depth, "width": 7})) == sum(k.size for k in kernels)
-
-
-@pytest.mark.parametrize("depth", [1, 2, 5])
-def test_its_parameters_are_counted_without_building_it(depth: int) -> None:
-    weights = jax.tree.leaves(nnx.to_pure_dict(nnx.state(mlp(depth=depth, width=7), nnx.Param)))
-    assert MODELS["mlp"].n_parameters(6, 3, {"depth": depth, "width": 7}) == sum(weight.size for weight in weights)

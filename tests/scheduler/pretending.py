@@ -14,6 +14,9 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.learners.stopping import best_epoch, has_ended
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.policy import Resume, Start
@@ -21,9 +24,6 @@ from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.training.config import TrainingConfig
-from mnist_hpo.training.result import EpochResult
-from mnist_hpo.training.stopping import best_epoch, has_ended
 from mnist_hpo.trial_plan import training_config, trial_costs
 
 Choose = Callable[[int], int]

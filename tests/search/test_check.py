@@ -63,7 +63,7 @@ def test_a_whole_grid_passes(write_study: WriteStudy) -> None:
             "split: papers",
             "split: unknown split of mnist 'papers'; did you mean 'paper'?; known are standard, paper",
         ),
-        ("model: mlp", "model: mpl", "model: unknown model 'mpl'; did you mean 'mlp'?; known are mlp"),
+        ("model: mlp", "model: mpl", "model: unknown model 'mpl'; did you mean 'mlp'?; known are cnn, mlp, svm"),
         (
             "sampler: random",
             "sampler: tpee",
@@ -116,6 +116,41 @@ def test_a_batch_larger_than_the_training_set(write_study: WriteStudy, section: 
 
 def test_a_batch_as_large_as_the_training_set_is_allowed(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("depth: 2", "depth: 2\n  batch_size: 50000")))
+
+
+@pytest.mark.parametrize(
+    ("n_train", "batch_size", "message"),
+    [
+        ("50001", "128", "fixed.n_train: 50001 is more than the 50000 training examples of standard"),
+        (
+            "499",
+            "500",
+            "fixed.n_train: 499 training examples do not fill a batch of 500; raise n_train or lower batch_size",
+        ),
+        ("0", "1", "fixed.n_train: must be from 1 to 1e+08, not 0"),
+    ],
+)
+def test_a_subset_that_cannot_be_trained_on(
+    write_study: WriteStudy, n_train: str, batch_size: str, message: str
+) -> None:
+    path = write_study("depth: 2", f"depth: 2\n  n_train: {n_train}\n  batch_size: {batch_size}")
+    assert refusal(path) == f"{path}, line {line_of(path, 'n_train')}: {message}"
+
+
+def test_a_subset_smaller_than_a_default_batch(write_study: WriteStudy) -> None:
+    path = write_study("width: {type", "n_train: {type: int, low: 100, high: 1000}\n  width: {type")
+    assert "space.n_train: 100 training examples do not fill a batch of 128" in refusal(path)
+
+
+def test_the_least_subset_must_fill_the_largest_batch(write_study: WriteStudy) -> None:
+    searched = (
+        "n_train: {type: int, low: 200, high: 1000}\n  batch_size: {type: int, low: 64, high: 256}\n  width: {type"
+    )
+    assert "200 training examples do not fill a batch of 256" in refusal(write_study("width: {type", searched))
+
+
+def test_a_subset_that_fills_a_batch_passes(write_study: WriteStudy) -> None:
+    check_study(read_study(write_study("depth: 2", "depth: 2\n  n_train: 500\n  batch_size: 500")))
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import optuna
 import pytest
 from driving import Driver, Started
 
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.storage.connect import open_storage
 from mnist_hpo.storage.records import TrialRecord, best_of, count_states, history_sha256
 from mnist_hpo.storage.study_storage import StudyStorage, study_names
-from mnist_hpo.training.result import EpochResult
 
 StudyOf = Callable[..., StudyFile]
 

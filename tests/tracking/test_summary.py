@@ -8,12 +8,12 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
+from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.tracking.plots import write_plots
 from mnist_hpo.tracking.summary import experiment_tags, parent_note, progress, trials_csv
 from mnist_hpo.tracking.trial_run import columns
-from mnist_hpo.training.result import EpochResult
 
 STUDY = Study.model_validate(
     {

@@ -1,0 +1,90 @@
+"""From a configuration to its learner, whose family is loaded when it is first asked for."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from mnist_hpo.learners.catalog import find_model
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.flax.program import split
+from mnist_hpo.learners.hyperparameters import complete
+from mnist_hpo.learners.protocol import Examples, Learner, Predictor
+from mnist_hpo.spec.model import FlaxModel, Tensors
+from mnist_hpo.spec.parameter import ParameterSet
+
+if TYPE_CHECKING:
+    from mnist_hpo.learners.flax.device import DeviceArrays
+    from mnist_hpo.learners.flax.programs import Programs
+
+
+class LearnerFactory:
+    """Makes learners, and keeps what one leaves to the next: compiled programs, and data on the device."""
+
+    def make(self, config: TrainingConfig, train: Examples, *, n_classes: int) -> Learner:
+        """The learner of a configuration.
+
+        Args:
+            config: what is trained.
+            train: the examples to learn from.
+            n_classes: how many classes the labels have.
+
+        """
+        model, values = find_model(config.model), complete(config.model, config.parameters)
+        if not isinstance(model, FlaxModel):
+            from mnist_hpo.learners.sklearn.learner import SklearnLearner
+
+            return SklearnLearner(model, values, config, train, n_classes)
+        from mnist_hpo.learners.flax.learner import FlaxLearner
+
+        n_train = int(values["n_train"]) if "n_train" in values else None
+        image_shape = train.shape(n_classes, 0).image_shape
+        program, dynamic = split(config.model, model, values, image_shape=image_shape, n_classes=n_classes)
+        return FlaxLearner(self._programs, self._device, config, program, dynamic, train, n_train)
+
+    @cached_property
+    def _programs(self) -> Programs:
+        from mnist_hpo.learners.flax.programs import Programs
+
+        return Programs()
+
+    @cached_property
+    def _device(self) -> DeviceArrays:
+        from mnist_hpo.learners.flax.device import DeviceArrays
+
+        return DeviceArrays()
+
+
+def make_predictor(
+    model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, tensors: Tensors
+) -> Predictor:
+    """A trained model.
+
+    Args:
+        model: its name.
+        parameters: what its training was told.
+        image_shape: height, width and channels.
+        n_classes: how many classes it tells apart.
+        tensors: what `Learner.model` returned.
+
+    Raises:
+        UserError: there is no such model.
+        ValueError: the tensors are not those of the model.
+
+    """
+    found, values = find_model(model), complete(model, parameters)
+    if not isinstance(found, FlaxModel):
+        from mnist_hpo.learners.sklearn import learner as sklearn
+
+        return sklearn.make_predictor(found, values, math.prod(image_shape), tensors)
+    from mnist_hpo.learners.flax import learner as flax
+
+    program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
+    return flax.make_predictor(program, tensors)
+
+
+def load_most_used() -> None:
+    """Load the family that most studies use, so that a first job need not wait for it."""
+    importlib.import_module("mnist_hpo.learners.flax.learner")

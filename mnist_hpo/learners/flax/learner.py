@@ -1,0 +1,137 @@
+"""The learner of Flax modules: the host's part of an epoch, around the compiled core."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.data.permutation import permutation
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.flax import core, schedules
+from mnist_hpo.learners.flax.device import DeviceArrays
+from mnist_hpo.learners.flax.initial import initial_state
+from mnist_hpo.learners.flax.program import Hyperparameters, Program
+from mnist_hpo.learners.flax.programs import Programs
+from mnist_hpo.learners.flax.weights import load_state, named, save_state, shapes_of, unnamed
+from mnist_hpo.learners.protocol import Advanced, Examples, Predictor
+from mnist_hpo.learners.subset import training_rows
+from mnist_hpo.learners.training import mean
+from mnist_hpo.spec.model import Tensors
+
+
+class FlaxLearner:
+    """See `Learner`.
+
+    Args:
+        programs: where compiled programs are kept from one learner to the next.
+        device: where data are kept likewise.
+        config: what is trained.
+        program: the static configuration that belongs to `config`.
+        dynamic: the dynamic one.
+        train: the examples to learn from.
+        n_train: learn from so many of them; None: from all.
+
+    """
+
+    def __init__(
+        self,
+        programs: Programs,
+        device: DeviceArrays,
+        config: TrainingConfig,
+        program: Program,
+        dynamic: Hyperparameters,
+        train: Examples,
+        n_train: int | None,
+    ) -> None:
+        self._programs, self._device = programs, device
+        self._config, self._program, self._dynamic = config, program, dynamic
+        self._train, self._n_train = train, n_train
+        self._seed = np.array([config.seed >> 32, config.seed & 0xFFFFFFFF], dtype=np.uint32)
+
+    @property
+    def compile_s(self) -> float:
+        """See `Learner.compile_s`; loading from the persistent cache counts as compiling."""
+        return self._programs.compile_s
+
+    def start(self) -> core.TrainState:
+        """See `Learner.start`."""
+        return initial_state(self._program, self._config.seed)
+
+    def advance(self, state: core.TrainState, epoch: int) -> Advanced:
+        """See `Learner.advance`."""
+        rows = self._rows(epoch)
+        train_epoch = self._programs.train_epoch(self._program, len(self._train), len(rows))
+        arguments = rows, self._learning_rates(epoch, len(rows)), self._dynamics(), self._seed
+        images, labels = (self._device.put(array) for array in (self._train.images, self._train.labels))
+        start = time.perf_counter()
+        state, losses = train_epoch(state, images, labels, *arguments)
+        train_loss = mean(np.asarray(losses))
+        return Advanced(state, train_loss, time.perf_counter() - start)
+
+    def predict(self, state: core.TrainState, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Learner.predict`."""
+        predict = self._programs.predict(self._program, len(images))
+        return np.asarray(predict(state.parameters, state.statistics, self._device.put(images)))
+
+    def model(self, state: core.TrainState) -> Tensors:
+        """See `Learner.model`: parameters and batch statistics."""
+        return named(state.parameters, state.statistics)
+
+    def save(self, state: core.TrainState) -> Tensors:
+        """See `Learner.save`."""
+        return save_state(state)
+
+    def load(self, tensors: Tensors) -> core.TrainState:
+        """See `Learner.load`."""
+        return load_state(self._program, tensors)
+
+    def _rows(self, epoch: int) -> NDArray[np.int32]:
+        """The rows of each step, i32[S, B]; the examples that do not fill a batch are left out."""
+        batch_size = self._program.batch_size
+        if self._n_train is None:
+            rows = permutation(len(self._train), self._config.seed, epoch)
+        else:
+            subset = training_rows(len(self._train), self._n_train, self._config.seed)
+            rows = subset[permutation(self._n_train, self._config.seed, epoch)]
+        n_steps = len(rows) // batch_size
+        return rows[: n_steps * batch_size].astype(np.int32).reshape(n_steps, batch_size)
+
+    def _learning_rates(self, epoch: int, n_steps: int) -> NDArray[np.float32]:
+        return schedules.learning_rates(
+            self._dynamic.schedule,
+            self._dynamic.learning_rate,
+            epoch=epoch,
+            n_steps=n_steps,
+            max_epochs=self._config.schedule_epochs or self._config.max_epochs,
+        )
+
+    def _dynamics(self) -> core.Dynamics:
+        dynamic = self._dynamic
+        numbers = (dynamic.dropout, dynamic.l1, dynamic.l2, dynamic.label_smoothing, dynamic.momentum)
+        return core.Dynamics(*map(np.float32, numbers))
+
+
+def make_predictor(program: Program, tensors: Tensors) -> Predictor:
+    """A trained module, from what `FlaxLearner.model` returned.
+
+    Raises:
+        ValueError: the tensors are not those of the program's module.
+
+    """
+    shapes = shapes_of(program)
+    for name in sorted(shapes.keys() | tensors.keys()):
+        has = tensors[name].shape if name in tensors else None
+        if has != shapes.get(name):
+            raise ValueError(f"the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
+    parameters, statistics = unnamed(program, tensors)
+    compiled: Any = jax.jit(partial(core.predict, program))
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return np.asarray(compiled(parameters, statistics, images.reshape(len(images), -1)))
+
+    return predict

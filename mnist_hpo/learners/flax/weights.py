@@ -1,0 +1,70 @@
+"""A Flax model's numbers by name (`hidden.0.kernel`), as they lie in files."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mnist_hpo.learners.flax import core
+from mnist_hpo.learners.flax.program import Program
+from mnist_hpo.learners.flax.variables import structure_of
+from mnist_hpo.spec.model import Tensors
+
+
+def named(parameters: core.Parameters, statistics: core.Statistics) -> Tensors:
+    """Copy parameters and batch statistics out of the device's buffers, which the next epoch reuses."""
+    paths = [*_paths(parameters), *_paths(statistics)]
+    return {_name(path): np.array(leaf, copy=True) for path, leaf in paths}
+
+
+def unnamed(program: Program, tensors: Tensors) -> tuple[core.Parameters, core.Statistics]:
+    """Put parameters and batch statistics back into the structure of a program's module.
+
+    Raises:
+        KeyError: one is missing.
+
+    """
+    structure = structure_of(program)
+    parameters, statistics = (
+        jax.tree.map_with_path(lambda path, _: tensors[_name(path)], tree)
+        for tree in (structure.parameters, structure.statistics)
+    )
+    return parameters, statistics
+
+
+def shapes_of(program: Program) -> dict[str, tuple[int, ...]]:
+    """The shape of each of a program's parameters and batch statistics, by name."""
+    structure = structure_of(program)
+    paths = [*_paths(structure.parameters), *_paths(structure.statistics)]
+    return {_name(path): tuple(leaf.shape) for path, leaf in paths}
+
+
+def save_state(state: core.TrainState) -> Tensors:
+    """All of a training's state by name, such as `parameters['hidden'][0]['kernel']` and `step`."""
+    return {_key(path): np.asarray(leaf, order="C") for path, leaf in _paths(state)}
+
+
+def load_state(program: Program, tensors: Tensors) -> core.TrainState:
+    """Put back what `save_state` took apart.
+
+    Raises:
+        KeyError: a tensor is missing.
+
+    """
+    shapes = jax.eval_shape(partial(core.init, program))
+    return jax.tree.map_with_path(lambda path, _: tensors[_key(path)], shapes)
+
+
+def _paths(tree: Any) -> list[tuple[tuple[Any, ...], Any]]:
+    return jax.tree_util.tree_flatten_with_path(tree)[0]
+
+
+def _key(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path).removeprefix(".")
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return ".".join(str(getattr(key, "key", key)) for key in path)

@@ -1,0 +1,37 @@
+"""Probabilities from scores: a softmax at one temperature, which is fitted to examples that were held back."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_LOWEST, _HIGHEST = 1e-4, 1e4
+_N_HALVINGS = 60
+
+
+def log_softmax(scores: NDArray[np.float64], inverse_temperature: float) -> NDArray[np.float64]:
+    """Log-probabilities f64[E, C] of scores f64[E, C]."""
+    scaled = inverse_temperature * (scores - scores.max(axis=1, keepdims=True))
+    return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
+
+
+def fit_inverse_temperature(scores: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
+    """Find the factor of the scores at which the log loss of their softmax is least, by bisection.
+
+    Guo et al., "On Calibration of Modern Neural Networks" (2017). The loss is convex in the factor.
+
+    Args:
+        scores: f64[E, C], of examples that the estimator was not fitted to.
+        labels: u8[E].
+
+    """
+    low, high = _LOWEST, _HIGHEST
+    of_labels = scores[np.arange(len(labels)), labels]
+    for _ in range(_N_HALVINGS):
+        middle = float(np.sqrt(low * high))
+        expected = np.sum(np.exp(log_softmax(scores, middle)) * scores, axis=1)
+        if np.mean(expected - of_labels) < 0:  # the loss still falls
+            low = middle
+        else:
+            high = middle
+    return float(np.sqrt(low * high))

@@ -1,0 +1,108 @@
+"""The learner of scikit-learn's estimators: an epoch fits anew, on more examples than the one before."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.protocol import Advanced, Examples, Predictor
+from mnist_hpo.learners.sklearn.calibration import fit_inverse_temperature, log_softmax
+from mnist_hpo.learners.subset import training_rows
+from mnist_hpo.learners.training import mean
+from mnist_hpo.spec.model import SklearnModel, Tensors
+from mnist_hpo.spec.parameter import ParameterSet
+
+_INVERSE_TEMPERATURE = "inverse_temperature"
+_HELD_BACK = 10
+"""One in so many of the training examples is held back to fit the temperature."""
+
+
+class SklearnLearner:
+    """See `Learner`. Epoch e of E fits to the first e / E of the examples, in a seeded order.
+
+    Args:
+        model: the model.
+        values: a value for each hyperparameter.
+        config: what is trained.
+        train: the examples to learn from.
+        n_classes: how many classes the labels have.
+
+    """
+
+    compile_s = 0.0
+
+    def __init__(
+        self, model: SklearnModel, values: ParameterSet, config: TrainingConfig, train: Examples, n_classes: int
+    ) -> None:
+        self._model, self._values, self._n_classes = model, values, n_classes
+        self._n_epochs = config.schedule_epochs or config.max_epochs
+        n_train = int(values.get("n_train", len(train)))
+        rows = training_rows(len(train), n_train, config.seed)
+        n_held_back = n_train // _HELD_BACK
+        self._held_back, self._learned = rows[:n_held_back], rows[n_held_back:]
+        self._images, self._labels = train.images.reshape(len(train), -1), train.labels
+
+    def start(self) -> Tensors:
+        """See `Learner.start`: nothing is fitted yet."""
+        return {}
+
+    def advance(self, state: Tensors, epoch: int) -> Advanced:
+        """See `Learner.advance`; the state before does not matter."""
+        n_learned = -(-len(self._learned) * epoch // self._n_epochs)
+        images, labels = self._take(self._learned[:n_learned])
+        start = time.perf_counter()
+        fitted = self._model.fit(images, labels, self._n_classes, self._values)
+        train_s = time.perf_counter() - start
+        others, their_labels = self._take(self._held_back)
+        factor = fit_inverse_temperature(self._model.scores(fitted, others, self._values), their_labels)
+        state = {**fitted, _INVERSE_TEMPERATURE: np.array(factor)}
+        log_probabilities = _log_probabilities(self._model, self._values, state, images)
+        train_loss = mean(-log_probabilities[np.arange(len(labels)), labels])
+        return Advanced(state, train_loss, train_s)
+
+    def predict(self, state: Tensors, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """See `Learner.predict`."""
+        return _log_probabilities(self._model, self._values, state, images.reshape(len(images), -1))
+
+    def model(self, state: Tensors) -> Tensors:
+        """See `Learner.model`: all of the state."""
+        return state
+
+    def save(self, state: Tensors) -> Tensors:
+        """See `Learner.save`."""
+        return state
+
+    def load(self, tensors: Tensors) -> Tensors:
+        """See `Learner.load`."""
+        return tensors
+
+    def _take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return self._images[rows], self._labels[rows]
+
+
+def make_predictor(model: SklearnModel, values: ParameterSet, n_features: int, tensors: Tensors) -> Predictor:
+    """A fitted estimator, from what `SklearnLearner.model` returned.
+
+    Raises:
+        ValueError: the tensors are not those of the model.
+
+    """
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return _log_probabilities(model, values, tensors, images.reshape(len(images), -1))
+
+    try:
+        predict(np.zeros((1, n_features), np.uint8))
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise ValueError(f"the tensors are not the model's: {error}") from None
+    return predict
+
+
+def _log_probabilities(
+    model: SklearnModel, values: ParameterSet, state: Tensors, images: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    scores = model.scores(state, images, values)
+    return log_softmax(scores, float(state[_INVERSE_TEMPERATURE])).astype(np.float32)

@@ -1,0 +1,126 @@
+"""Convolutional networks: `lenet` as in 1998, and `vgg`, small and with batch normalisation."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from mnist_hpo.spec.model import FlaxModel
+from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+
+    from mnist_hpo.layers.dropout import Dropout
+
+
+@cache
+def module() -> Callable[..., nnx.Module]:
+    """Build one of the two. Flax is imported here, as in `mlp`: the coordinator reads this file and needs none."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from mnist_hpo.layers.convolution import conv_general_dilated
+    from mnist_hpo.layers.mixed_precision import dot_general
+    from mnist_hpo.layers.pooling import average_pool, max_pool
+
+    class LeNet(nnx.Module):
+        """LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998), near enough.
+
+        Two convolutions with average pooling, then two dense layers. With 6 channels, it has the paper's sizes: 6 and
+        16 channels, 120 and 84 units. Different: every pair of channels is connected, the second convolution pads too,
+        and the activation and the loss are those of the training.
+        """
+
+        def __init__(
+            self,
+            input_shape: tuple[int, int, int],
+            n_classes: int,
+            hyperparameters: ParameterSet,
+            precision: str,
+            *,
+            rngs: nnx.Rngs,
+        ) -> None:
+            height, width, n_inputs = input_shape
+            channels, size = int(hyperparameters["channels"]), int(hyperparameters["kernel_size"])
+            more = 8 * channels // 3
+            conv = partial(
+                nnx.Conv, kernel_size=(size, size), conv_general_dilated=conv_general_dilated(precision), rngs=rngs
+            )
+            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+            self.activation = getattr(nnx, str(hyperparameters["activation"]))
+            self.convolutions = nnx.List([conv(n_inputs, channels), conv(channels, more)])
+            n_pooled = (height // 4) * (width // 4) * more
+            self.hidden = nnx.List([linear(n_pooled, 20 * channels), linear(20 * channels, 14 * channels)])
+            self.logits = linear(14 * channels, n_classes)
+
+        def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            for convolution in self.convolutions:
+                x = average_pool(self.activation(convolution(x)))
+            x = x.reshape(len(x), -1)
+            for layer, linear in enumerate(self.hidden):
+                x = dropout(layer, self.activation(linear(x)))
+            return self.logits(x)
+
+    class VGG(nnx.Module):
+        """Two pairs of convolutions with batch normalisation; global average pooling before the logits.
+
+        Simonyan & Zisserman, "Very Deep Convolutional Networks" (2015); Ioffe & Szegedy, "Batch Normalization" (2015);
+        the pooling of Lin et al., "Network In Network" (2014).
+        """
+
+        def __init__(
+            self,
+            input_shape: tuple[int, int, int],
+            n_classes: int,
+            hyperparameters: ParameterSet,
+            precision: str,
+            *,
+            rngs: nnx.Rngs,
+        ) -> None:
+            channels, size = int(hyperparameters["channels"]), int(hyperparameters["kernel_size"])
+            conv = partial(
+                nnx.Conv,
+                kernel_size=(size, size),
+                use_bias=False,  # The normalisation that follows has one.
+                conv_general_dilated=conv_general_dilated(precision),
+                rngs=rngs,
+            )
+            sizes = [input_shape[-1], channels, channels, 2 * channels, 2 * channels]
+            self.activation = getattr(nnx, str(hyperparameters["activation"]))
+            self.convolutions = nnx.List([conv(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
+            self.norms = nnx.List([nnx.BatchNorm(n_out, momentum=0.9, rngs=rngs) for n_out in sizes[1:]])
+            self.logits = nnx.Linear(2 * channels, n_classes, dot_general=dot_general(precision), rngs=rngs)
+
+        def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            for layer, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
+                x = self.activation(norm(convolution(x)))
+                if layer == 1:
+                    x = max_pool(x)
+            return self.logits(dropout(0, jnp.mean(x, axis=(1, 2))))
+
+    architectures: dict[str, Callable[..., nnx.Module]] = {"lenet": LeNet, "vgg": VGG}
+
+    def build(
+        input_shape: tuple[int, ...], n_classes: int, hyperparameters: ParameterSet, *rest: Any, **more: Any
+    ) -> nnx.Module:
+        return architectures[str(hyperparameters["architecture"])](
+            input_shape, n_classes, hyperparameters, *rest, **more
+        )
+
+    return build
+
+
+MODEL = FlaxModel(
+    hyperparameters={
+        "architecture": Choice("vgg", ("lenet", "vgg")),
+        "channels": Number(int, default=8, low=1, high=512),
+        "kernel_size": Number(int, default=3, low=1, high=11),
+        "activation": Choice("relu", ("relu", "gelu", "silu", "tanh")),
+    },
+    module=module,
+    images="shaped",
+)

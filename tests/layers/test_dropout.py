@@ -1,0 +1,165 @@
+"""Masks that are hashes must look like draws: at the right rate, and each without knowledge of any other.
+
+Every bound is in standard deviations of a true draw, and wide enough that chance alone would break one in a thousand
+years of runs; nothing here is random, so none does.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from mnist_hpo.layers.dropout import hash_words, hashed_dropout, mix, no_dropout
+
+ROWS, UNITS = 128, 512
+N = ROWS * UNITS
+SEED = (0x12345678, 0x9ABCDEF0)
+
+Mask = NDArray[np.bool_]
+
+
+@partial(jax.jit, static_argnames=("layer", "rows", "units"))
+def _drop(seed: jax.Array, step: jax.Array, rate: jax.Array, layer: int, rows: int, units: int) -> jax.Array:
+    return hashed_dropout(seed, step, rate)(layer, jnp.ones((rows, units)))
+
+
+def drop(
+    rate: float, *, step: int = 0, layer: int = 0, seed: tuple[int, int] = SEED, rows: int = ROWS, units: int = UNITS
+) -> NDArray[np.float32]:
+    """Dropout of ones."""
+    words = np.array(seed, np.uint32)
+    return np.asarray(_drop(words, jnp.uint32(step), jnp.float32(rate), layer, rows, units))
+
+
+def mask(rate: float = 0.5, **where: object) -> Mask:
+    """True where a unit is kept."""
+    return drop(rate, **where) > 0  # type: ignore[arg-type]
+
+
+def n_sigmas_correlated(first: Mask, second: Mask) -> float:
+    return float(np.corrcoef(first.ravel(), second.ravel())[0, 1] * np.sqrt(first.size))
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.25, 0.5, 0.8, 0.95])
+def test_the_rate_is_the_share_of_units_dropped(rate: float) -> None:
+    n_dropped = sum(int(np.sum(drop(rate, step=step) == 0)) for step in range(16))
+    n_draws = 16 * N
+    assert abs(n_dropped - n_draws * rate) < 5 * np.sqrt(n_draws * rate * (1 - rate))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.95])
+def test_what_is_kept_is_scaled_so_that_the_mean_stays(rate: float) -> None:
+    kept = drop(rate)
+    assert set(np.unique(kept)) == {np.float32(0), np.float32(1) / (np.float32(1) - np.float32(rate))}
+    assert abs(kept.mean() - 1) < 5 * np.sqrt(rate / (1 - rate) / N)
+
+
+def test_a_rate_of_zero_drops_nothing() -> None:
+    assert np.all(drop(0.0) == 1)
+    x = jnp.arange(6.0).reshape(2, 3)
+    assert no_dropout(0, x) is x
+
+
+def test_the_same_place_has_the_same_mask() -> None:
+    assert np.array_equal(mask(step=3), mask(step=3))
+
+
+def test_a_unit_that_a_rate_keeps_is_kept_by_any_lower_one() -> None:
+    """Two trials that differ in the rate alone see the same noise."""
+    assert np.all(mask(0.2)[mask(0.6)])
+
+
+def test_masks_of_different_steps_are_independent() -> None:
+    for step in (0, 1, 1000, 2**20):
+        for later in (1, 2, 3, 4, 8, 64, 4096):
+            assert abs(n_sigmas_correlated(mask(step=step), mask(step=step + later))) < 5
+
+
+def test_masks_of_different_layers_are_independent() -> None:
+    for first in range(4):
+        for second in range(first):
+            assert abs(n_sigmas_correlated(mask(layer=first), mask(layer=second))) < 5
+
+
+def test_a_layers_mask_is_no_mask_of_the_layer_below_at_another_step() -> None:
+    below = [mask(step=step) for step in range(30)]
+    for step in range(30):
+        assert max(abs(n_sigmas_correlated(mask(step=step, layer=1), other)) for other in below) < 5.5
+
+
+@pytest.mark.parametrize("bit", range(32))
+def test_seeds_that_differ_in_one_bit_have_independent_masks(bit: int) -> None:
+    for seed in ((SEED[0] ^ 1 << bit, SEED[1]), (SEED[0], SEED[1] ^ 1 << bit)):
+        for step in range(2):
+            assert abs(n_sigmas_correlated(mask(step=step), mask(step=step, seed=seed))) < 5
+
+
+def test_small_seeds_have_independent_masks() -> None:
+    masks = [mask(seed=(high, low)) for high in range(4) for low in range(4)]
+    for index, first in enumerate(masks):
+        for second in masks[:index]:
+            assert abs(n_sigmas_correlated(first, second)) < 5
+
+
+def test_units_and_rows_of_a_mask_are_independent() -> None:
+    kept = mask()
+    for by in (1, 2, 3, 4, 7, 8, 16, 32, 64):
+        assert abs(n_sigmas_correlated(kept[:, by:], kept[:, :-by])) < 5
+        assert abs(n_sigmas_correlated(kept[by:], kept[:-by])) < 5
+
+
+@pytest.mark.parametrize("units", [10, 32, 100, 127, 512, 784, 1000])
+def test_no_unit_and_no_row_is_favoured(units: int) -> None:
+    """Over many steps, at every width, each unit and each row is dropped as often as another."""
+    kept = np.stack([mask(0.3, step=step, rows=64, units=units) for step in range(200)])
+    for counts, n_draws in ((kept.sum(axis=(0, 1)), 200 * 64), (kept.sum(axis=(0, 2)), 200 * units)):
+        chi_square = np.sum((counts - n_draws * 0.7) ** 2 / (n_draws * 0.7 * 0.3))
+        assert abs(chi_square - counts.size) < 6 * np.sqrt(2 * counts.size)
+
+
+def test_two_masks_are_no_shifted_windows_of_one_sequence() -> None:
+    """Whichever way the places are moved: by adding to a place's index, or by flipping bits of it."""
+    first, second = (np.where(mask(step=step), 1.0, -1.0).ravel() for step in (5, 6))
+    shifted = np.fft.irfft(np.fft.rfft(first) * np.conj(np.fft.rfft(second)), N)
+    flipped = walsh_hadamard(walsh_hadamard(first) * walsh_hadamard(second)) / N
+    for agreement in (shifted, flipped):
+        # The largest of 65,536 normal draws is seldom above 5.5.
+        assert np.max(np.abs(agreement)) < 6.5 * np.sqrt(N)
+
+
+def walsh_hadamard(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    size = 1
+    while size < len(values):
+        pairs = values.reshape(-1, 2, size)
+        values = np.stack([pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]], axis=1).reshape(-1)
+        size *= 2
+    return values
+
+
+@pytest.mark.parametrize("byte", [0, 1])
+def test_the_high_bytes_of_the_hash_are_evenly_distributed(byte: int) -> None:
+    words = np.stack([np.asarray(hash_words(ROWS, UNITS, mix(jnp.uint32(key)), jnp.uint32(7))) for key in range(8)])
+    counts = np.bincount((words >> (24 - 8 * byte) & 0xFF).ravel(), minlength=256)
+    chi_square = np.sum((counts - counts.sum() / 256) ** 2 / (counts.sum() / 256))
+    # Neither uneven nor more even than chance would have it.
+    assert abs(chi_square - 255) < 5 * np.sqrt(2 * 255)
+
+
+def test_each_bit_of_a_mixed_word_hangs_on_each_bit_of_the_word() -> None:
+    words = np.random.default_rng(0).integers(0, 2**32, 4000, dtype=np.uint32)
+    for bit in range(32):
+        changed = np.asarray(mix(jnp.asarray(words))) ^ np.asarray(mix(jnp.asarray(words ^ np.uint32(1 << bit))))
+        shares = np.mean(changed[:, None] >> np.arange(32) & 1, axis=0)
+        assert np.all(np.abs(shares - 0.5) < 0.05)
+
+
+def test_an_image_is_dropped_unit_by_unit() -> None:
+    """A mask of any rank is that of the flattened activations."""
+    words, rate = np.array(SEED, np.uint32), jnp.float32(0.3)
+    dropout = hashed_dropout(words, jnp.uint32(4), rate)
+    flat = dropout(2, jnp.ones((8, 5 * 6 * 7)))
+    for shape in ((8, 5, 6, 7), (8, 30, 7)):
+        assert np.array_equal(np.ravel(dropout(2, jnp.ones(shape))), np.ravel(flat))

@@ -1,0 +1,125 @@
+"""What every learner must do, whatever its family: each model of the catalog, on a few hundred real digits."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.factory import LearnerFactory, make_predictor
+from mnist_hpo.learners.protocol import Examples
+from mnist_hpo.learners.subset import training_rows
+from mnist_hpo.learners.training import Progress, Training
+from mnist_hpo.spec.model import Tensors
+from mnist_hpo.spec.study import ParameterValue
+
+MakeTraining = Callable[..., Training]
+Digits = tuple[Examples, Examples]
+
+SMALL: dict[str, dict[str, ParameterValue]] = {
+    "mlp": {"depth": 1, "width": 32, "batch_size": 50, "dropout": 0.2, "learning_rate": 0.01, "optimizer": "sgd"},
+    "cnn": {"channels": 4, "batch_size": 20, "dropout": 0.1, "learning_rate": 0.01, "kernel_size": 5},
+    "svm": {"C": 5.0},
+}
+"""A model that is not here is trained by its defaults."""
+
+
+def told(model: str) -> dict[str, ParameterValue]:
+    return {"n_train": 600, **SMALL.get(model, {})}
+
+
+def run(training: Training, n_epochs: int, progress: Progress | None = None) -> Progress:
+    progress = progress or training.start()
+    while len(progress.results) < n_epochs:
+        training.advance(progress)
+    return progress
+
+
+def bits(tensors: Tensors) -> dict[str, bytes]:
+    return {name: np.asarray(tensor).tobytes() for name, tensor in tensors.items()}
+
+
+def losses(progress: Progress) -> list[tuple[float, float | None]]:
+    return [(result.train_loss, result.valid_loss) for result in progress.results]
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_it_learns(make_training: MakeTraining, model: str) -> None:
+    progress = run(make_training(model=model, max_epochs=4, **told(model)), 4)
+    accuracies = [result.valid_accuracy or 0 for result in progress.results]
+    assert accuracies[-1] > 0.6
+    assert progress.valid_losses[-1] < np.log(10)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_it_can_stop_after_any_epoch_and_go_on(
+    make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
+) -> None:
+    """From tensors alone, in another learner: a checkpoint holds all that the next epoch depends on."""
+    whole = run(make_training(model=model, max_epochs=3, **told(model)), 3)
+    config = TrainingConfig(model, told(model), 3, 3)
+    progress = run(make_training(model=model, max_epochs=3, **told(model)), 1)
+    for n_epochs in (2, 3):
+        saved = learners.make(config, digits[0], n_classes=10).save(progress.state)
+        kept = {name: np.array(tensor) for name, tensor in saved.items()}
+        again = LearnerFactory().make(config, digits[0], n_classes=10)
+        training = Training(config, again, digits[1])
+        progress = run(training, n_epochs, Progress(again.load(kept), progress.best_model, progress.results))
+    assert losses(progress) == losses(whole)
+    assert bits(progress.best_model) == bits(whole.best_model)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_its_tensors_predict_what_it_predicts(
+    make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
+) -> None:
+    """Of the examples it validates on too, so that the recorded loss is that of the bundle."""
+    progress = run(make_training(model=model, max_epochs=2, **told(model)), 2)
+    learner = learners.make(TrainingConfig(model, told(model), 3, 2), digits[0], n_classes=10)
+    images, labels = digits[1].images, digits[1].labels
+    predictor = make_predictor(model, told(model), (28, 28, 1), 10, learner.model(progress.state))
+    found = predictor(images)
+    assert (found.shape, found.dtype) == ((len(labels), 10), np.float32)
+    assert found.tobytes() == learner.predict(progress.state, images).tobytes()
+    np.testing.assert_allclose(np.exp(found.astype(np.float64)).sum(axis=1), 1, rtol=1e-4)
+    loss = -np.mean(found[np.arange(len(labels)), labels], dtype=np.float64)
+    assert loss == pytest.approx(progress.valid_losses[-1], rel=1e-6)
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_another_models_tensors_are_refused(model: str) -> None:
+    with pytest.raises(ValueError, match="not the model's"):
+        make_predictor(model, {}, (28, 28, 1), 10, {"weights": np.zeros(3, np.float32)})
+
+
+@pytest.mark.parametrize("model", model_names())
+def test_it_learns_from_a_subset_only(digits: Digits, model: str) -> None:
+    """What lies outside it may be anything; another seed draws another subset."""
+    train, _ = digits
+    rows = training_rows(len(train), 600, seed=3)
+    assert len(set(rows.tolist())) == 600
+    assert set(training_rows(len(train), 300, seed=3)) < set(rows)
+    assert set(training_rows(len(train), 600, seed=4)) != set(rows)
+    blank = np.zeros_like(train.images)
+    blank[rows] = train.images[rows]
+    config = TrainingConfig(model, told(model), 3, 2)
+    factory = LearnerFactory()
+    results = [
+        losses(run(Training(config, factory.make(config, examples, n_classes=10), digits[1]), 2))
+        for examples in (train, Examples(blank, train.labels))
+    ]
+    assert results[0] == results[1]
+    config = TrainingConfig(model, told(model), 4, 2)
+    other = Training(config, factory.make(config, Examples(blank, train.labels), n_classes=10), digits[1])
+    assert losses(run(other, 2)) != results[0]
+
+
+def test_a_growing_share_is_fitted(make_training: MakeTraining) -> None:
+    """An epoch of an estimator of scikit-learn: epoch e of E fits to e / E of the examples."""
+    progress = run(make_training(model="svm", max_epochs=3, n_train=600), 3)
+    assert progress.valid_losses == sorted(progress.valid_losses, reverse=True)
+    whole = run(make_training(model="svm", max_epochs=1, n_train=600), 1)
+    assert whole.valid_losses == progress.valid_losses[-1:]
+    again = run(make_training(model="svm", max_epochs=2, schedule_epochs=3, n_train=600), 2)
+    assert again.valid_losses == progress.valid_losses[:2]

@@ -1,0 +1,98 @@
+"""The studies of each model, in a short form, through everything that a study goes through; on real digits."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import pytest
+from command import ROOT, Folder, make_folder
+from mlflow import MlflowClient
+
+from mnist_hpo.bundle.bundle import load_bundle
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.prepared import PreparedDataset
+
+SHORT = {
+    "cnn": {"n_trials": "4", "max_epochs": "2", "n_train": "400", "batch_size": "20"},
+    "svm": {"n_trials": "4", "max_epochs": "2", "n_train": "400"},
+}
+
+
+def short_form(study: str) -> str:
+    text = (ROOT / "studies" / f"{study}.yaml").read_text()
+    for name, value in SHORT[study].items():
+        text, n_changed = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
+        assert n_changed == 1
+    return text
+
+
+@pytest.fixture(scope="module", params=list(SHORT))
+def study(request: pytest.FixtureRequest, mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder where the study was run and its best trial re-trained, its name, and the figures of the test."""
+    name: str = request.param
+    folder = make_folder(tmp_path_factory.getbasetemp(), name)
+    (folder.path / "small.yaml").write_text(short_form(name))
+    folder.run()
+    return folder, name, folder.call("retrain", name, "--seeds", "2", "--json").json()
+
+
+@pytest.mark.slow
+def test_it_runs_and_is_reproduced_exactly(study: tuple[Folder, str, dict[str, Any]]) -> None:
+    folder, name, figures = study
+    status = folder.call("status", name, "--json").json()
+    assert (status["state"], status["n_trials"]["failed"]) == ("complete", 0)
+    assert figures["reproduced"] == "exact"
+    assert figures["n_diverged"] == 0
+    assert figures["test_accuracy_mean"] > 0.8
+    assert folder.call("report", name).code == 0
+    assert (folder.path / f"{name}.html").stat().st_size > 100_000
+
+
+@pytest.mark.slow
+def test_another_number_of_workers_gives_the_same_history(
+    study: tuple[Folder, str, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, name, _ = study
+    other = make_folder(tmp_path, name)
+    (other.path / "small.yaml").write_text(short_form(name))
+    other.run("--workers", "1")
+    histories = [each.call("status", name, "--json").json()["history_sha256"] for each in (folder, other)]
+    assert histories[0] == histories[1]
+
+
+@pytest.mark.slow
+def test_the_bundle_is_the_model_that_was_tested(
+    study: tuple[Folder, str, dict[str, Any]], mnist: PreparedDataset
+) -> None:
+    folder, name, figures = study
+    images, labels = load_test(mnist.directory, "standard")
+    bundle = load_bundle(folder.path / figures["model"])
+    assert bundle.model.model == name
+    assert bundle.model.parameters["n_train"] == 400
+    found = bundle.log_probabilities(np.asarray(images))
+    assert np.mean(found.argmax(axis=1) == labels) == figures["test_accuracy"][0]
+    if name == "cnn" and bundle.model.parameters["architecture"] == "vgg":
+        assert bundle.tensors["norms.0.mean"].any()
+
+
+@pytest.mark.slow
+def test_mlflow_has_its_trials_and_serves_its_champion(
+    study: tuple[Folder, str, dict[str, Any]], mnist: PreparedDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, name, figures = study
+    client = MlflowClient(folder.tracking_uri)
+    experiment = client.get_experiment_by_name(name)
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id], "tags.`mnist_hpo.kind` = 'trial'")
+    trials = folder.call("trials", name, "--json").json()
+    assert len(runs) == len(trials) == 4
+    losses = {run.data.tags["trial.number"]: run.data.metrics["best_valid_loss"] for run in runs}
+    assert losses == {str(trial["number"]): trial["best_valid_loss"] for trial in trials}
+    version = client.get_model_version_by_alias(name, "champion")
+    model = mlflow.pyfunc.load_model(version.source)
+    images = np.array(load_search(mnist.directory, "standard").valid_images[:100])
+    expected = np.exp(load_bundle(folder.path / figures["model"]).log_probabilities(images))
+    np.testing.assert_allclose(model.predict(images), expected, rtol=1e-5)
