@@ -42,6 +42,7 @@ def copy(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "line", "contract"),
     [
+        ("learners/flax/core.py", "import sklearn.svm", "A Flax training loads no scikit-learn"),
         ("scheduler.py", "from mnist_hpo.data.held_out import load_test", "Only the champion sees the test rows"),
         ("executors/worker.py", "import mnist_hpo.data.held_out", "Only the champion sees the test rows"),
         ("data/arrays.py", "from mnist_hpo.data import held_out", "Only the champion sees the test rows"),

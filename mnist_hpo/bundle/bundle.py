@@ -43,7 +43,7 @@ class Bundle:
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
-        return self.predictor(images.reshape(-1, *self.model.image_shape))
+        return self.predictor(images.reshape(len(images), *self.model.image_shape))
 
 
 def load_bundle(directory: Path) -> Bundle:

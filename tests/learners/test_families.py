@@ -83,6 +83,7 @@ def test_its_tensors_predict_what_it_predicts(
     assert (found.shape, found.dtype) == ((len(labels), 10), np.float32)
     assert found.tobytes() == learner.predict(progress.state, images).tobytes()
     np.testing.assert_allclose(np.exp(found.astype(np.float64)).sum(axis=1), 1, rtol=1e-4)
+    assert predictor(images[:0]).shape == (0, 10)
     loss = -np.mean(found[np.arange(len(labels)), labels], dtype=np.float64)
     assert loss == pytest.approx(progress.valid_losses[-1], rel=1e-6)
 

@@ -132,6 +132,6 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
     compiled: Any = jax.jit(partial(core.predict, program))
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return np.asarray(compiled(parameters, statistics, images.reshape(len(images), -1)))
+        return np.asarray(compiled(parameters, statistics, images.reshape(len(images), program.n_features)))
 
     return predict

@@ -92,7 +92,7 @@ def make_predictor(model: SklearnModel, values: ParameterSet, n_features: int, t
     """
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _log_probabilities(model, values, tensors, images.reshape(len(images), -1))
+        return _log_probabilities(model, values, tensors, images.reshape(len(images), n_features))
 
     try:
         predict(np.zeros((1, n_features), np.uint8))

@@ -1,0 +1,186 @@
+"""What is known of a module without running it: the roles of its variables, and the arithmetic of its forward pass."""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from mnist_hpo.learners.flax import counting, variables
+from mnist_hpo.learners.flax.initial import initial_state
+from mnist_hpo.learners.flax.program import Program
+from mnist_hpo.spec.model import Counts, FlaxModel
+
+N_CLASSES = 3
+_names = itertools.count()
+
+Known = Callable[[type[nnx.Module]], str]
+
+
+@pytest.fixture
+def known(monkeypatch: pytest.MonkeyPatch) -> Known:
+    """Makes a module a model that can be found by the name returned."""
+    models: dict[str, FlaxModel] = {}
+    monkeypatch.setattr(variables, "find_model", models.__getitem__)
+
+    def add(module: type[nnx.Module]) -> str:
+        name = f"test {next(_names)}"
+        models[name] = FlaxModel(hyperparameters={}, module=lambda: lambda *_, rngs: module(rngs), images="shaped")
+        return name
+
+    return add
+
+
+def program_of(name: str, *shape: int) -> Program:
+    return Program(name, shape, N_CLASSES, (), 1, "adam", "fp32", with_dropout=False)
+
+
+def roles_of(name: str) -> dict[str, tuple[str, int]]:
+    structure = variables.structure_of(program_of(name, 4, 6))
+    roles = jax.tree_util.tree_flatten_with_path(structure.parameter_roles)[0]
+    return {".".join(str(key.key) for key in path): (role.kind, role.fan_in) for path, role in roles}
+
+
+class Attention(nnx.Module):
+    """Two heads over [B, 4, 6]: kernels of three axes, and biases of two."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.attention = nnx.MultiHeadAttention(2, 6, decode=False, rngs=rngs)
+        self.norm = nnx.LayerNorm(6, rngs=rngs)
+        self.logits = nnx.Linear(6, N_CLASSES, rngs=rngs)
+
+    def __call__(self, x: jax.Array, dropout: object) -> jax.Array:
+        return self.logits(self.norm(self.attention(x)).mean(axis=1))
+
+
+class Recurrent(nnx.Module):
+    """Five units over 4 time steps of 6 numbers."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.of_input, self.of_state = (nnx.Linear(n, 5, rngs=rngs) for n in (6, 5))
+        self.logits = nnx.Linear(5, N_CLASSES, rngs=rngs)
+
+    def __call__(self, x: jax.Array, dropout: object) -> jax.Array:
+        def step(state: jax.Array, x: jax.Array) -> tuple[jax.Array, None]:
+            return jnp.tanh(self.of_input(x) + self.of_state(state)), None
+
+        state, _ = jax.lax.scan(step, jnp.zeros((len(x), 5)), x.transpose(1, 0, 2))
+        return self.logits(state)
+
+
+class Tagged(nnx.Module):
+    """Variables of its own, which say what they are."""
+
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        self.matrix = nnx.Param(jnp.zeros((24, N_CLASSES)), role="weight", fan_in=24)
+        self.shift = nnx.Param(jnp.ones((1, N_CLASSES)), role="bias")
+        self.gain = nnx.Param(jnp.zeros((1, N_CLASSES)), role="scale")
+        self.seen = nnx.BatchStat(jnp.ones(()), role="mean")
+
+    def __call__(self, x: jax.Array, dropout: object) -> jax.Array:
+        return (x.reshape(len(x), -1) @ self.matrix[...] + self.shift[...]) * self.gain[...]
+
+
+class Untagged(Tagged):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        super().__init__(rngs)
+        self.other = nnx.Param(jnp.zeros(3))
+
+
+class OwnDropout(Tagged):
+    def __init__(self, rngs: nnx.Rngs) -> None:
+        super().__init__(rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+class Looping(Tagged):
+    def __call__(self, x: jax.Array, dropout: object) -> jax.Array:
+        square = self.matrix[...].T @ self.matrix[...]
+        return jax.lax.while_loop(lambda y: y.sum() < 1, lambda y: y @ square, super().__call__(x, dropout))
+
+
+def test_the_fan_in_is_that_of_the_product_and_not_of_the_shape(known: Known) -> None:
+    """The query's kernel is [6, 2, 3]: 6 products are summed, whatever comes before its last axis."""
+    heads = {f"attention.{name}.kernel": ("weight", 6) for name in ("query", "key", "value", "out")}
+    biases = {f"attention.{name}.bias": ("bias", 0) for name in ("query", "key", "value", "out")}
+    norm = {"norm.scale": ("scale", 0), "norm.bias": ("bias", 0)}
+    logits = {"logits.kernel": ("weight", 6), "logits.bias": ("bias", 0)}
+    assert roles_of(known(Attention)) == heads | biases | norm | logits
+
+
+def test_what_is_tagged_is_drawn_by_its_tag(known: Known) -> None:
+    name = known(Tagged)
+    assert roles_of(name)["matrix"] == ("weight", 24)
+    state = initial_state(program_of(name, 4, 6), seed=1)
+    assert np.std(state.parameters["matrix"]) == pytest.approx((2 / 24) ** 0.5, rel=0.2)
+    assert (state.parameters["shift"] == 0).all()
+    assert (state.parameters["gain"] == 1).all()
+    assert state.statistics["seen"] == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Untagged, r"the role of other is unknown; tag it, as in nnx\.Param\(value, role=\"weight\", fan_in=64\)"),
+        (OwnDropout, "has variables of RngCount; .* drops units by the function that it is called with"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(known: Known, module: type[nnx.Module], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        variables.structure_of(program_of(known(module), 4, 6))
+
+
+def count(name: str) -> Counts:
+    return counting.count(name, (4, 6), N_CLASSES, ())
+
+
+def test_products_of_attention_are_counted(known: Known) -> None:
+    """The scores and their use are products of two things that are learned; the input needs no gradient."""
+    inputs, out, logits = 3 * 4 * 6 * 6, 4 * 6 * 6, 6 * N_CLASSES
+    attention = 2 * (2 * 4 * 4 * 3)
+    others = attention + out + logits
+    counts = count(known(Attention))
+    assert (counts.forward_flops, counts.train_flops) == (2 * (inputs + others), 4 * inputs + 6 * others)
+
+
+def test_products_of_a_loop_are_counted_as_often_as_they_run(known: Known) -> None:
+    """The state depends on parameters from the second step on, the input never does."""
+    inputs, others = 4 * 6 * 5, 4 * 5 * 5 + 5 * N_CLASSES
+    counts = count(known(Recurrent))
+    assert counts.n_parameters == 6 * 5 + 5 + 5 * 5 + 5 + 5 * N_CLASSES + N_CLASSES
+    assert (counts.forward_flops, counts.train_flops) == (2 * (inputs + others), 4 * inputs + 6 * others)
+
+
+def test_a_loop_of_unknown_length_is_refused(known: Known) -> None:
+    with pytest.raises(ValueError, match="whose length is not known beforehand; use a scan"):
+        count(known(Looping))
+
+
+@pytest.mark.parametrize("module", [Attention, Recurrent])
+def test_they_train_and_predict(known: Known, module: type[nnx.Module], digits: Any) -> None:
+    """On the 24 pixels of a corner that say something: their loss falls."""
+    from mnist_hpo.learners.flax import core
+
+    program = program_of(known(module), 4, 6)
+    images = np.ascontiguousarray(digits[0].images[:200, 12:16, 11:17, 0].reshape(200, 24))
+    labels = (digits[0].labels[:200] % N_CLASSES).astype(np.uint8)
+    order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (20, 1))
+    zeros = core.Dynamics(*[np.float32(0)] * 5)
+    epoch = jax.jit(core.train_epoch, static_argnums=0)
+    state, losses = epoch(
+        program,
+        initial_state(program, 1),
+        images,
+        labels,
+        order,
+        np.full(80, 0.01, np.float32),
+        zeros,
+        np.array([1, 2], np.uint32),
+    )
+    assert np.mean(losses[-4:]) < 0.9 * np.mean(losses[:4])
+    found = jax.jit(core.predict, static_argnums=0)(program, state.parameters, state.statistics, images)
+    assert found.shape == (200, N_CLASSES)
