@@ -39,7 +39,7 @@ def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimeP
     """Every improvement of the best valid_loss so far; an epoch of any trial counts as soon as it has ended."""
     results = {trial.number: trial.epochs for trial in trials}
     spans = slot_spans(study, trials)
-    starts = sorted(span.start_units for span in spans if span.first_epoch == 1)
+    begun = sorted(span.begun_at for span in spans if span.first_epoch == 1)
     ends = sorted(end for span in spans for end in span.ends() if end[1] in results[span.number])
     points: list[AnytimePoint] = []
     best, worker_s = math.inf, 0.0
@@ -48,7 +48,7 @@ def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimeP
         worker_s += result.total_s
         if result.valid_loss is not None and result.valid_loss < best:
             best = result.valid_loss
-            n_trials = bisect.bisect_left(starts, event[0])
+            n_trials = bisect.bisect_left(begun, event)
             points.append(AnytimePoint(n_trials, n_epochs, round(worker_s, 6), best))
     return points
 

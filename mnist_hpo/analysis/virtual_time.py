@@ -26,14 +26,19 @@ class SlotSpan:
 
     slot: int
     number: int
-    start_units: int
-    """When it began, in virtual time."""
+    begun_at: Event
+    """The end that freed its slot; (0, -1) at the study's start."""
     epoch_units: int
     """Virtual time that each of its epochs takes."""
     first_epoch: int
     """Counted from 1."""
     n_epochs: int
     """Epochs that have held the slot, with the one in which the trial failed."""
+
+    @property
+    def start_units(self) -> int:
+        """When it began, in virtual time."""
+        return self.begun_at[0]
 
     @property
     def end_units(self) -> int:
@@ -67,8 +72,10 @@ def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
     free: list[tuple[float, int, int]] = [(0, -1, slot) for slot in range(study.slots)]
     spans: list[SlotSpan] = []
     for start, number, first_epoch, n_epochs, epoch_units, is_under_way in pieces:
-        _, _, slot = heapq.heappop(free)
-        span = SlotSpan(slot, number, start, epoch_units, first_epoch, n_epochs)
+        freed_at, freed_by, slot = heapq.heappop(free)
+        # Where the slot has waited, the end that it was filled after is not known.
+        begun_at = (start, freed_by if freed_at == start else -1)
+        span = SlotSpan(slot, number, begun_at, epoch_units, first_epoch, n_epochs)
         spans.append(span)
         heapq.heappush(free, (float("inf") if is_under_way else span.end_units, number, slot))
     return spans

@@ -30,6 +30,10 @@ class TrialRecord:
     """By epoch, counted from 1, without gaps."""
     value: float | None = None
     """The first objective of a complete trial: by default the lowest valid_loss."""
+    reason: str | None = None
+    """Why a trial failed."""
+    started_unix_s: float = 0.0
+    finished_unix_s: float | None = None
     other_values: tuple[float, ...] = ()
     """Of a complete trial: the study's further objectives."""
     signs: tuple[int, ...] = (1,)
@@ -42,10 +46,6 @@ class TrialRecord:
     """When it was started, and each time resumed, in virtual time; empty in a record of format 1."""
     costs: Mapping[str, int] | None = None
     """What is known before training, such as n_parameters; None in a record of format 1."""
-    reason: str | None = None
-    """Why a trial failed."""
-    started_unix_s: float = 0.0
-    finished_unix_s: float | None = None
 
     @property
     def has_ended(self) -> bool:

@@ -31,6 +31,7 @@ from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.plots import write_plots
 from mnist_hpo.tracking.summary import parent_note, trials_csv
+from mnist_hpo.trial_plan import trial_costs
 
 STUDY = Study.model_validate(
     {
@@ -228,11 +229,11 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     by_name = distributions(STUDY.space)
     for trial in TRIALS:
         own = {name: distribution for name, distribution in by_name.items() if name in trial.parameters}
-        storage.start_trial(trial.number, trial.parameters, own)
+        storage.start_trial(trial.number, trial.parameters, own, trial_costs(STUDY, trial.parameters))
         for result in trial.epochs.values():
             storage.add_epoch(trial.number, result)
         if trial.state != "running":
-            storage.finish_trial(trial.number, trial.state, trial.value, trial.reason)
+            storage.finish_trial(trial.number, trial.state, trial.values, trial.reason)
     storage.close()
     return Folder(path)
 

@@ -80,7 +80,7 @@ def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> N
 
 
 def test_parameters_keep_their_kinds_and_bits(url: str, study_of: StudyOf) -> None:
-    file = study_of()
+    file = study_of("n_trials: 4", "n_trials: 20")
     storage = create(url, file)
     proposals = propose(file, 20)
     for proposal in proposals:
