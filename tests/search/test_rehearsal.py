@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from driving import Driver
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import RandomSampler
@@ -15,6 +14,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial
 
 from mnist_hpo.search.check import check_study
+from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.pruners import PRUNERS, decision_epochs
 from mnist_hpo.search.rehearsal import rehearse
 from mnist_hpo.search.samplers import SAMPLERS
@@ -121,12 +121,13 @@ def test_a_rehearsal_changes_no_history(path: Path) -> None:
     study = read_study(path).study
 
     def proposals() -> list[str]:
-        driver = Driver(study)
+        policy = make_policy(study)
         found: list[str] = []
         for number in range(8):
-            found.append(repr(driver.start()))
-            driver.report(number, 1, number / 8)
-            driver.complete(number, number / 8)
+            found.append(repr(policy.next()))
+            metrics = {"valid_loss": number / 8, "valid_accuracy": 0.5, "n_parameters": 10.0 + number, "flops": 20.0}
+            policy.on_epoch(number, 2, metrics)
+            policy.on_complete(number, metrics)
         return found
 
     before = proposals()
