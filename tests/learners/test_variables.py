@@ -1,5 +1,6 @@
 """What is known of a module without running it: the roles of its variables, and the arithmetic of its forward pass."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mnist_hpo.learners.flax import counting, variables
+from mnist_hpo.layers.mixed_precision import round_weights
+from mnist_hpo.learners.flax import core, counting, variables
 from mnist_hpo.learners.flax.initial import initial_state
+from mnist_hpo.learners.flax.optimizers import update
 from mnist_hpo.learners.flax.program import Program
 from mnist_hpo.spec.model import Counts, FlaxModel
 
@@ -160,11 +163,26 @@ def test_a_loop_of_unknown_length_is_refused(known: Known) -> None:
         count(known(Looping))
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+def test_a_penalty_pulls_at_weights_of_any_rank_and_at_nothing_else(known: Known, optimizer: str) -> None:
+    """A bias of attention has two axes, as the weights of a linear layer have."""
+    program = dataclasses.replace(program_of(known(Attention), 4, 6), optimizer=optimizer)
+    structure, state = variables.structure_of(program), initial_state(program, 1)
+    ones = jax.tree.map(jnp.ones_like, state.parameters)
+    rounded = round_weights(ones, structure.is_weight, "fp32")
+
+    def updated(l2: float) -> Any:
+        told = {"learning_rate": 0.01, "l1": 0.0, "l2": l2, "momentum": 0.0}
+        return update(optimizer, ones, state.optimizer_state, ones, rounded, structure.is_weight, **told)[0]
+
+    free, bound = updated(0.0), updated(-3.0)
+    moved = jax.tree.map(lambda first, second: not np.array_equal(first, second), free, bound)
+    assert jax.tree.all(jax.tree.map(lambda moved, is_weight: moved == is_weight, moved, structure.is_weight))
+
+
 @pytest.mark.parametrize("module", [Attention, Recurrent])
 def test_they_train_and_predict(known: Known, module: type[nnx.Module], digits: Any) -> None:
     """On the 24 pixels of a corner that say something: their loss falls."""
-    from mnist_hpo.learners.flax import core
-
     program = program_of(known(module), 4, 6)
     images = np.ascontiguousarray(digits[0].images[:200, 12:16, 11:17, 0].reshape(200, 24))
     labels = (digits[0].labels[:200] % N_CLASSES).astype(np.uint8)
