@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mnist_hpo.search.pareto import fronts
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.trial_plan import recorded_costs
@@ -67,6 +68,21 @@ def complete_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
     """The complete trials, the best by the first objective first; of equals, the lower number."""
     return sorted(complete_trials(trials), key=lambda trial: (trial.minimized_values[0], trial.number))
+
+
+def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """The complete trials that no other one dominates, by the first objective; with one objective the best ones."""
+    complete = ranked(trials)
+    first = fronts([trial.minimized_values for trial in complete])[:1]
+    return [complete[index] for front in first for index in front]
+
+
+def measure(study: Study, trial: TrialRecord, metric: str) -> float | None:
+    """A metric that objectives can name, of the model after a trial's best epoch; None before its first epoch."""
+    if trial.best_epoch is None:
+        return None
+    found = {"valid_loss": lowest_loss(trial), "valid_accuracy": best_accuracy(trial)}
+    return found[metric] if metric in found else float(recorded_costs(study, trial)[metric])
 
 
 def lowest_loss(trial: TrialRecord) -> float | None:

@@ -59,12 +59,15 @@ def status(
 
 
 def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json: JsonOption = False) -> None:
-    """Show a study's best trial in full.
+    """Show a study's best trial in full; with several objectives, the trials that no other one dominates too.
+
+    The best trial of several objectives is the best by the first one.
 
     Example: mnist-hpo best quickstart
     """
+    from mnist_hpo.analysis.trial_figures import pareto_front
     from mnist_hpo.cli.schemas.trial import BestOutput
-    from mnist_hpo.cli.trials import trial_output
+    from mnist_hpo.cli.trials import trial_output, values_by_metric
     from mnist_hpo.storage.records import best_of, is_machine_dependent, machine_dependence
     from mnist_hpo.trial_plan import all_parameters
 
@@ -77,6 +80,9 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     more = {
         "params": parameters,
         "valid_accuracy": {epoch: result.valid_accuracy for epoch, result in sorted(found.epochs.items())},
+        "pareto_front": [
+            {"number": trial.number, "values": values_by_metric(file.study, trial)} for trial in pareto_front(trials)
+        ],
         "machine_dependent": is_machine_dependent(trials),
     }
     in_full = BestOutput.model_validate(trial_output(file.study, found).model_dump() | more)
@@ -87,11 +93,30 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     for name, value in parameters.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     table.add_section()
-    table.add_row("valid_loss", f"{found.value:.5f} at epoch {found.best_epoch} of {len(found.epochs)}")
+    table.add_row("valid_loss", f"{in_full.best_valid_loss:.5f} at epoch {found.best_epoch} of {len(found.epochs)}")
     table.add_row("valid_accuracy", f"{100 * (in_full.best_valid_accuracy or 0):.2f} %")
+    table.add_row("n_parameters", f"{in_full.n_parameters:,}")
     if warning := machine_dependence(trials):
         table.caption, table.caption_justify = warning, "left"
     console().print(table)
+    if len(file.study.objectives) > 1:
+        console().print(_front_table(file.study, pareto_front(trials)))
+
+
+def _front_table(study: Study, front: Sequence[TrialRecord]) -> Table:
+    """The trade-off between the objectives."""
+    from mnist_hpo.cli.display import describe
+
+    title = f"Pareto front: {len(front)} trials that no other one dominates"
+    table = Table(title=title, box=None, title_justify="left", pad_edge=False)
+    table.add_column("trial", justify="right")
+    for objective in study.objectives:
+        table.add_column(objective.metric, justify="right")
+    table.add_column("parameters", overflow="fold")
+    for trial in front:
+        values = [f"{value:,.0f}" if value.is_integer() else f"{value:.5f}" for value in trial.values]
+        table.add_row(f"#{trial.number}", *values, describe(trial.parameters))
+    return table
 
 
 def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, is_running: bool) -> StatusOutput:

@@ -129,6 +129,7 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
         given_up=trial.was_given_up,
         params=dict(trial.parameters),
         value=trial.value,
+        values=values_by_metric(study, trial),
         valid_loss=trial.valid_loss,
         best_valid_loss=figures.best_valid_loss,
         best_valid_accuracy=figures.best_valid_accuracy,
@@ -137,6 +138,11 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
         n_parameters=figures.n_parameters,
         train_flops=figures.train_flops,
     )
+
+
+def values_by_metric(study: Study, trial: TrialRecord) -> dict[str, float]:
+    """A complete trial's objectives."""
+    return dict(zip((objective.metric for objective in study.objectives), trial.values, strict=False))
 
 
 def _states(names: Sequence[str]) -> list[Any]:

@@ -45,11 +45,11 @@ class WorkerSeconds(Output):
 
 
 class BestTrial(Output):
-    """The complete trial of the lowest valid_loss."""
+    """The complete trial that is best by the first objective, by default valid_loss."""
 
     number: int
     value: float
-    """Its lowest valid_loss."""
+    """Of the first objective."""
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
 

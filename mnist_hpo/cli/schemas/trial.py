@@ -21,7 +21,9 @@ class TrialOutput(Output):
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
     value: float | None
-    """The lowest valid_loss of a complete trial; null for any other state."""
+    """The first objective of a complete trial, by default its lowest valid_loss; null for any other state."""
+    values: dict[str, float]
+    """All objectives of a complete trial, by metric; empty for any other state."""
     valid_loss: dict[int, float]
     """By epoch, counted from 1."""
     best_valid_loss: float | None
@@ -42,10 +44,20 @@ class TrialsOutput(RootModel[list[TrialOutput]]):
     """The trials that were asked for, in the order that was asked for."""
 
 
+class FrontTrial(Output):
+    """A complete trial that no other one dominates."""
+
+    number: int
+    values: dict[str, float]
+    """The objectives, by metric."""
+
+
 class BestOutput(TrialOutput):
     """The best trial in full: `params` has the fixed hyperparameters and the defaults too."""
 
     valid_accuracy: dict[int, float | None]
     """By epoch, from 0 to 1."""
+    pareto_front: list[FrontTrial]
+    """The complete trials that no other one dominates, by the first objective; with one objective the best alone."""
     machine_dependent: bool
     """Whether another trial of its study was given up because the machine could not train it."""

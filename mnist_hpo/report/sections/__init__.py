@@ -8,7 +8,7 @@ from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.importance import Importance
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.report.blocks import Section
-from mnist_hpo.report.sections import champion, history, parameters, provenance, summary, time
+from mnist_hpo.report.sections import champion, history, parameters, provenance, summary, time, tradeoff
 
 
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:
@@ -16,6 +16,7 @@ def make_sections(view: StudyView, importance: Importance, tests: Sequence[Champ
     return [
         summary.summary(view, importance, tests),
         history.optimisation_history(view),
+        *tradeoff.tradeoff(view),
         parameters.importances(view, importance),
         parameters.correlations(view, importance),
         *parameters.most_important(view, importance),

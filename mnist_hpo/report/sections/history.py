@@ -53,11 +53,11 @@ def top_trials(view: StudyView) -> Section:
     rows: list[list[str]] = []
     for trial in top:
         value, figures = objective_value(trial), trial_figures(view.study, trial)
-        behind = "–" if trial is top[0] else f"+{value - first:.5f}"
+        behind = "–" if trial is top[0] else f"{value - first:+.5f}"
         reached = [f"#{trial.number}", f"{value:.5f}", behind, percent(figures.best_valid_accuracy)]
         spent = [f"{figures.best_epoch} of {figures.n_epochs}", duration(figures.seconds)]
         rows.append([*reached, *spent, *(brief(trial.parameters.get(name)) for name in names)])
-    header = ["trial", "valid_loss", "behind", "valid_accuracy", "best epoch", "time", *names]
+    header = ["trial", view.study.objectives[0].metric, "behind", "valid_accuracy", "best epoch", "time", *names]
     lead = (
         f"The best {len(top)} of {len(view.complete):,} complete trials."
         if len(top) > 1

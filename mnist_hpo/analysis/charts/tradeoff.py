@@ -1,0 +1,46 @@
+"""The trade-off between two objectives, and the trials that no other one dominates."""
+
+from __future__ import annotations
+
+from mnist_hpo.analysis.charts.figure import BEST, HOVER, Chart, Json, by_state, loss_axis, markers, rounded
+from mnist_hpo.analysis.study_view import StudyView
+from mnist_hpo.analysis.trial_figures import measure, pareto_front
+
+
+def tradeoff(view: StudyView, metric: str) -> Chart:
+    """Each trial's first objective against another one; the front is that of all objectives."""
+    first = view.study.objectives[0].metric
+    traces: list[Json] = []
+    for state, trials in by_state(view):
+        shown = [trial for trial in trials if trial.epochs]
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": view.state_name(state),
+                "x": rounded(measure(view.study, trial, metric) for trial in shown),
+                "y": rounded(measure(view.study, trial, first) for trial in shown),
+                "marker": markers(state),
+                "trials": [trial.number for trial in shown],
+                "hovertemplate": HOVER,
+            }
+        )
+    front = sorted(pareto_front(view.trials), key=lambda trial: measure(view.study, trial, metric) or 0.0)
+    traces.append(
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "Pareto front",
+            "x": rounded(measure(view.study, trial, metric) for trial in front),
+            "y": rounded(measure(view.study, trial, first) for trial in front),
+            "line": {"color": BEST, "width": 1.5},
+            "marker": {"color": BEST, "size": 9},
+            "trials": [trial.number for trial in front],
+            "hovertemplate": HOVER,
+        }
+    )
+    values = {
+        name: [v for t in view.trials if (v := measure(view.study, t, name)) is not None] for name in (first, metric)
+    }
+    layout = {"xaxis": loss_axis(values[metric], metric), "yaxis": loss_axis(values[first], first)}
+    return Chart(f"Trade-off between {first} and {metric}", traces, layout, 420)
