@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
@@ -27,6 +27,8 @@ from mnist_hpo.spec.study import ParameterValue, Study
 @dataclass
 class _Trial:
     parameters: Mapping[str, ParameterValue]
+    sampler_notes: Mapping[str, Any]
+    """What the sampler has noted of it, such as its place in a grid."""
     state: Literal["running", "paused", "complete", "failed"] = "running"
     reported: dict[int, Point] = field(default_factory=dict[int, Point])
     """The objectives by epoch, as they are: neither is turned round so that lower is better."""
@@ -66,9 +68,9 @@ class Asha:
                 self._trials[promotable].state = "running"
                 return Resume(promotable)
         if len(self._trials) < self._spec.budget.n_trials:
-            parameters = self._propose()
-            self._trials.append(_Trial(parameters))
-            return Start(parameters)
+            trial = self._propose()
+            self._trials.append(trial)
+            return Start(trial.parameters)
         is_running = any(trial.state == "running" for trial in self._trials)
         return Wait() if is_running else Finished()
 
@@ -108,13 +110,15 @@ class Asha:
         waiting = (number for number in best if number not in self._promoted[epoch])
         return next((number for number in waiting if self._trials[number].state == "paused"), None)
 
-    def _propose(self) -> dict[str, ParameterValue]:
+    def _propose(self) -> _Trial:
         """Ask the sampler, which sees paused trials as pruned ones; a trial may go on after it was seen, so the sampler
         is given all trials anew."""
         study = new_optuna_study(self._spec)
         for trial in self._trials:
             study.add_trial(self._seen_by_sampler(trial))
-        return dict(propose(study, self._spec, len(self._trials)).params)
+        propose(study, self._spec, len(self._trials))
+        proposed = study.get_trials(deepcopy=False)[-1]
+        return _Trial(proposed.params, proposed.system_attrs)
 
     def _seen_by_sampler(self, trial: _Trial) -> FrozenTrial:
         states = {"running": TrialState.RUNNING, "complete": TrialState.COMPLETE}
@@ -126,6 +130,7 @@ class Asha:
             values=list(trial.values) or None,
             params=dict(trial.parameters),
             distributions=distributions_of(trial.parameters, self._spec.space),
+            system_attrs=dict(trial.sampler_notes),
             intermediate_values=reported if len(self._spec.objectives) == 1 else {},
         )
 
