@@ -167,7 +167,7 @@ def _compared(entry: Entry, target: float | None) -> Compared:
         is_running=entry.is_running,
         machine_dependent=entry.machine_dependence is not None,
         sampler=study.sampler.name,
-        pruner=study.pruner.name,
+        pruner=study.pruning,
         budget=study.budget,
         n_trials=figures.n_trials,
         n_epochs=figures.n_epochs,

@@ -248,6 +248,11 @@ class Study(_Section):
         """The metrics of all objectives, in words."""
         return ", ".join(objective.metric for objective in self.objectives)
 
+    @property
+    def pruning(self) -> str:
+        """The name of what prunes or pauses trials: the policy, or the pruner."""
+        return self.pruner.name if self.policy is None else self.policy.name
+
     def search_order(self) -> list[str]:
         """The names in `space`, each after those that its `when` names, and by name otherwise.
 

@@ -240,7 +240,7 @@ class Projection:
             "model": study.model,
             "objective": study.objective,
             "sampler": study.sampler.name,
-            "pruner": study.pruner.name,
+            "pruner": study.pruning,
             "slots": study.slots,
             "max_epochs": study.budget.max_epochs,
             "study_sha256": study.sha256(),
