@@ -66,8 +66,8 @@ class _Trial:
     costs: Mapping[str, int]
     memo: TrialRecord | None
     """The trial as the storage had it when this run started."""
-    earlier: Mapping[int, EpochResult]
-    """Results by epoch that earlier generations of the study recorded."""
+    earlier: Mapping[int, EpochResult | str]
+    """By epoch, what earlier generations of the study recorded: a result, or the reason of a training that diverged."""
     valid_losses: list[float] = field(default_factory=list[float])
     """By epoch, in the order of virtual time."""
     results: dict[int, EpochResult] = field(default_factory=dict[int, EpochResult])
@@ -191,7 +191,7 @@ class Scheduler:
             training_config(self._study, number, parameters),
             costs,
             memo,
-            {epoch: result for trial in earlier for epoch, result in trial.epochs.items()},
+            {epoch: outcome for trial in earlier for epoch, outcome in _computed(trial).items()},
         )
         return trial
 
@@ -321,6 +321,13 @@ class Scheduler:
     def _tell(self, trial: TrialRecord) -> None:
         for observer in self._observers:
             observer.trial_changed(trial)
+
+
+def _computed(trial: TrialRecord) -> dict[int, EpochResult | str]:
+    """By epoch, the results of a training, and the reason where it diverged."""
+    has_diverged = trial.state == "failed" and not trial.was_given_up
+    diverged = {len(trial.epochs) + 1: trial.reason} if has_diverged and trial.reason is not None else {}
+    return {**trial.epochs, **diverged}
 
 
 def _measures(trial: _Trial, epoch: int) -> dict[str, float]:

@@ -100,7 +100,7 @@ class StudyStorage:
                     raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
                 _begin(storage, study_id, study, context)
             elif problem := _why_not(storage, study_id, study, context, found):
-                if _has_results(storage, study_id):
+                if any(_has_results(storage, generation) for generation in generations):
                     raise UserError(problem)
                 generations[-1] = _start_over(storage, study_id, study, found, context)
             elif not extends_in_place and found[_BUDGET_KEY] != study.budget.n_trials:
