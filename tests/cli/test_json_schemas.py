@@ -57,7 +57,7 @@ def test_a_schema_rejects_missing_and_extra_fields_and_wrong_types(printed: dict
     document = json.loads(printed["trials"])
     for change, expected in (
         ({"number": "0"}, "$[0].number: '0' is not of type 'integer'"),
-        ({"state": "lost"}, "$[0].state: 'lost' is not one of ['complete', 'pruned', 'failed', 'running']"),
+        ({"state": "lost"}, "$[0].state: 'lost' is not one of ['complete', 'pruned', 'failed', 'running', 'paused']"),
         ({"surplus": 1}, "$[0]: Additional properties are not allowed ('surplus' was unexpected)"),
         ({"valid_loss": {"1": None}}, "$[0].valid_loss['1']: None is not of type 'number'"),
     ):
