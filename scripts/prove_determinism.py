@@ -5,7 +5,11 @@ Every way runs in a folder of its own, from nothing, with the real command on re
 `kill -9` at a random moment, the coordinator and a worker in turn, and continued by the same command. After each way
 MLflow must hold exactly one run a trial, none of them running, with the storage's losses.
 
-Run:  .venv/bin/python scripts/prove_determinism.py [--kills 20] [--seed 1]     (ten minutes or so on 2 cores)
+The study is searched by TPE with Hyperband; with --study asha, by asynchronous successive halving, whose trials are
+paused and resumed, and whose extension is another record; with --study pareto, for two objectives.
+
+Run:  .venv/bin/python scripts/prove_determinism.py [--study all] [--kills 20] [--seed 1]
+      (ten minutes or so a study on 2 cores)
 Exit code 0 where all agree, 1 where one differs or is not whole.
 """
 
@@ -24,6 +28,7 @@ from pathlib import Path
 
 from proving import (
     COMMAND,
+    SEARCHES,
     STUDY,
     NotHeldError,
     call,
@@ -42,52 +47,64 @@ from rich.table import Table
 def main() -> int:
     """Run every way, print the tally."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", choices=[*SEARCHES, "all"], default="hyperband", help="how it is searched")
     parser.add_argument("--kills", type=int, default=20, help="runs that are killed once each, and continued")
     parser.add_argument("--seed", type=int, default=1, help="of the moments at which they are killed")
     parser.add_argument("--short", action="store_true", help="6 trials of 3 epochs and fewer ways: under a minute")
     options = parser.parse_args()
-    rng = random.Random(options.seed)
+    searches = list(SEARCHES) if options.study == "all" else [options.study]
+    n_histories = [prove(search, n_kills=options.kills, seed=options.seed, short=options.short) for search in searches]
+    return 0 if set(n_histories) == {1} else 1
 
-    budget = Budget(6, 3) if options.short else Budget(24, 9)
-    workers = (1, 2) if options.short else (1, 2, 4)
+
+def prove(search: str, *, n_kills: int, seed: int, short: bool) -> int:
+    """Run a study every way and print the tally; return how many histories there were."""
+    rng = random.Random(seed)
+    plan = Plan(6, 3, search) if short else Plan(24, 9, search)
+    workers = (1, 2) if short else (1, 2, 4)
     ways: list[tuple[str, str, float]] = []
     for n in workers:
-        ways.append(run_way(f"--workers {n}", budget, partial(run, n_workers=n)))
+        ways.append(run_way(f"--workers {n}", plan, partial(run, n_workers=n)))
     duration_s = ways[-1][2]
-    if not options.short:
-        half = budget.n_trials // 2
-        ways.append(run_way(f"{half} trials, extended to {budget.n_trials}", budget, extend))
-    for index in range(options.kills):
+    if not short:
+        half = plan.n_trials // 2
+        ways.append(run_way(f"{half} trials, extended to {plan.n_trials}", plan, extend))
+    for index in range(n_kills):
         victim = ("coordinator", "worker")[index % 2]
         after_s = rng.uniform(0.3, 0.95 * duration_s)
         name = f"kill -9 of {'the' if victim == 'coordinator' else 'a'} {victim} after {after_s:.1f} s"
         kill = partial(kill_and_continue, victim=victim, after_s=after_s, rng=rng)
-        ways.append(run_way(name, budget, kill))
+        ways.append(run_way(name, plan, kill))
 
-    table = Table(title=f"{STUDY.name}: {budget.n_trials} trials, slots: 6, TPE, Hyperband")
+    table = Table(title=f"{STUDY.name}: {plan.n_trials} trials, slots: 6, TPE, {search}")
     for column in ("way", "history_sha256", "seconds"):
         table.add_column(column)
     for name, digest, seconds in ways:
         table.add_row(name, digest, f"{seconds:.1f}")
     hashes = {digest for _, digest, _ in ways}
     Console(width=None if sys.stdout.isatty() else 140).print(table)
-    print(f"{len(ways)} ways, {len(hashes)} history: {', '.join(sorted(hashes))}")
-    return 0 if len(hashes) == 1 else 1
+    print(f"{search}: {len(ways)} ways, {len(hashes)} history: {', '.join(sorted(hashes))}", flush=True)
+    return len(hashes)
 
 
 @dataclass(frozen=True)
-class Budget:
-    """How long the study is."""
+class Plan:
+    """How long the study is, and how it is searched."""
 
     n_trials: int
     max_epochs: int
+    search: str
+
+    def write(self, folder: Path) -> Path:
+        """Write the study file into a folder."""
+        return write_study(folder, n_trials=self.n_trials, max_epochs=self.max_epochs, search=self.search)
 
 
-def run_way(name: str, budget: Budget, way: Callable[[Path, Budget], None]) -> tuple[str, str, float]:
+def run_way(name: str, plan: Plan, way: Callable[[Path, Plan], None]) -> tuple[str, str, float]:
     """Run one way in a fresh folder; return its name, hash and seconds."""
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-proof-") as base:
         folder, start = Path(base), time.monotonic()
-        way(folder, budget)
+        way(folder, plan)
         seconds = time.monotonic() - start
         digest = history_of(folder, STUDY.stem)
         check_tracking(folder, STUDY.stem)
@@ -95,21 +112,21 @@ def run_way(name: str, budget: Budget, way: Callable[[Path, Budget], None]) -> t
         return name, digest, seconds
 
 
-def run(folder: Path, budget: Budget, n_workers: int | None = None) -> None:
+def run(folder: Path, plan: Plan, n_workers: int | None = None) -> None:
     """Run the study to its end."""
-    write_study(folder, n_trials=budget.n_trials, max_epochs=budget.max_epochs)
+    plan.write(folder)
     call(folder, "run", STUDY.name, *([] if n_workers is None else ["--workers", str(n_workers)]))
 
 
-def extend(folder: Path, budget: Budget) -> None:
+def extend(folder: Path, plan: Plan) -> None:
     """Run half of the trials, then all of them."""
-    run(folder, replace(budget, n_trials=budget.n_trials // 2))
-    run(folder, budget)
+    run(folder, replace(plan, n_trials=plan.n_trials // 2))
+    run(folder, plan)
 
 
-def kill_and_continue(folder: Path, budget: Budget, victim: str, after_s: float, rng: random.Random) -> None:
+def kill_and_continue(folder: Path, plan: Plan, victim: str, after_s: float, rng: random.Random) -> None:
     """Kill the coordinator or one of its workers once, check that no process is left over, and continue."""
-    study = write_study(folder, n_trials=budget.n_trials, max_epochs=budget.max_epochs)
+    study = plan.write(folder)
     command = [*COMMAND, "run", study.name]
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -125,7 +142,7 @@ def kill_and_continue(folder: Path, budget: Budget, victim: str, after_s: float,
             rng.choice(workers).kill()
         process.wait()
         wait_until_gone(started)
-    run(folder, budget)
+    run(folder, plan)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,16 @@ from mlflow import MlflowClient
 ROOT = Path(__file__).resolve().parents[1]
 STUDY = ROOT / "studies" / "determinism.yaml"
 COMMAND = [sys.executable, "-c", "from mnist_hpo.cli import main; main()"]
-_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED"}
+SEARCHES = {
+    "hyperband": "pruner: {name: hyperband, min_resource: 1, reduction_factor: 3}",
+    "asha": "policy: {name: asha, min_resource: 1, reduction_factor: 3}",
+    "pareto": (
+        "objectives: [{metric: valid_loss}, {metric: n_parameters}]\n"
+        "pruner: {name: successive_halving, min_resource: 1, reduction_factor: 3}"
+    ),
+}
+"""How the study can be searched beside TPE, by name; the first one stands in its file."""
+_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "paused": "SCHEDULED"}
 _GONE_S = 120.0
 """Processes end within seconds of their coordinator; a busy machine may need more."""
 
@@ -32,9 +41,18 @@ def environment(**more: str) -> dict[str, str]:
     return ours | more
 
 
-def write_study(folder: Path, *, n_trials: int = 24, max_epochs: int = 9, name: str = STUDY.stem) -> Path:
-    """Write studies/determinism.yaml into a folder, with this budget and name."""
+def write_study(
+    folder: Path,
+    *,
+    n_trials: int = 24,
+    max_epochs: int = 9,
+    name: str = STUDY.stem,
+    search: str = "hyperband",
+) -> Path:
+    """Write studies/determinism.yaml into a folder, with this budget and name, and one of `SEARCHES`."""
     text = STUDY.read_text()
+    _require(SEARCHES["hyperband"] in text, f"{STUDY} has another pruner")
+    text = text.replace(SEARCHES["hyperband"], SEARCHES[search])
     for field, value in (("n_trials", n_trials), ("max_epochs", max_epochs)):
         text = re.sub(rf"\b{field}: \d+", f"{field}: {value}", text)
     path = folder / f"{name}.yaml"
@@ -94,7 +112,10 @@ def wait_until_gone(processes: list[psutil.Process]) -> None:
 
 
 def check_tracking(folder: Path, study: str) -> None:
-    """MLflow holds one run a trial with the storage's losses and state, a finished parent, and nothing is running."""
+    """MLflow holds one run a trial with the storage's losses and state, a finished parent, and nothing is running.
+
+    A trial that is left paused is scheduled there.
+    """
     trials: list[dict[str, Any]] = json.loads(call(folder, "trials", study, "--json"))
     database = folder / "mlruns" / "mlflow.db"
     _require(database.exists(), "there is no mlflow.db")
@@ -103,7 +124,7 @@ def check_tracking(folder: Path, study: str) -> None:
     if experiment is None:
         raise NotHeldError("MLflow holds no experiment")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
-    is_running = [run.info.run_name for run in runs if run.info.status in ("RUNNING", "SCHEDULED")]
+    is_running = [run.info.run_name for run in runs if run.info.status == "RUNNING"]
     _require(not is_running, f"still running in MLflow: {is_running}")
     parents = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     states = [run.info.status for run in parents]

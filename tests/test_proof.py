@@ -21,3 +21,10 @@ def test_two_kills_leave_one_history() -> None:
 @pytest.mark.timeout(3600)
 def test_thirty_kills_leave_one_history() -> None:
     assert prove("--kills", "30") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("search", ["asha", "pareto"])
+def test_kills_and_an_extension_leave_one_history_of_other_searches(search: str) -> None:
+    assert prove("--study", search, "--kills", "8") == 0
