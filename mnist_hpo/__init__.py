@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from mnist_hpo.api.retrain import retrain
     from mnist_hpo.api.run import run_study
     from mnist_hpo.api.trials import load_trials
+    from mnist_hpo.runner import StudyResult
     from mnist_hpo.spec.errors import UserError
     from mnist_hpo.spec.study import Study
 
-__all__ = ["Study", "UserError", "compare", "load_model", "load_trials", "retrain", "run_study"]
+__all__ = ["Study", "StudyResult", "UserError", "compare", "load_model", "load_trials", "retrain", "run_study"]
 
 _MODULES = {
     "Study": "spec.study",
+    "StudyResult": "runner",
     "UserError": "spec.errors",
     "compare": "api.compare",
     "load_model": "api.prediction",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -71,12 +71,12 @@ class Display(Observer, Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class StudyResult:
     """A study whose budget is used up."""
 
-    study: Study = field(repr=False)
-    trials: list[TrialRecord] = field(repr=False)
+    study: Study
+    trials: list[TrialRecord]
     """By number."""
     missing_in_mlflow: str | None
     """What MLflow does not hold of the study, and why; None if it holds all of it."""
@@ -90,6 +90,11 @@ class StudyResult:
     def history_sha256(self) -> str:
         """SHA-256 of everything that was computed, and of nothing that depends on time."""
         return history_sha256(self.trials)
+
+    def __repr__(self) -> str:
+        best = "none complete" if self.best is None else f"best #{self.best.number} {self.best.value:.4f}"
+        told = f"StudyResult({self.study.name}: {len(self.trials)} trials, {best}, {self.history_sha256[:16]}…"
+        return f"{told}, missing in MLflow: {self.missing_in_mlflow})" if self.missing_in_mlflow else f"{told})"
 
 
 def run_study(

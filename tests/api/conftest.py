@@ -1,35 +1,43 @@
-"""A study that the command line has run, and the same study run from Python."""
+"""The study that the command line has run, run and re-trained from Python."""
 
-from pathlib import Path
-
+import psutil
 import pytest
+from called import Retrained, Runs, StopError, global_state
 from command import SMALL, Folder
 
 import mnist_hpo
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.runner import StudyResult
+from mnist_hpo.spec.reader import read_study
+from mnist_hpo.storage.records import TrialRecord
 
 
 @pytest.fixture(scope="session")
-def study_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("api-study") / "small.yaml"
+def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("api")
+    path = folder / "small.yaml"
     path.write_text(SMALL)
-    return path
+    study = read_study(path).study
+    half = study.model_copy(update={"budget": study.budget.model_copy(update={"n_trials": 4})})
+    told: list[TrialRecord] = []
+
+    def stop_at_the_first_end(trial: TrialRecord) -> None:
+        told.append(trial)
+        if trial.has_ended:
+            raise StopError
+
+    before = global_state()
+    with pytest.raises(StopError):
+        mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
+    children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    left_running = [command for command in children if "mnist_hpo" in command]
+    result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
+    return Runs(folder, told, left_running, result, before, global_state())
 
 
 @pytest.fixture(scope="session")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder in which the study is run from Python."""
-    return tmp_path_factory.mktemp("api-home")
-
-
-@pytest.fixture(scope="session")
-def result(mnist: PreparedDataset, study_file: Path, home: Path) -> StudyResult:
-    return mnist_hpo.run_study(study_file, folder=home, progress=False)
-
-
-@pytest.fixture
-def recorded(finished: Folder, tmp_path: Path) -> Path:
-    """A folder of its own with the record of the study that the command line has run, without models."""
-    finished.copy_record(Folder(tmp_path))
-    return tmp_path
+def retrained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    folder = tmp_path_factory.mktemp("api-retrained")
+    Folder(runs.folder).copy_record(Folder(folder), "optuna.db", "mlflow.db")
+    before = global_state()
+    figures = mnist_hpo.retrain("small", n_seeds=2, folder=folder, progress=False)
+    return Retrained(folder, figures, before, global_state())
