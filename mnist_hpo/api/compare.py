@@ -44,7 +44,8 @@ def compare(
     if target is not None and not math.isfinite(target):
         raise UserError(f"target {target}: is not a loss; give a number such as 0.08")
     if len(names) < 2:
-        raise UserError(f"one alone cannot be compared; name another" + (f" beside {str(names[0])!r}" if names else ""))
+        beside = f" beside {str(names[0])!r}" if names else ""
+        raise UserError(f"one alone cannot be compared; name another{beside}")
     chosen = [_trial_of(str(name)) if runs else (study_name(name), None) for name in names]
     for index, entry in enumerate(chosen):
         if entry in chosen[:index]:

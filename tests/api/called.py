@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alembic.util  # It adds a handler to its logger when it is imported.
 import mlflow
+import psutil
 
 import mnist_hpo
 from mnist_hpo.storage.records import TrialRecord
@@ -28,6 +30,8 @@ class Runs:
     left_running: list[str]
     """Child processes after the run was stopped."""
     result: mnist_hpo.StudyResult
+    printed: str
+    """By both runs, neither of which was to show its progress."""
     before: dict[str, Any]
     after: dict[str, Any]
 
@@ -44,7 +48,8 @@ class Retrained:
 
 def global_state() -> dict[str, Any]:
     """What belongs to the caller's process: the API must leave it alone."""
-    loggers = [logging.getLogger(), *(logging.getLogger(name) for name in ("optuna", "mlflow", "alembic"))]
+    names = (alembic.__name__, mlflow.__name__, "optuna", "sqlalchemy")
+    loggers = [logging.getLogger(), *map(logging.getLogger, names)]
     return {
         "folder": Path.cwd(),
         "environment": dict(os.environ),
@@ -54,3 +59,9 @@ def global_state() -> dict[str, Any]:
         "MLflow": (mlflow.get_tracking_uri(), mlflow.get_registry_uri(), mlflow.active_run()),
         "niceness": os.nice(0),
     }
+
+
+def our_children() -> list[str]:
+    """The processes of this program that this process has started and that have not ended."""
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    return [command for command in commands if "mnist_hpo" in command]

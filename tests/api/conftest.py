@@ -1,8 +1,11 @@
 """The study that the command line has run, run and re-trained from Python."""
 
-import psutil
+import io
+from contextlib import redirect_stderr, redirect_stdout
+
+import optuna
 import pytest
-from called import Retrained, Runs, StopError, global_state
+from called import Retrained, Runs, StopError, global_state, our_children
 from command import SMALL, Folder
 
 import mnist_hpo
@@ -25,13 +28,17 @@ def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
         if trial.has_ended:
             raise StopError
 
-    before = global_state()
-    with pytest.raises(StopError):
-        mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
-    children = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    left_running = [command for command in children if "mnist_hpo" in command]
-    result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
-    return Runs(folder, told, left_running, result, before, global_state())
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    before, printed = global_state(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        with pytest.raises(StopError):
+            mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
+        left_running = our_children()
+        result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
+    after = global_state()
+    optuna.logging.set_verbosity(verbosity)
+    return Runs(folder, told, left_running, result, printed.getvalue(), before, after)
 
 
 @pytest.fixture(scope="session")
