@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Generator, Sequence
 
@@ -12,7 +13,6 @@ from mnist_hpo.runner import Display
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
 
-_WIDTH = 100
 _logger = logging.getLogger("mnist_hpo")
 # As a library does: its messages go where the caller sends them, and nowhere otherwise.
 _logger.addHandler(logging.NullHandler())
@@ -45,8 +45,10 @@ class ProgressLine:
     def show(self, text: str) -> None:
         """Show how far it is; lost where the line cannot be written over."""
         if self._in_place and text != self._shown:
-            self._write(f"\r{text[:_WIDTH]:<{len(self._shown)}}")
-            self._shown = text[:_WIDTH]
+            # A line that is wrapped could not be written over.
+            text = text[: shutil.get_terminal_size().columns - 1]
+            self._write(f"\r{text:<{len(self._shown)}}")
+            self._shown = text
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
