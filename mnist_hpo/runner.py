@@ -24,7 +24,7 @@ from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
-from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
+from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
@@ -71,13 +71,30 @@ class Display(Observer, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Finished:
+@dataclass(frozen=True, repr=False)
+class StudyResult:
     """A study whose budget is used up."""
 
+    study: Study
     trials: list[TrialRecord]
+    """By number."""
     missing_in_mlflow: str | None
     """What MLflow does not hold of the study, and why; None if it holds all of it."""
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The complete trial with the best value of the first objective; None where no trial is complete."""
+        return best_of(self.trials)
+
+    @property
+    def history_sha256(self) -> str:
+        """SHA-256 of everything that was computed, and of nothing that depends on time."""
+        return history_sha256(self.trials)
+
+    def __repr__(self) -> str:
+        best = "none complete" if self.best is None else f"best #{self.best.number} {self.best.value:.4f}"
+        told = f"StudyResult({self.study.name}: {len(self.trials)} trials, {best}, {self.history_sha256[:16]}…"
+        return f"{told}, missing in MLflow: {self.missing_in_mlflow})" if self.missing_in_mlflow else f"{told})"
 
 
 def run_study(
@@ -89,13 +106,14 @@ def run_study(
     data_source: Path | None = None,
     give_up: Collection[int] = (),
     should_stop: Callable[[], bool] = lambda: False,
-) -> Finished:
+) -> StudyResult:
     """Start, continue or extend a study.
 
     Trials in `give_up` are recorded as failed instead of being trained: see `Scheduler`.
 
     Raises:
-        Interrupted: `should_stop` said so; everything is closed and the same call continues.
+        Interrupted: `should_stop` said so; everything is closed and the same call continues. KeyboardInterrupt ends a
+            run in the same way.
         UserError: something that the user can put right; nothing recorded is lost.
 
     """
@@ -133,7 +151,7 @@ def run_study(
             try:
                 scheduler.run()
                 bundle = _best_bundle(study, storage, executor, data, home)
-            except Interrupted:
+            except (Interrupted, KeyboardInterrupt):
                 executor.close()
                 deadline_s = time.monotonic() + _INTERRUPTED_END_S
                 _end_tracking(tracker, display, None, lambda: time.monotonic() > deadline_s)
@@ -144,7 +162,7 @@ def run_study(
                 raise
             executor.close()
             missing = _end_tracking(tracker, display, bundle, should_stop)
-            return Finished(storage.trials(), missing)
+            return StudyResult(study, storage.trials(), missing)
         finally:
             executor.close()
             storage.close()
@@ -223,4 +241,4 @@ def _end_tracking(
     return missing
 
 
-__all__ = ["Display", "Finished", "Home", "Interrupted", "projected", "run_study"]
+__all__ = ["Display", "Home", "Interrupted", "StudyResult", "projected", "run_study"]

@@ -58,6 +58,8 @@ def copy(tmp_path: Path) -> Path:
         ("trial_plan.py", "import mnist_hpo.scheduler", "Imports run downward only"),
         ("report/page.py", "import mnist_hpo.cli.schemas.study", "Imports run downward only"),
         ("tracking/tracker.py", "import mnist_hpo.scheduler", "Imports run downward only"),
+        ("runner.py", "import mnist_hpo.api.run", "Imports run downward only"),
+        ("api/run.py", "import mnist_hpo.champion.register", "A search loads no MLflow"),
         ("analysis/comparison.py", "import mnist_hpo.storage.study_storage", "Of the analysis, `reading` alone"),
         ("a_new_room.py", "", "Imports run downward only"),
     ],

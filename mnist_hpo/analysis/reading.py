@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-import pandas as pd
 
 from mnist_hpo.analysis.champion_files import read_champion_test, read_guesses, trial_report
 from mnist_hpo.analysis.comparison import Entry
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trials_table import trials_frame
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage import DEFAULT_STORAGE
 from mnist_hpo.storage.lock import is_held
 from mnist_hpo.storage.records import best_of, machine_dependence
 from mnist_hpo.storage.study_storage import StudyStorage
-
-
-def load_trials(study: str, *, storage: str | None = None) -> pd.DataFrame:
-    """Load a study's trials into a pandas DataFrame, one row a trial, by number.
-
-    Columns, in this order:
-
-    - `number` (Int64), counted from 0; `state` (categorical: complete, pruned, failed, running); `reason` (string) of
-      a failure;
-    - each searched hyperparameter by its name: float64, Int64, boolean, or categorical where its choices are texts;
-    - `valid_loss` and `valid_accuracy` (float64, from 0 to 1) at the best epoch, `best_epoch` and `n_epochs` (Int64);
-    - `seconds` and `compile_s` (float64): worker seconds of all its epochs, and of these in compiling;
-    - `n_parameters` of the model and `train_flops` so far (Int64);
-    - `started_at` and `finished_at` (timestamps in UTC).
-
-    What is not there (the loss of a trial without an epoch, a hyperparameter that the trial does not have) is missing:
-    NaN, NA or NaT.
-
-    Args:
-        study: the study's name.
-        storage: the Optuna storage's URL; by default the environment's `MNIST_HPO_STORAGE`, else the one in ./mlruns.
-
-    Raises:
-        UserError: there is no such storage or study.
-
-    Example:
-        >>> trials = mnist_hpo.load_trials("quickstart")
-        >>> trials[trials["state"] == "complete"].nsmallest(3, "valid_loss")
-
-    """
-    record = StudyStorage.load(storage or os.environ.get("MNIST_HPO_STORAGE") or DEFAULT_STORAGE, study)
-    return trials_frame(_study(record), record.trials())
 
 
 def read_view(record: StudyStorage) -> StudyView:

@@ -15,8 +15,8 @@ def to_pixels(images: ArrayLike, n_features: int) -> NDArray[np.uint8]:
     """Return images as u8[n, n_features], without changing any value.
 
     Args:
-        images: numbers [n, n_features] or, for square images, [n, height, width]; whole values from 0 to 255, of any
-            integer or floating-point type.
+        images: numbers [n, n_features] or, for square images, [n, height, width] or [n, height, width, 1]; whole values
+            from 0 to 255, of any integer or floating-point type.
         n_features: pixels of an image.
 
     Raises:
@@ -29,9 +29,10 @@ def to_pixels(images: ArrayLike, n_features: int) -> NDArray[np.uint8]:
         raise UserError(f"images of different sizes; pass one array of shape (n, {n_features})") from None
     side = math.isqrt(n_features)
     square = (side, side) if side * side == n_features else None
-    if array.ndim not in (2, 3) or array.shape[1:] not in ((n_features,), square):
+    known = [(n_features,), *([square, (*square, 1)] if square else [])]
+    if array.shape[1:] not in known:
         shapes = f"(n, {n_features})" + (f" or (n, {side}, {side})" if square else "")
-        hint = "; for a single image, pass image[None]" if array.shape in ((n_features,), square) else ""
+        hint = "; for a single image, pass image[None]" if array.shape in known else ""
         raise UserError(f"images of shape {array.shape}; pass {shapes}{hint}")
     if array.dtype.kind not in "uif":
         raise UserError(f"images of type {array.dtype}; pass integers or floats from 0 to 255")

@@ -1,4 +1,4 @@
-"""What several verbs share: their options, how a study is named, how JSON is printed."""
+"""What several verbs share: their options, and how they print."""
 
 from __future__ import annotations
 
@@ -7,19 +7,14 @@ import os
 import shlex
 import shutil
 import sys
-import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
-
-if TYPE_CHECKING:
-    from mnist_hpo.spec.reader import StudyFile
-    from mnist_hpo.storage.study_storage import StudyStorage
 
 _PIPE_WIDTH = 200
 FOLDER = Path("mlruns")
@@ -61,36 +56,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machine
 DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"
 
 
-def study_name(study: str) -> str:
-    """The name that a study's name or file stands for."""
-    if not _is_file(study):
-        return study
-    from mnist_hpo.spec.reader import read_study
-
-    return read_study(Path(study)).study.name
-
-
-def study_path(study: str) -> Path:
-    """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
-    in_folder = Path("studies") / f"{study}.yaml"
-    # Listed rather than looked up: a name may be too long for the file system.
-    return in_folder if not _is_file(study) and in_folder in Path("studies").glob("*.yaml") else Path(study)
-
-
-def recorded_study(storage_url: str, study: str) -> tuple[StudyStorage, StudyFile]:
-    """Open a study in the storage, with the study file as it was run last."""
-    from mnist_hpo.spec.reader import parse_study
-    from mnist_hpo.storage.study_storage import StudyStorage
-
-    storage = StudyStorage.load(storage_url, study_name(study))
-    return storage, parse_study(storage.study_file, Path(f"{storage.name}.yaml"))
-
-
-def champion_folder(record: StudyStorage) -> Path:
-    """Where the re-trained trials of a study lie; another study of the same name has another."""
-    return FOLDER / "champions" / record.folder_name
-
-
 def print_json(value: Any) -> None:
     """Print JSON as machines read it: one document, no colours. A verb's is a model of `cli.schemas`."""
     from pydantic import BaseModel
@@ -115,9 +80,3 @@ def command_line(*arguments: str) -> str:
     on_path = shutil.which(program.name)
     called = program.name if on_path and Path(on_path) == program else os.path.relpath(program)
     return shlex.join([called, *arguments])
-
-
-def _is_file(study: str) -> bool:
-    if any(unicodedata.category(character) == "Cc" for character in study):
-        raise UserError(f"{study!r} is no study's name or file: it has control characters")
-    return study.endswith((".yaml", ".yml")) or "/" in study

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,18 +11,15 @@ from rich.text import Text
 
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
-    FOLDER,
     JsonOption,
     StorageOption,
     console,
     print_json,
-    study_name,
 )
 from mnist_hpo.cli.output_file import CSV_TABLE, HTML_PAGE, ForceOption, OutputFile, check_outputs, write_and_report
-from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from mnist_hpo.analysis.comparison import Compared, Comparison, Entry
+    from mnist_hpo.analysis.comparison import Compared, Comparison
     from mnist_hpo.cli.schemas.compare import CompareOutput
 
 
@@ -52,15 +47,13 @@ def compare(
 
     Example: mnist-hpo compare quickstart my_study --html compared.html
     """
-    from mnist_hpo.analysis.comparison import compare as compare_entries
     from mnist_hpo.analysis.comparison import comparison_frame
+    from mnist_hpo.api.compare import compare as compare_names
 
-    if target is not None and not math.isfinite(target):
-        raise UserError(f"--target {target}: is not a loss; give a number such as 0.08")
     table = None if csv is None else OutputFile("--csv", csv, CSV_TABLE, force)
     page = None if html is None else OutputFile("--html", html, HTML_PAGE, force)
     check_outputs([output for output in (table, page) if output], prints_json=as_json)
-    comparison = compare_entries(_entries(names, runs, storage), target)
+    comparison = compare_names(names, runs=runs, target=target, storage=storage)
     if table is not None:
         write_and_report(table, comparison_frame(comparison).to_csv(index=False).encode())
     if page is not None:
@@ -71,25 +64,6 @@ def compare(
         print_json(_output(comparison))
     elif csv is None and html is None:
         _print(comparison)
-
-
-def _entries(names: list[str], runs: bool, storage: str) -> list[Entry]:
-    from mnist_hpo.analysis.reading import load_entry
-
-    if len(names) < 2:
-        raise UserError(f"one alone cannot be compared; name another beside {names[0]!r}")
-    chosen = [_trial_of(name) if runs else (study_name(name), None) for name in names]
-    for index, (name, number) in enumerate(chosen):
-        if (name, number) in chosen[:index]:
-            raise UserError(f"{names[index]!r} stands there twice; name another")
-    return [load_entry(storage, name, number, FOLDER / "champions") for name, number in chosen]
-
-
-def _trial_of(text: str) -> tuple[str, int]:
-    name, separator, number = text.rpartition(":")
-    if not separator or not re.fullmatch("[0-9]{1,9}", number):
-        raise UserError(f"{text!r} names no trial; write STUDY:NUMBER, such as quickstart:3")
-    return study_name(name), int(number)
 
 
 def _output(comparison: Comparison) -> CompareOutput:

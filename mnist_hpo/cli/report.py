@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from mnist_hpo.api.studies import champion_folder, recorded_study
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
+    FOLDER,
     StorageOption,
     StudyArgument,
-    champion_folder,
     console,
-    recorded_study,
 )
 from mnist_hpo.cli.output_file import HTML_PAGE, ForceOption, OutputFile
 
@@ -45,7 +45,7 @@ def report(
 
     with console(to_stderr=True).status("report: reading the record") as status:
         view = read_view(record)
-        tests = read_champion_tests(champion_folder(record))
+        tests = read_champion_tests(champion_folder(FOLDER, record))
         told = f"report: {len(view.trials):,} trials, "
         html = report_html(view, tests, on_step=lambda step: status.update(told + step)).encode()
     page.write(html)

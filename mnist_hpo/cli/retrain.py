@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-import sys
-from collections.abc import Generator
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Generator
+from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
+    FOLDER,
     JsonOption,
     StorageOption,
     StudyArgument,
     TrackingOption,
-    champion_folder,
     command_line,
     console,
     print_json,
-    recorded_study,
 )
-from mnist_hpo.spec.errors import UserError
-
-if TYPE_CHECKING:
-    from mnist_hpo.champion.retrain import Champion
-    from mnist_hpo.spec.study import Study
-    from mnist_hpo.storage.records import TrialRecord
-    from mnist_hpo.storage.study_storage import StudyStorage
 
 
 def retrain(
@@ -59,112 +49,39 @@ def retrain(
     from mnist_hpo.executors.environment import worker_environment
 
     os.environ.update(worker_environment())
-    from mnist_hpo.champion.retrain import choose_trial
+    from mnist_hpo.api.retraining import retrain_recorded
     from mnist_hpo.cli.schemas.retrain import RetrainOutput
-    from mnist_hpo.storage.lock import study_lock
-    from mnist_hpo.storage.records import is_machine_dependent, machine_dependence
-    from mnist_hpo.tracking.client import check_reachable
+    from mnist_hpo.runner import Home
+    from mnist_hpo.storage.records import machine_dependence
 
-    # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
-    with study_lock(storage, record.name):
-        trials = record.trials()
-        chosen = choose_trial(trials, trial)
-        check_reachable(tracking_uri)
-        folder = champion_folder(record) / f"trial-{chosen.number:05d}"
-        n_seeds_before = _n_seeds_tested(folder)
-        if n_seeds_before > seeds:
-            print(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds", file=sys.stderr)
-        champion = _train(file.study, chosen, seeds, workers, folder, is_machine_dependent(trials))
-        registered = _register(champion, record, tracking_uri)
-    figures = {**champion.figures(), **registered, "report": str(champion.report)}
-    figures["model"] = None if champion.bundle is None else str(champion.bundle)
+    home = Home(storage, tracking_uri, FOLDER)
+    figures = retrain_recorded(
+        record, file.study, home, number=trial, n_seeds=seeds, n_workers=workers, display=_Display()
+    )
     if as_json:
         print_json(RetrainOutput.model_validate(figures))
     else:
         _print(figures)
-        if dependence := machine_dependence(trials):
+        if dependence := machine_dependence(record.trials()):
             print(dependence)
-    return 0 if champion.reproduced == "exact" and champion.measures else 1
+    return 0 if figures["reproduced"] == "exact" and figures["registered_seed"] is not None else 1
 
 
-def _n_seeds_tested(folder: Path) -> int:
-    """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
-    from mnist_hpo.analysis.champion_files import read_champion_test
+class _Display:
+    """Shows a re-training on standard error; see `api.retraining.RetrainDisplay`."""
 
-    try:
-        test = read_champion_test(folder / "report")
-    except UserError:
-        return 0
-    return 0 if test is None else test.n_seeds
+    def __init__(self) -> None:
+        self._console = console(to_stderr=True)
 
+    def say(self, message: str) -> None:
+        self._console.print(message, soft_wrap=True)
 
-def _train(
-    study: Study, chosen: TrialRecord, n_seeds: int, n_workers: int | None, folder: Path, machine_dependent: bool
-) -> Champion:
-    """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
-    from mnist_hpo.bundle.replace import replacing
-    from mnist_hpo.champion.register import write_report
-    from mnist_hpo.champion.retrain import retrain as train_again
-    from mnist_hpo.data.prepare import prepare
-    from mnist_hpo.executors.local import LocalExecutor
-
-    log = console(to_stderr=True)
-    dataset = prepare(study.dataset, log=lambda message: log.print(message, soft_wrap=True))
-    n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
-    with _replaceable(folder), replacing(folder) as new:
-        executor = LocalExecutor(n_workers)
-        try:
-            with Progress(*columns, console=log, transient=True) as progress:
-                task = progress.add_task(f"re-training trial {chosen.number}", total=n_epochs)
-                champion = train_again(
-                    study,
-                    chosen,
-                    n_seeds=n_seeds,
-                    machine_dependent=machine_dependent,
-                    dataset=dataset,
-                    executor=executor,
-                    folder=new,
-                    on_epoch=lambda _key, _result: progress.advance(task),
-                )
-        finally:
-            executor.close()
-        write_report(champion)
-    return dataclasses.replace(champion, folder=folder)
-
-
-@contextlib.contextmanager
-def _replaceable(folder: Path) -> Generator[None]:
-    try:
-        yield
-    except BrokenPipeError:  # The reader of our output has gone.
-        raise
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error}; what was there before is kept") from error
-
-
-def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
-    from mnist_hpo.champion.register import register
-    from mnist_hpo.runner import projected
-    from mnist_hpo.spec.provenance import provenance
-    from mnist_hpo.storage.records import best_of
-    from mnist_hpo.tracking.client import told_clearly
-    from mnist_hpo.tracking.projection import Projection
-
-    projection = Projection(projected(record, champion.study, tracking_uri))
-    try:
-        with told_clearly(tracking_uri):
-            trials = record.trials()
-            projection.open(trials)
-            best = best_of(trials)
-            is_best = best is not None and best.number == champion.trial.number
-            registered = register(champion, projection, provenance(), is_best=is_best)
-            projection.finish(trials)
-    except UserError as error:
-        raise UserError(
-            f"{error}\nThe champion is tested all the same, though not registered: {champion.report}"
-        ) from error
-    return registered
+    @contextlib.contextmanager
+    def training(self, number: int, n_epochs: int) -> Generator[Callable[[], None]]:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
+        with Progress(*columns, console=self._console, transient=True) as progress:
+            task = progress.add_task(f"re-training trial {number}", total=n_epochs)
+            yield lambda: progress.advance(task)
 
 
 def _print(figures: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mnist_hpo.api.studies import checked_study
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
@@ -26,7 +27,6 @@ from mnist_hpo.cli.common import (
     command_line,
     console,
     print_json,
-    study_path,
 )
 
 if TYPE_CHECKING:
@@ -68,11 +68,8 @@ def run(
     from mnist_hpo.cli.schemas.study import RunOutput
     from mnist_hpo.cli.show import status_of, status_table
     from mnist_hpo.runner import Home, Interrupted, run_study
-    from mnist_hpo.search.check import check_study
-    from mnist_hpo.spec.reader import read_study
 
-    file = read_study(study_path(study))
-    check_study(file)
+    file = checked_study(study)
     signals = _Signals()
     start = time.monotonic()
     with make_display() as display:

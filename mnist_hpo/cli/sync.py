@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
@@ -12,7 +13,6 @@ from mnist_hpo.cli.common import (
     StudyArgument,
     TrackingOption,
     console,
-    recorded_study,
 )
 from mnist_hpo.spec.errors import UserError
 

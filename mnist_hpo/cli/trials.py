@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     JsonOption,
@@ -19,7 +20,6 @@ from mnist_hpo.cli.common import (
     StudyArgument,
     console,
     print_json,
-    recorded_study,
 )
 from mnist_hpo.cli.output_file import (
     CSV_TABLE,

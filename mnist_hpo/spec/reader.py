@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
 
 from mnist_hpo.spec.document import Document, DocumentError, Location, load_document
 from mnist_hpo.spec.errors import UserError, printable, shown
@@ -60,6 +61,21 @@ def parse_study(text: str, path: Path) -> StudyFile:
     except ValidationError as error:
         raise UserError("\n".join(_problems(path, document, error))) from None
     return StudyFile(path, text, study, document)
+
+
+def to_study_file(study: Study) -> StudyFile:
+    """Write a study as YAML that is read back as an equal study; fields at their defaults are left out.
+
+    Raises:
+        UserError: it holds what a study file cannot, such as control characters.
+
+    """
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = io.StringIO()
+    yaml.dump(study.model_dump(mode="json", exclude_defaults=True), text)
+    return parse_study(text.getvalue(), Path(f"Study {study.name}"))
 
 
 def _read_text(path: Path) -> str:

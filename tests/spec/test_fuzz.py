@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mnist_hpo.search.check import check_study
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.reader import parse_study, read_study
+from mnist_hpo.spec.reader import parse_study, read_study, to_study_file
 
 MAX_CPU_S = 1.0
 
@@ -253,6 +253,8 @@ class Tally:
             self.n_accepted += 1
             # What is recorded is the text; whoever looks at the study later reads it again.
             assert parse_study(file.text, path).study.sha256() == file.study.sha256()
+            # A caller of the Python API may pass the study itself.
+            assert to_study_file(file.study).study == file.study
         cpu_s = time.process_time() - start
         if cpu_s > self.worst_cpu_s:
             self.worst_cpu_s, self.worst = cpu_s, data

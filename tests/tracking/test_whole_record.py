@@ -23,7 +23,7 @@ from test_projection import n_trial_runs
 from tracked import artifacts, assert_holds, parent_of, runs_of, trial_runs
 from tracking_server import TrackingServer
 
-from mnist_hpo.cli.common import recorded_study
+from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.runner import projected
 from mnist_hpo.tracking.projection import Projection
 

@@ -1,0 +1,62 @@
+"""`mnist_hpo.compare`: studies or single trials beside each other."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from mnist_hpo.analysis import comparison
+from mnist_hpo.analysis.comparison import Comparison
+from mnist_hpo.analysis.reading import load_entry
+from mnist_hpo.api.home import home_of
+from mnist_hpo.api.process_state import keep_log_levels
+from mnist_hpo.api.studies import study_name
+from mnist_hpo.spec.errors import UserError
+
+
+@keep_log_levels()
+def compare(
+    names: Sequence[str | Path],
+    *,
+    runs: bool = False,
+    target: float | None = None,
+    folder: str | Path | None = None,
+    storage: str | None = None,
+) -> Comparison:
+    """Compare studies: cost, best trial, its test, what a given loss took, and McNemar's exact test on champions.
+
+    Args:
+        names: at least two studies by name or file; with `runs`, single trials, each as "STUDY:NUMBER".
+        runs: whether single trials are compared.
+        target: the valid_loss whose cost is told; by default the worst of the best.
+        folder: the folder that holds mlruns/; by default the working folder.
+        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
+
+    Returns:
+        The comparison; `comparable` and `why` say whether the losses mean the same.
+
+    Raises:
+        UserError: a name is not right, there is no such study or trial, or a file of a champion is damaged.
+
+    """
+    if target is not None and not math.isfinite(target):
+        raise UserError(f"target {target}: is not a loss; give a number such as 0.08")
+    if len(names) < 2:
+        beside = f" beside {str(names[0])!r}" if names else ""
+        raise UserError(f"one alone cannot be compared; name another{beside}")
+    chosen = [_trial_of(str(name)) if runs else (study_name(name), None) for name in names]
+    for index, entry in enumerate(chosen):
+        if entry in chosen[:index]:
+            raise UserError(f"{str(names[index])!r} stands there twice; name another")
+    home = home_of(folder, storage)
+    entries = [load_entry(home.storage_url, name, number, home.folder / "champions") for name, number in chosen]
+    return comparison.compare(entries, target)
+
+
+def _trial_of(text: str) -> tuple[str, int]:
+    name, separator, number = text.rpartition(":")
+    if not separator or not re.fullmatch("[0-9]{1,9}", number):
+        raise UserError(f"{text!r} names no trial; write STUDY:NUMBER, such as quickstart:3")
+    return study_name(name), int(number)

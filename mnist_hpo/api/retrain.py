@@ -1,0 +1,141 @@
+"""`mnist_hpo.retrain`: re-train and test a trial, in a child process that has a worker's environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mnist_hpo.api.home import home_of
+from mnist_hpo.api.progress import ProgressLine, progress_line
+from mnist_hpo.api.run import check_n_workers
+from mnist_hpo.api.studies import study_name
+from mnist_hpo.executors.child_process import ChildProcess, start_child
+from mnist_hpo.executors.environment import worker_environment
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.study import Study
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the child process is to do."""
+
+    study: str
+    trial: int | None
+    n_seeds: int
+    n_workers: int | None
+    storage_url: str
+    tracking_uri: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Said:
+    """A message for the person."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far the trainings are, in epochs."""
+
+    trial: int
+    n_done: int
+    n_epochs: int
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The message of a `UserError`."""
+
+    text: str
+
+
+def retrain(
+    study: str | Path | Study,
+    *,
+    trial: int | None = None,
+    n_seeds: int = 3,
+    folder: str | Path | None = None,
+    storage: str | None = None,
+    tracking_uri: str | None = None,
+    n_workers: int | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Re-train a trial of a recorded study exactly, then on train + valid, test it, and register its model in MLflow.
+
+    All of it runs in a child process with a worker's environment, so that the figures do not depend on how JAX is set
+    up in this one.
+
+    Args:
+        study: the study's name or file, or a `Study` of that name.
+        trial: the trial's number; by default the best one's, whose model alone takes the alias champion.
+        n_seeds: trainings on train + valid that are tested.
+        folder: the folder that holds mlruns/; by default the working folder.
+        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
+        tracking_uri: MLflow's tracking store or server, if it is not the one in mlruns/ or of the environment's
+            `MLFLOW_TRACKING_URI`.
+        n_workers: worker processes; by default one on each core. Changes no result.
+        progress: whether a line of progress is shown on standard error.
+
+    Returns:
+        The champion's figures, as `mnist-hpo retrain --json` prints them (docs/schemas/retrain.schema.json): among them
+        `reproduced`, `test_accuracy_mean`, `test_accuracy_std`, `confusion_matrix`, and the folders `report` and
+        `model` (None where every seed diverged).
+
+    Raises:
+        UserError: something that the caller can put right.
+        RuntimeError: the child process has died; the message says of what.
+
+    """
+    check_n_workers(n_workers)
+    if n_seeds < 1:
+        raise UserError(f"n_seeds is {n_seeds}; use at least 1")
+    home = home_of(folder, storage, tracking_uri)
+    request = Request(
+        study_name(study), trial, n_seeds, n_workers, home.storage_url, home.tracking_uri, str(home.folder)
+    )
+    if not progress:
+        return _ask(request, None)
+    with progress_line() as line:
+        return _ask(request, line)
+
+
+def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
+    child = start_child(
+        "mnist_hpo.api.retraining_process",
+        # A notebook has its own backend of Matplotlib; libraries' warnings are for their developers.
+        environment=worker_environment() | {"MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore"},
+        process_group=0,
+    )
+    try:
+        child.connection.send(asdict(request))
+        answer = _answer(child, line)
+    except (EOFError, OSError):
+        raise RuntimeError(f"the process that re-trains has ended: {child.reap()}") from None
+    except BaseException:
+        # It is asked to stop, so that its run in MLflow is not left running.
+        os.kill(child.process.pid, signal.SIGINT)
+        child.reap()
+        raise
+    child.reap()
+    if isinstance(answer, Refused):
+        raise UserError(answer.text)
+    return answer
+
+
+def _answer(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | Refused:
+    """Show what the child process tells, until it is done."""
+    while True:
+        match child.connection.recv():
+            case Said(text):
+                if line is not None:
+                    line.say(text)
+            case Trained(number, n_done, n_epochs):
+                if line is not None:
+                    line.show(f"re-training trial {number}: {n_done} of {n_epochs} epochs")
+            case answer:
+                return answer

@@ -1,0 +1,149 @@
+"""Re-train a trial of a recorded study, test it and register it, in a process of our own.
+
+The process must have been started with a worker's environment, or have taken it on before JAX starts: the test figures
+are computed in the environment in which the model was trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from mnist_hpo.analysis.champion_files import read_champion_test
+from mnist_hpo.api.studies import champion_folder
+from mnist_hpo.bundle.replace import replacing
+from mnist_hpo.champion.register import register, write_report
+from mnist_hpo.champion.retrain import Champion, choose_trial, retrain
+from mnist_hpo.data.prepare import prepare
+from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.runner import Home, projected
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.provenance import provenance
+from mnist_hpo.spec.study import Study
+from mnist_hpo.storage.lock import study_lock
+from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
+from mnist_hpo.storage.study_storage import StudyStorage
+from mnist_hpo.tracking.client import check_reachable, told_clearly
+from mnist_hpo.tracking.projection import Projection
+
+
+class RetrainDisplay(Protocol):
+    """Shows a re-training to a person."""
+
+    def say(self, message: str) -> None:
+        """Tell something once."""
+        ...
+
+    def training(self, number: int, n_epochs: int) -> AbstractContextManager[Callable[[], None]]:
+        """The context in which a trial is trained for so many epochs; yields what is called after each."""
+        ...
+
+
+def retrain_recorded(
+    record: StudyStorage,
+    study: Study,
+    home: Home,
+    *,
+    number: int | None,
+    n_seeds: int,
+    n_workers: int | None,
+    display: RetrainDisplay,
+) -> dict[str, Any]:
+    """Re-train a trial, the best one by default, test it and register it.
+
+    Returns:
+        What `mnist-hpo retrain --json` prints.
+
+    Raises:
+        UserError: something that the user can put right; what was there before is kept.
+
+    """
+    # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
+    with study_lock(home.storage_url, record.name):
+        trials = record.trials()
+        chosen = choose_trial(trials, number)
+        check_reachable(home.tracking_uri)
+        folder = champion_folder(home.folder, record) / f"trial-{chosen.number:05d}"
+        n_seeds_before = _n_seeds_tested(folder)
+        if n_seeds_before > n_seeds:
+            display.say(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds")
+        champion = _train(study, chosen, n_seeds, n_workers, folder, is_machine_dependent(trials), display)
+        registered = _register(champion, record, home.tracking_uri)
+    return {
+        **champion.figures(),
+        **registered,
+        "report": str(champion.report),
+        "model": None if champion.bundle is None else str(champion.bundle),
+    }
+
+
+def _n_seeds_tested(folder: Path) -> int:
+    """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
+    try:
+        test = read_champion_test(folder / "report")
+    except UserError:
+        return 0
+    return 0 if test is None else test.n_seeds
+
+
+def _train(
+    study: Study,
+    chosen: TrialRecord,
+    n_seeds: int,
+    n_workers: int | None,
+    folder: Path,
+    machine_dependent: bool,
+    display: RetrainDisplay,
+) -> Champion:
+    """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
+    dataset = prepare(study.dataset, log=display.say)
+    n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
+    with _replaceable(folder), replacing(folder) as new:
+        executor = LocalExecutor(n_workers)
+        try:
+            with display.training(chosen.number, n_epochs) as advance:
+                champion = retrain(
+                    study,
+                    chosen,
+                    n_seeds=n_seeds,
+                    machine_dependent=machine_dependent,
+                    dataset=dataset,
+                    executor=executor,
+                    folder=new,
+                    on_epoch=lambda _key, _result: advance(),
+                )
+        finally:
+            executor.close()
+        write_report(champion)
+    return dataclasses.replace(champion, folder=folder)
+
+
+@contextlib.contextmanager
+def _replaceable(folder: Path) -> Generator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # The reader of our output has gone.
+        raise
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error}; what was there before is kept") from error
+
+
+def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
+    projection = Projection(projected(record, champion.study, tracking_uri))
+    try:
+        with told_clearly(tracking_uri):
+            trials = record.trials()
+            projection.open(trials)
+            best = best_of(trials)
+            is_best = best is not None and best.number == champion.trial.number
+            registered = register(champion, projection, provenance(), is_best=is_best)
+            projection.finish(trials)
+    except UserError as error:
+        raise UserError(
+            f"{error}\nThe champion is tested all the same, though not registered: {champion.report}"
+        ) from error
+    return registered

@@ -1,0 +1,79 @@
+"""How a study is named: by its name, its file, or a `Study`. Importing this loads neither Optuna nor MLflow."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mnist_hpo.spec.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_hpo.spec.reader import StudyFile
+    from mnist_hpo.spec.study import Study
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+
+def study_name(study: str | Path | Study) -> str:
+    """The name of a study that is given by its name, its file or as a `Study`.
+
+    Raises:
+        UserError: the file cannot be read, or the text can be neither.
+
+    """
+    if not isinstance(study, str | Path):
+        return study.name
+    if isinstance(study, str) and not is_file(study):
+        return study
+    from mnist_hpo.spec.reader import read_study
+
+    return read_study(Path(study)).study.name
+
+
+def study_path(study: str | Path) -> Path:
+    """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
+    in_folder = Path("studies") / f"{study}.yaml"
+    # Listed rather than looked up: a name may be too long for the file system.
+    is_name = isinstance(study, str) and not is_file(study)
+    return in_folder if is_name and in_folder in Path("studies").glob("*.yaml") else Path(study)
+
+
+def checked_study(study: str | Path | Study) -> StudyFile:
+    """Read a study that is to be run, and check everything that can be checked beforehand.
+
+    Raises:
+        UserError: naming the file, the line, the value and the way out.
+
+    """
+    from mnist_hpo.search.check import check_study
+    from mnist_hpo.spec.reader import read_study, to_study_file
+
+    file = read_study(study_path(study)) if isinstance(study, str | Path) else to_study_file(study)
+    check_study(file)
+    return file
+
+
+def recorded_study(storage_url: str, study: str | Path | Study) -> tuple[StudyStorage, StudyFile]:
+    """Open a study in the storage, with the study file as it was run last.
+
+    Raises:
+        UserError: there is no such storage or study.
+
+    """
+    from mnist_hpo.spec.reader import parse_study
+    from mnist_hpo.storage.study_storage import StudyStorage
+
+    storage = StudyStorage.load(storage_url, study_name(study))
+    return storage, parse_study(storage.study_file, Path(f"{storage.name}.yaml"))
+
+
+def champion_folder(mlruns: Path, record: StudyStorage) -> Path:
+    """Where the re-trained trials of a study lie; another study of the same name has another."""
+    return mlruns / "champions" / record.folder_name
+
+
+def is_file(study: str) -> bool:
+    """Whether a text names a study's file rather than the study."""
+    if any(unicodedata.category(character) == "Cc" for character in study):
+        raise UserError(f"{study!r} is no study's name or file: it has control characters")
+    return study.endswith((".yaml", ".yml")) or "/" in study

@@ -1,0 +1,50 @@
+"""The study that the command line has run, run and re-trained from Python."""
+
+import io
+from contextlib import redirect_stderr, redirect_stdout
+
+import optuna
+import pytest
+from called import Retrained, Runs, StopError, global_state, our_children
+from command import SMALL, Folder
+
+import mnist_hpo
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.spec.reader import read_study
+from mnist_hpo.storage.records import TrialRecord
+
+
+@pytest.fixture(scope="session")
+def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("api")
+    path = folder / "small.yaml"
+    path.write_text(SMALL)
+    study = read_study(path).study
+    half = study.model_copy(update={"budget": study.budget.model_copy(update={"n_trials": 4})})
+    told: list[TrialRecord] = []
+
+    def stop_at_the_first_end(trial: TrialRecord) -> None:
+        told.append(trial)
+        if trial.has_ended:
+            raise StopError
+
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    before, printed = global_state(), io.StringIO()
+    with redirect_stdout(printed), redirect_stderr(printed):
+        with pytest.raises(StopError):
+            mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
+        left_running = our_children()
+        result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
+    after = global_state()
+    optuna.logging.set_verbosity(verbosity)
+    return Runs(folder, told, left_running, result, printed.getvalue(), before, after)
+
+
+@pytest.fixture(scope="session")
+def retrained(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Retrained:
+    folder = tmp_path_factory.mktemp("api-retrained")
+    Folder(runs.folder).copy_record(Folder(folder), "optuna.db", "mlflow.db")
+    before = global_state()
+    figures = mnist_hpo.retrain("small", n_seeds=2, folder=folder, progress=False)
+    return Retrained(folder, figures, before, global_state())

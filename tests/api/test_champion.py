@@ -1,0 +1,119 @@
+"""From Python: re-train, predict and compare."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from called import Retrained, Runs
+from command import Folder
+from mlflow import MlflowClient
+
+import mnist_hpo
+from mnist_hpo.api.prediction import LoadedModel
+from mnist_hpo.cli.schemas.retrain import RetrainOutput
+from mnist_hpo.data.held_out import load_test
+from mnist_hpo.data.prepared import PreparedDataset
+
+
+@pytest.fixture(scope="module")
+def model(retrained: Retrained) -> LoadedModel:
+    return mnist_hpo.load_model("small", folder=retrained.folder)
+
+
+def test_the_figures_are_those_that_the_command_prints(retrained: Retrained, runs: Runs) -> None:
+    figures = retrained.figures
+    assert RetrainOutput.model_validate(figures).model_dump() == figures
+    assert runs.result.best is not None
+    assert (figures["reproduced"], figures["trial"], figures["n_seeds"]) == ("exact", runs.result.best.number, 2)
+    assert figures["test_accuracy_mean"] > 0.9
+
+
+def test_re_training_changes_nothing_of_the_process(retrained: Retrained) -> None:
+    assert retrained.after == retrained.before
+
+
+def test_the_model_is_registered_in_the_folders_mlflow(retrained: Retrained) -> None:
+    client = MlflowClient(f"sqlite:///{retrained.folder}/mlruns/mlflow.db")
+    version = client.get_model_version_by_alias("small", "champion")
+    assert version.run_id == retrained.figures["run_id"]
+
+
+def test_the_champion_predicts_as_it_was_tested(
+    retrained: Retrained, model: LoadedModel, mnist: PreparedDataset
+) -> None:
+    images, labels = load_test(mnist.directory, "standard")
+    assert str(model.folder) == retrained.figures["model"]
+    assert np.mean(model.predict(images) == labels) == retrained.figures["test_accuracy"][0]
+    probabilities = model.predict_proba(images)
+    assert (probabilities.shape, probabilities.dtype) == ((10_000, 10), np.float32)
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_images_have_any_usual_shape_and_type(model: LoadedModel, mnist: PreparedDataset) -> None:
+    images = np.asarray(load_test(mnist.directory, "standard")[0])[:7]
+    expected = model.predict_proba(images)
+    for shape in ((7, 784), (7, 28, 28), (7, 28, 28, 1)):
+        for dtype in (np.uint8, np.int64, np.float32, np.float64):
+            assert np.array_equal(model.predict_proba(images.reshape(shape).astype(dtype)), expected)
+    assert model.predict(images.tolist()).tolist() == expected.argmax(axis=1).tolist()
+    for wrong in (images[0], images.reshape(7, 28, 28, 1)[..., 0, :], images / 255, images.reshape(-1, 392)):
+        with pytest.raises(mnist_hpo.UserError):
+            model.predict(wrong)
+
+
+def test_without_a_champion_it_is_the_best_trials_model(runs: Runs) -> None:
+    model = mnist_hpo.load_model("small", folder=runs.folder)
+    assert runs.result.best is not None
+    assert model.folder.name == f"best-{runs.result.best.number:05d}"
+    assert model.provenance["valid_loss"] == runs.result.best.value
+    by_path = mnist_hpo.load_model(model.folder)
+    blank = np.zeros((1, 784), np.uint8)
+    assert np.array_equal(by_path.predict_proba(blank), model.predict_proba(blank))
+    assert mnist_hpo.load_model(runs.folder / "small.yaml", folder=runs.folder).folder == model.folder
+
+
+def test_a_model_that_is_not_there_is_an_exception(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(mnist_hpo.UserError, match="not a model"):
+        mnist_hpo.load_model(tmp_path)
+    with pytest.raises(mnist_hpo.UserError, match="no study 'other'"):
+        mnist_hpo.load_model("other", folder=runs.folder)
+    Folder(runs.folder).copy_record(Folder(tmp_path))
+    with pytest.raises(mnist_hpo.UserError, match="run 'small' to its end"):
+        mnist_hpo.load_model("small", folder=tmp_path)
+
+
+def test_what_cannot_be_re_trained_is_an_exception(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(mnist_hpo.UserError, match="no trial 99; the study has 8 trials"):
+        mnist_hpo.retrain("small", trial=99, folder=runs.folder)
+    with pytest.raises(mnist_hpo.UserError, match="n_seeds is 0"):
+        mnist_hpo.retrain("small", n_seeds=0, folder=runs.folder)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_trials_are_compared(retrained: Retrained) -> None:
+    best = retrained.figures["trial"]
+    comparison = mnist_hpo.compare([f"small:{best}", "small:0"], runs=True, folder=retrained.folder)
+    assert comparison.comparable
+    assert [entry.label for entry in comparison.compared] == [f"small:{best}", "small:0"]
+    assert comparison.compared[0].test is not None
+    assert comparison.compared[0].test.test_accuracy_mean == retrained.figures["test_accuracy_mean"]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["small"], {}, "one alone cannot be compared"),
+        ([], {}, "one alone cannot be compared"),
+        (["small", "small"], {}, "stands there twice"),
+        (["small", "other"], {}, "no study 'other'"),
+        (["small:0", "small"], {"runs": True}, "names no trial"),
+        (["small", "other"], {"target": math.nan}, "is not a loss"),
+    ],
+)
+def test_what_cannot_be_compared_is_an_exception(
+    runs: Runs, names: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(mnist_hpo.UserError, match=message):
+        mnist_hpo.compare(names, folder=runs.folder, **options)

@@ -1,0 +1,34 @@
+"""The README's example of the Python API runs as it stands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command import ENVIRONMENT, LONG_S, ROOT, SMALL
+
+from mnist_hpo.data.prepared import PreparedDataset
+
+
+@pytest.mark.slow
+def test_the_example_runs_as_it_stands(tmp_path: Path, mnist: PreparedDataset) -> None:
+    """On a small study in the quickstart's place."""
+    section = (ROOT / "README.md").read_text().split("## From Python\n")[1].split("\n## ")[0]
+    (example,) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "studies" / "quickstart.yaml").write_text(SMALL.replace("name: small", "name: quickstart"))
+    ended = subprocess.run(
+        [sys.executable, "-c", example],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=LONG_S,
+        check=True,
+    )
+    assert "\nexact 0.9" in ended.stdout
+    assert "(2, 10)" in ended.stdout
+    assert ended.stdout.rstrip().endswith("there are quickstart")
+    # Where neither a terminal nor a notebook reads it, progress is a line at the beginning and one at the end.
+    assert [line for line in ended.stderr.splitlines() if "quickstart: " in line][-1].startswith("quickstart: 8 of 8")
