@@ -85,7 +85,7 @@ def test_columns_are_typed(frame: pd.DataFrame) -> None:
         "started_at": "datetime64[us, UTC]",
         "finished_at": "datetime64[us, UTC]",
     }
-    assert list(frame["state"].cat.categories) == ["complete", "pruned", "failed", "running"]
+    assert list(frame["state"].cat.categories) == ["complete", "pruned", "failed", "running", "paused"]
 
 
 def test_hyperparameters_of_every_kind_and_a_trial_that_has_just_begun() -> None:

@@ -33,7 +33,7 @@ def test_the_version(folder: Folder) -> None:
 def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
     assert status["study"] == "small"
     assert status["state"] == "complete"
-    assert set(status["n_trials"]) == {"complete", "pruned", "failed", "running"}
+    assert set(status["n_trials"]) == {"complete", "pruned", "failed", "running", "paused"}
     for state, n in status["n_trials"].items():
         assert n == sum(trial["state"] == state for trial in trials)
     assert sum(status["n_trials"].values()) == 8
