@@ -1,12 +1,16 @@
 """From Python: re-train, predict and compare."""
 
 import math
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from called import Retrained, Runs
+from called import Retrained, Runs, our_children
 from command import Folder
 from mlflow import MlflowClient
 
@@ -90,6 +94,23 @@ def test_what_cannot_be_re_trained_is_an_exception(runs: Runs, capfd: pytest.Cap
     with pytest.raises(mnist_hpo.UserError, match="n_seeds is 0"):
         mnist_hpo.retrain("small", n_seeds=0, folder=runs.folder)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.slow
+def test_an_interrupt_ends_re_training_and_keeps_the_champion(retrained: Retrained) -> None:
+    champions = retrained.folder / "mlruns" / "champions"
+
+    def interrupt_while_training() -> None:
+        while not list(champions.glob("*/.trial-*.new/*.safetensors")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt_while_training, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        mnist_hpo.retrain("small", n_seeds=20, folder=retrained.folder, progress=False)
+    assert our_children() == []
+    assert [str(path) for path in champions.glob("*/*")] == [str(Path(retrained.figures["model"]).parent)]
+    assert not list(champions.glob("*/.*"))
 
 
 def test_trials_are_compared(retrained: Retrained) -> None:
