@@ -42,7 +42,7 @@ def compare(
 
     """
     if target is not None and not math.isfinite(target):
-        raise UserError(f"target {target}: is not a loss; give a number such as 0.08")
+        raise UserError(f"target {target} is not a loss; give a number such as 0.08")
     if len(names) < 2:
         beside = f" beside {str(names[0])!r}" if names else ""
         raise UserError(f"one alone cannot be compared; name another{beside}")

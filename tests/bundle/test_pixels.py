@@ -54,7 +54,7 @@ def with_value(value: float, dtype: Any = np.float64) -> NDArray[Any]:
         (black()[0], r"shape \(784,\); pass \(n, 784\) or \(n, 28, 28\); for a single image, pass image\[None\]"),
         (black()[0].reshape(28, 28), r"shape \(28, 28\);.* pass image\[None\]"),
         (black().reshape(2, 14, 56), r"shape \(2, 14, 56\)"),
-        (black().reshape(2, 28, 28, 1), r"shape \(2, 28, 28, 1\)"),
+        (black().reshape(2, 1, 28, 28), r"shape \(2, 1, 28, 28\)"),
         (black()[:, :783], r"shape \(2, 783\)"),
         (3, r"shape \(\)"),
         ([[1, 2], [3]], "different sizes"),
