@@ -308,7 +308,7 @@ def test_the_largest_grid_is_allowed(tmp_path: Path) -> None:
     )
     start = time.process_time()
     read(path)
-    assert time.process_time() - start < 2 * MAX_CPU_S  # A busy machine doubles it.
+    assert time.process_time() - start < MAX_CPU_S
 
 
 def make_fifo(path: Path) -> None:
