@@ -122,4 +122,6 @@ def read_guesses(report: Path) -> TestGuesses | None:
 
 
 def _damaged(path: Path, problem: str) -> UserError:
-    return UserError(f"{path}: damaged ({problem}); mnist-hpo retrain writes a new one, or remove the file")
+    # In the folder champions/STUDY-UID/trial-NUMBER/report.
+    study = path.parents[2].name.rpartition("-")[0]
+    return UserError(f"{path}: damaged ({problem}); mnist-hpo retrain {study} writes a new one, or remove the file")

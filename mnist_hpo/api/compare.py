@@ -30,7 +30,7 @@ def compare(
     Args:
         names: at least two studies by name or file; with `runs`, single trials, each as "STUDY:NUMBER".
         runs: whether single trials are compared.
-        target: the valid_loss whose cost is told; by default the worst of the best.
+        target: report the cost to reach this valid_loss; by default the highest of the best losses.
         folder: the folder that holds mlruns/; by default the working folder.
         storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
 

@@ -78,7 +78,7 @@ def test_a_trial_number_that_is_none(folder: Folder, number: str) -> None:
 def test_a_target_that_is_no_loss(finished: Folder, target: str) -> None:
     for options in ([], ["--json"]):
         refused = finished.call("compare", "--runs", "small:0", "small:1", "--target", target, *options)
-        assert_refused(refused, f"target {target}", "not a loss")
+        assert_refused(refused, f"--target {target}", "not a loss")
 
 
 def test_a_study_in_which_every_trial_fails(folder: Folder) -> None:

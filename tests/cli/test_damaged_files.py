@@ -99,4 +99,4 @@ def test_a_damaged_test_result(recorded: Folder, champions: Path, name: str, con
     (champions / name).write_bytes(content)
     number = int(champions.parent.name.removeprefix("trial-"))
     refused = recorded.call("compare", "--runs", f"small:{number}", "small:1")
-    assert_refused(refused, f"{name}: damaged", "mnist-hpo retrain writes a new one")
+    assert_refused(refused, f"{name}: damaged", "mnist-hpo retrain small")
