@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ClassFigures:
-    """How well one class is told from the others."""
+    """Precision, recall and F1 of one class."""
 
     n_examples: int
     precision: float

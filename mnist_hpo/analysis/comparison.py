@@ -54,7 +54,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Compared:
-    """What is told of a study or a trial that is compared."""
+    """One side of a comparison: a study or a trial, with its results and its cost."""
 
     label: str
     """The study's name, or STUDY:NUMBER for a single trial."""
@@ -118,7 +118,7 @@ def compare(entries: Sequence[Entry], target: float | None = None) -> Comparison
 
     Args:
         entries: at least two.
-        target: the valid_loss whose cost is told; by default the worst of the entries' best, which all of them reach.
+        target: report the cost to reach this valid_loss; by default the highest of the entries' best losses.
 
     """
     bests = [loss for entry in entries if entry.trial and (loss := lowest_loss(entry.trial)) is not None]

@@ -30,7 +30,7 @@ _MIN_TOP = 5
 """PED-ANOVA wants at least so many trials at the top (Optuna's documentation)."""
 
 Shares = dict[str, float]
-"""By parameter, adding up to 1; empty where nothing can be told."""
+"""The share of each parameter; the shares sum to 1. Empty if there are too few trials to estimate them."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
 
 
 def _unit(entry: Space, value: ParameterValue) -> float:
-    """A point in [0, 1]; each choice of a categorical parameter has an equal part of it, and stands in its middle."""
+    """A value scaled to [0, 1]; a categorical parameter's choices divide it equally, each at the centre of its part."""
     if isinstance(entry, CategoricalSpace):
         return (entry.choices.index(value) + 0.5) / len(entry.choices)
     return fraction(entry, value)

@@ -2,7 +2,7 @@
 
 A figure is plotly's JSON with two additions that whoever shows it resolves: a colour is written `var(--name)` and takes
 the theme's value, and a trace's `trials` lists the trial of each point, whose text (`hover.hover_texts`) it shows on
-hover. So a theme is changed without a new figure, and 2,000 trials' texts stand in a page once.
+hover. A theme can therefore change without a new figure, and a page holds the text of each trial only once.
 """
 
 from __future__ import annotations
