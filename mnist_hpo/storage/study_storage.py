@@ -5,15 +5,12 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import uuid
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import DuplicatedStudyError
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -27,7 +24,16 @@ from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, told_clearly
-from mnist_hpo.storage.continuing import why_not
+from mnist_hpo.storage.generations import (
+    CONTEXT_KEY,
+    FOLDER_KEY,
+    REPLACED_KEY,
+    UID_KEY,
+    check_format,
+    find_generations,
+    name_of_study,
+    open_generations,
+)
 from mnist_hpo.storage.records import TrialRecord, TrialState
 
 _STATES: Mapping[TrialState, OptunaState] = {
@@ -37,15 +43,9 @@ _STATES: Mapping[TrialState, OptunaState] = {
     "failed": OptunaState.FAIL,
 }
 _EPOCH_KEY = "epoch:"
-_IDENTITY_KEY, _FILE_KEY, _CONTEXT_KEY = "mnist_hpo:study", "mnist_hpo:study_file", "mnist_hpo:context"
-_UID_KEY, _REPLACED_KEY, _REASON_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids", "reason"
-_FORMAT_KEY, _BUDGET_KEY, _FOLDER_KEY = "mnist_hpo:format", "mnist_hpo:n_trials", "mnist_hpo:folder"
+_FILE_KEY, _REASON_KEY = "mnist_hpo:study_file", "reason"
 _PAUSED_KEY, _STARTED_KEY = "mnist_hpo:paused_after", "mnist_hpo:started_at_units"
 _COSTS_KEY, _LEFT_KEY = "mnist_hpo:costs", "mnist_hpo:left_paused"
-_FORMAT = 2
-"""Of a study's record. Format 1 has no number, no costs, one objective, and no trial that is paused."""
-_GENERATION = "@"
-"""Between a study's name and the number of its generation, from the second on, in the storage."""
 _EPOCH_RESULT = TypeAdapter(EpochResult)
 
 
@@ -92,19 +92,7 @@ class StudyStorage:
         """
         storage = open_storage(url)
         with told_clearly(url):
-            generations = _generations(storage, study.name) or [_new_study(storage, study, study.name)]
-            study_id = generations[-1]
-            found = storage.get_study_user_attrs(study_id)
-            if _IDENTITY_KEY not in found:
-                if storage.get_n_trials(study_id):
-                    raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
-                _begin(storage, study_id, study, context)
-            elif problem := _why_not(storage, study_id, study, context, found):
-                if any(_has_results(storage, generation) for generation in generations):
-                    raise UserError(problem)
-                generations[-1] = _start_over(storage, study_id, study, found, context)
-            elif not extends_in_place and found[_BUDGET_KEY] != study.budget.n_trials:
-                generations.append(_new_generation(storage, len(generations) + 1, study, found, context))
+            generations = open_generations(storage, url, study, context, extends_in_place=extends_in_place)
             if storage.get_study_user_attrs(generations[-1]).get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(generations[-1], _FILE_KEY, study_file)
         return cls(url, storage, study.name, generations, parse_address(url).path)
@@ -123,24 +111,24 @@ class StudyStorage:
             known = f"; there are {', '.join(names)}" if names else "; it is empty"
             raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
         with told_clearly(url):
-            generations = _generations(storage, name)
+            generations = find_generations(storage, name)
             found = storage.get_study_user_attrs(generations[-1])
-        if {_FILE_KEY, _UID_KEY} - found.keys():
+        if {_FILE_KEY, UID_KEY} - found.keys():
             raise UserError(f"the study {name!r} in {without_password(url)} is not mnist-hpo's")
-        _check_format(name, found)
+        check_format(name, found)
         return cls(url, storage, name, generations, parse_address(url).path)
 
     @property
     def uid(self) -> str:
         """Tells this study from another of the same name, in another storage or before it was deleted."""
         with self._using():
-            return str(self._storage.get_study_user_attrs(self._study_id)[_UID_KEY])
+            return str(self._storage.get_study_user_attrs(self._study_id)[UID_KEY])
 
     @property
     def replaced_uids(self) -> tuple[str, ...]:
         """The uids that this study had before it was changed and started over."""
         with self._using():
-            return tuple(self._storage.get_study_user_attrs(self._study_id).get(_REPLACED_KEY, ()))
+            return tuple(self._storage.get_study_user_attrs(self._study_id).get(REPLACED_KEY, ()))
 
     @property
     def folder_name(self) -> str:
@@ -150,7 +138,7 @@ class StudyStorage:
         """
         with self._using():
             attributes = self._storage.get_study_user_attrs(self._study_id)
-        return _folder_name(self.name, str(attributes.get(_FOLDER_KEY, attributes[_UID_KEY])))
+        return _folder_name(self.name, str(attributes.get(FOLDER_KEY, attributes[UID_KEY])))
 
     @property
     def replaced_folder_names(self) -> list[str]:
@@ -167,7 +155,7 @@ class StudyStorage:
     def context(self) -> dict[str, str]:
         """What else the results depend on, as recorded when the study started."""
         with self._using():
-            return dict(self._storage.get_study_user_attrs(self._study_id).get(_CONTEXT_KEY, {}))
+            return dict(self._storage.get_study_user_attrs(self._study_id).get(CONTEXT_KEY, {}))
 
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -318,93 +306,11 @@ def study_names(url: str) -> list[str]:
     """The names of all studies in a storage."""
     with told_clearly(url):
         found = open_storage(url, read_only=True).get_all_studies()
-    return sorted({study.study_name.partition(_GENERATION)[0] for study in found})
-
-
-def _generations(storage: BaseStorage, name: str) -> list[int]:
-    """The Optuna studies that a study consists of, the present one last; a later one that has not begun is left out."""
-    by_name = {study.study_name: study._study_id for study in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
-    found = [by_name[name]] if name in by_name else []
-    while found and (study_id := by_name.get(f"{name}{_GENERATION}{len(found) + 1}")) is not None:
-        if _IDENTITY_KEY not in storage.get_study_user_attrs(study_id):
-            break
-        found.append(study_id)
-    return found
-
-
-def _new_study(storage: BaseStorage, study: Study, name: str) -> int:
-    directions = [StudyDirection.MINIMIZE if o.sign > 0 else StudyDirection.MAXIMIZE for o in study.objectives]
-    try:
-        return storage.create_new_study(directions, name)
-    except DuplicatedStudyError:
-        return storage.get_study_id_from_name(name)
-
-
-def _why_not(
-    storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str], found: Mapping[str, Any]
-) -> str | None:
-    """See `continuing.why_not`."""
-    _check_format(study.name, found)
-    return why_not(
-        study,
-        context,
-        recorded_identity=found[_IDENTITY_KEY],
-        recorded_context=found.get(_CONTEXT_KEY, {}),
-        n_recorded=storage.get_n_trials(study_id),
-    )
-
-
-def _check_format(name: str, found: Mapping[str, Any]) -> None:
-    number = found.get(_FORMAT_KEY, 1)
-    if number > _FORMAT:
-        raise UserError(
-            f"the study {name!r} has a record of format {number}, from a newer mnist-hpo; this version reads up to "
-            f"{_FORMAT}: upgrade mnist-hpo"
-        )
-
-
-def _new_generation(
-    storage: BaseStorage, number: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
-) -> int:
-    """Begin another record of a study whose decisions may change with its budget."""
-    study_id = _new_study(storage, study, f"{study.name}{_GENERATION}{number}")
-    storage.set_study_user_attr(study_id, _REPLACED_KEY, [*found.get(_REPLACED_KEY, []), found[_UID_KEY]])
-    storage.set_study_user_attr(study_id, _FOLDER_KEY, found.get(_FOLDER_KEY, found[_UID_KEY]))
-    _begin(storage, study_id, study, context)
-    return study_id
+    return sorted({name_of_study(study.study_name) for study in found})
 
 
 def _folder_name(name: str, uid: str) -> str:
     return f"{name}-{uid[:8]}"
-
-
-def _begin(storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str]) -> None:
-    storage.set_study_user_attr(study_id, _CONTEXT_KEY, dict(context))
-    storage.set_study_user_attr(study_id, _UID_KEY, uuid.uuid4().hex)
-    storage.set_study_user_attr(study_id, _FORMAT_KEY, _FORMAT)
-    storage.set_study_user_attr(study_id, _BUDGET_KEY, study.budget.n_trials)
-    # Last: a study counts as begun from here on.
-    storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
-
-
-def _has_results(storage: BaseStorage, study_id: int) -> bool:
-    """Whether any trial has a finished epoch, or has ended without one."""
-    trials = storage.get_all_trials(study_id, deepcopy=False)
-    return any(trial.intermediate_values or trial.state.is_finished() for trial in trials)
-
-
-def _start_over(
-    storage: BaseStorage, study_id: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
-) -> int:
-    """Replace a study without results by what its file says now; return its new id."""
-    name = storage.get_study_name_from_id(study_id)
-    storage.delete_study(study_id)
-    study_id = _new_study(storage, study, name)
-    if _FOLDER_KEY in found:
-        storage.set_study_user_attr(study_id, _FOLDER_KEY, found[_FOLDER_KEY])
-    storage.set_study_user_attr(study_id, _REPLACED_KEY, [*found.get(_REPLACED_KEY, []), found[_UID_KEY]])
-    _begin(storage, study_id, study, context)
-    return study_id
 
 
 def _epoch_result(trial: FrozenTrial, epoch: int) -> EpochResult:
