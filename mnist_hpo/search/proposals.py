@@ -6,6 +6,9 @@ import warnings
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from optuna.pruners import BasePruner
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import Trial
 
 from mnist_hpo.search.samplers import make_sampler
@@ -13,11 +16,11 @@ from mnist_hpo.search.space import distribution, distributions_of
 from mnist_hpo.spec.study import ParameterValue, Space, Study
 
 
-def new_optuna_study(spec: Study, **options: object) -> optuna.Study:
-    """An Optuna study in memory, without trials, with the study's objectives as directions."""
+def new_optuna_study(spec: Study, storage: BaseStorage | None = None, pruner: BasePruner | None = None) -> optuna.Study:
+    """An Optuna study without trials, by default in memory, with the study's objectives as directions."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    directions = ["minimize" if objective.sign > 0 else "maximize" for objective in spec.objectives]
-    return optuna.create_study(study_name=spec.name, directions=directions, **options)  # type: ignore[arg-type]
+    directions = [StudyDirection.MINIMIZE if o.sign > 0 else StudyDirection.MAXIMIZE for o in spec.objectives]
+    return optuna.create_study(storage=storage, pruner=pruner, study_name=spec.name, directions=directions)
 
 
 def propose(study: optuna.Study, spec: Study, number: int) -> Trial:
