@@ -61,7 +61,12 @@ def global_state() -> dict[str, Any]:
     }
 
 
-def our_children() -> list[str]:
-    """The processes of this program that this process has started and that have not ended."""
-    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
-    return [command for command in commands if "mnist_hpo" in command]
+def our_children() -> dict[int, str]:
+    """The child processes of this program that have not ended: their commands by process number."""
+    commands = {child.pid: " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)}
+    return {pid: command for pid, command in commands.items() if "mnist_hpo" in command}
+
+
+def started_since(before: dict[int, str]) -> list[str]:
+    """The commands of `our_children` that were not there before: other test files keep workers of their own."""
+    return [command for pid, command in our_children().items() if pid not in before]

@@ -5,7 +5,7 @@ from contextlib import redirect_stderr, redirect_stdout
 
 import optuna
 import pytest
-from called import Retrained, Runs, StopError, global_state, our_children
+from called import Retrained, Runs, StopError, global_state, our_children, started_since
 from command import SMALL, Folder
 
 import mnist_hpo
@@ -30,11 +30,11 @@ def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.INFO)
-    before, printed = global_state(), io.StringIO()
+    before, children, printed = global_state(), our_children(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):
         with pytest.raises(StopError):
             mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
-        left_running = our_children()
+        left_running = started_since(children)
         result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
     after = global_state()
     optuna.logging.set_verbosity(verbosity)
