@@ -12,10 +12,11 @@ from typing import Protocol
 from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_model import load_best_model
-from mnist_hpo.executors.job import DataRef, Executor
-from mnist_hpo.executors.local import LocalExecutor
-from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import DataRef
+from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR, executor_factory
+from mnist_hpo.executors.protocol import Executor
+from mnist_hpo.executors.run_jobs import run_jobs
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, check_give_up
 from mnist_hpo.search.make_policy import policy_class
@@ -28,7 +29,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_m
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.messages import Subject
 from mnist_hpo.tracking.tracker import Tracker
-from mnist_hpo.trial_plan import checkpoint_path, model_description, training_config, trial_job
+from mnist_hpo.trial_plan import checkpoint_name, model_description, training_config, trial_job
 
 _INTERRUPTED_END_S = 10.0
 """A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
@@ -42,13 +43,13 @@ class Home:
     tracking_uri: str
     folder: Path
 
-    def checkpoints(self, storage: StudyStorage) -> Path:
-        """The folder of a study's checkpoints; another study of the same name has another."""
-        return self.folder / "checkpoints" / storage.folder_name
+    def checkpoints(self, storage: StudyStorage) -> CheckpointStore:
+        """Return a study's checkpoints. Another study of the same name has its own."""
+        return CheckpointStore(self.folder / "checkpoints" / storage.folder_name)
 
     def best_bundle(self, storage: StudyStorage, number: int) -> Path:
         """Where the model of a study's best trial is written."""
-        return self.checkpoints(storage) / f"best-{number:05d}"
+        return self.checkpoints(storage).folder / f"best-{number:05d}"
 
 
 class Display(Observer, Protocol):
@@ -102,6 +103,7 @@ def run_study(
     home: Home,
     *,
     display: Display,
+    executor: str = DEFAULT_EXECUTOR,
     n_workers: int | None = None,
     data_source: Path | None = None,
     give_up: Collection[int] = (),
@@ -109,7 +111,15 @@ def run_study(
 ) -> StudyResult:
     """Start, continue or extend a study.
 
-    Trials in `give_up` are recorded as failed instead of being trained: see `Scheduler`.
+    Args:
+        file: the study.
+        home: where its record is kept.
+        display: shows the run to a person.
+        executor: the name of the executor that runs the trainings.
+        n_workers: the number of its workers; by default the executor chooses.
+        data_source: a folder with the dataset's files, for a dataset that is not prepared yet.
+        give_up: trials to record as failed instead of training them: see `Scheduler`.
+        should_stop: polled; True stops the run.
 
     Raises:
         Interrupted: `should_stop` said so; everything is closed and the same call continues. KeyboardInterrupt ends a
@@ -119,6 +129,7 @@ def run_study(
     """
     study = file.study
     check_give_up(study, give_up)
+    start_executor = executor_factory(executor)
     dataset = prepare(study.dataset, source=data_source, log=display.say)
     context = {**provenance(), "dataset_digest": dataset.digest}
     # Locked before it is looked at: two coordinators must not make the same study.
@@ -132,16 +143,16 @@ def run_study(
         )
         for name in storage.replaced_folder_names:
             shutil.rmtree(home.folder / "checkpoints" / name, ignore_errors=True)
-        executor = LocalExecutor(n_workers)
+        workers = start_executor(n_workers)
         try:
             recorded = storage.trials()
-            display.begin(study, recorded, executor.n_workers)
+            display.begin(study, recorded, workers.n_workers)
             tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
             data = DataRef(str(dataset.directory), study.split, DATASETS[study.dataset].n_classes)
             scheduler = Scheduler(
                 study,
                 storage,
-                executor,
+                workers,
                 data=data,
                 checkpoints=home.checkpoints(storage),
                 observers=[display, tracker],
@@ -150,21 +161,21 @@ def run_study(
             )
             try:
                 scheduler.run()
-                bundle = _best_bundle(study, storage, executor, data, home)
+                bundle = _best_bundle(study, storage, workers, data, home)
             except (Interrupted, KeyboardInterrupt):
-                executor.close()
+                workers.close()
                 deadline_s = time.monotonic() + _INTERRUPTED_END_S
                 _end_tracking(tracker, display, None, lambda: time.monotonic() > deadline_s)
                 raise
             except BaseException:
-                executor.close()
+                workers.close()
                 _end_tracking(tracker, display, None, should_stop)
                 raise
-            executor.close()
+            workers.close()
             missing = _end_tracking(tracker, display, bundle, should_stop)
             return StudyResult(study, storage.trials(), missing)
         finally:
-            executor.close()
+            workers.close()
             storage.close()
 
 
@@ -182,7 +193,6 @@ def _best_bundle(
     if best is None:
         return None
     checkpoints = home.checkpoints(storage)
-    path = checkpoint_path(checkpoints, best.number)
     config = training_config(study, best.number, best.parameters)
     # A worker checks the checkpoint, and trains only where it is gone or damaged. The key is another one than the
     # search's, whose last events may still be on their way.
@@ -198,7 +208,8 @@ def _best_bundle(
         "machine_dependent": is_machine_dependent(trials),
     }
     try:
-        write_bundle(directory, model, load_best_model(path), {**storage.context, **source})
+        weights = checkpoints.load_best_model(checkpoint_name(best.number))
+        write_bundle(directory, model, weights, {**storage.context, **source})
     except OSError as error:
         raise UserError(
             f"{directory}: the best trial's model cannot be written: {error.strerror}; every trial is recorded, so the "

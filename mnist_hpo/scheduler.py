@@ -11,10 +11,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Protocol
 
-from mnist_hpo.executors.job import DataRef, EpochDone, Executor, Halted, JobLost
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.fingerprint_check import check_fingerprint
+from mnist_hpo.executors.job import DataRef
+from mnist_hpo.executors.messages import EpochDone, Halted, JobLost
+from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.learners.stopping import best_epoch, has_ended
@@ -34,7 +37,7 @@ from mnist_hpo.storage.replay import (
     check_resume,
 )
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.trial_plan import checkpoint_path, recorded_costs, training_config, trial_costs, trial_job
+from mnist_hpo.trial_plan import checkpoint_name, recorded_costs, training_config, trial_costs, trial_job
 
 _POLL_S = 0.25
 """How often a wait looks whether it should stop."""
@@ -87,7 +90,7 @@ class Scheduler:
         storage: the study's durable record: memo at the start, written event by event.
         executor: where trainings run.
         data: the prepared dataset and the split that trials learn from.
-        checkpoints: the folder for the trials' checkpoints.
+        checkpoints: the trials' checkpoints.
         observers: told of every new fact, after it has been recorded.
         give_up: the numbers of trials to record as failed at their first epoch that is not recorded, without
             training them: the machine cannot.
@@ -102,7 +105,7 @@ class Scheduler:
         executor: Executor,
         *,
         data: DataRef,
-        checkpoints: Path,
+        checkpoints: CheckpointStore,
         observers: Sequence[Observer] = (),
         give_up: Collection[int] = (),
         should_stop: Callable[[], bool] = lambda: False,
@@ -132,8 +135,7 @@ class Scheduler:
         check_record(self._study.name, list(self._memo.values()), self._study.budget.n_trials)
         for number in self._give_up & self._memo.keys():
             _refuse_if_ended(self._study.name, self._memo[number])
-        for half_written in self._checkpoints.glob("*.tmp"):  # by workers that were killed
-            half_written.unlink(missing_ok=True)
+        self._checkpoints.delete_partial()
         self._fill_slots(0)
         while self._events:
             now, number, epoch = heapq.heappop(self._events)
@@ -239,10 +241,11 @@ class Scheduler:
         for event in self._executor.wait(_POLL_S):
             match event:
                 case Halted(reason):
-                    raise UserError(f"{reason}; nothing is lost: make room, then run the same command again")
+                    raise UserError(f"{reason}; nothing is lost: put this right, then run the same command again")
                 case JobLost(key, reason) if int(key) in self._live:
                     self._live[int(key)].lost = reason
                 case EpochDone(key, result) if int(key) in self._live:
+                    check_fingerprint(event)
                     self._keep(self._live[int(key)], result)
                 case _:
                     pass  # A job's end, or a late word of a trial that has ended.
@@ -316,7 +319,7 @@ class Scheduler:
             unneeded = None if self._best is None else self._best[1]
             self._best = value, number
         if unneeded is not None:
-            checkpoint_path(self._checkpoints, unneeded).unlink(missing_ok=True)
+            self._checkpoints.delete(checkpoint_name(unneeded))
 
     def _tell(self, trial: TrialRecord) -> None:
         for observer in self._observers:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 
 from mnist_hpo.bundle.writing import ModelDescription
 from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.learners.affinity import affinity
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.learners.hyperparameters import complete
@@ -54,12 +55,28 @@ def recorded_costs(study: Study, trial: TrialRecord) -> Mapping[str, int]:
     return trial.costs or trial_costs(study, trial.parameters)
 
 
-def checkpoint_path(directory: Path, number: int) -> Path:
-    """Where a trial's training is kept between jobs."""
-    return directory / f"trial-{number:05d}.safetensors"
+def checkpoint_name(number: int) -> str:
+    """Return the name of a trial's checkpoint."""
+    return f"trial-{number:05d}"
 
 
-def trial_job(number: int, config: TrainingConfig, data: DataRef, last_epoch: int, checkpoints: Path) -> Job:
-    """The job that brings a trial up to an epoch."""
-    path = checkpoint_path(checkpoints, number)
-    return Job(key=str(number), training=config, data=data, last_epoch=last_epoch, checkpoint=str(path))
+def training_job(
+    key: str, name: str, config: TrainingConfig, data: DataRef, last_epoch: int, checkpoints: CheckpointStore
+) -> Job:
+    """Return the job that brings a training to an epoch.
+
+    Args:
+        key: identifies the training in its executor.
+        name: of its checkpoint.
+        config: what to train.
+        data: what to train on.
+        last_epoch: the epoch, counted from 1.
+        checkpoints: where its checkpoint is kept.
+
+    """
+    return Job(key, config, data, last_epoch, str(checkpoints.path(name)), affinity=affinity(config))
+
+
+def trial_job(number: int, config: TrainingConfig, data: DataRef, last_epoch: int, checkpoints: CheckpointStore) -> Job:
+    """Return the job that brings a trial to an epoch."""
+    return training_job(str(number), checkpoint_name(number), config, data, last_epoch, checkpoints)

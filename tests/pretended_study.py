@@ -14,9 +14,12 @@ from typing import Any
 import yaml
 
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.executors.messages import EpochDone, Event, JobDone
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Interrupted, Scheduler
+from mnist_hpo.spec.provenance import fingerprint
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -59,8 +62,8 @@ class PretendingWorkers:
             result = EpochResult(
                 epoch, loss, loss, 1 / (1 + loss), **seconds, finished_unix_s=self._free_unix_s[worker], worker=worker
             )
-            self._events.append(EpochDone(job.key, result))
-        self._events.append(JobDone(job.key))
+            self._events.append(EpochDone(job.key, result, fingerprint()))
+        self._events.append(JobDone(job.key, job.last_epoch))
 
     def cancel(self, key: str) -> None: ...
 
@@ -108,7 +111,7 @@ def run_pretended(
         storage,
         PretendingWorkers(),
         data=DataRef(str(folder), "standard", 10),
-        checkpoints=folder,
+        checkpoints=CheckpointStore(folder),
         observers=[journal],
         should_stop=lambda: stop_after is not None and len(journal.ended) >= stop_after,
     )

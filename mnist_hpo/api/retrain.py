@@ -14,6 +14,7 @@ from mnist_hpo.api.run import check_n_workers
 from mnist_hpo.api.studies import study_name
 from mnist_hpo.executors.child_process import ChildProcess, start_child
 from mnist_hpo.executors.environment import worker_environment
+from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 
@@ -25,6 +26,7 @@ class Request:
     study: str
     trial: int | None
     n_seeds: int
+    executor: str
     n_workers: int | None
     storage_url: str
     tracking_uri: str
@@ -62,6 +64,7 @@ def retrain(
     folder: str | Path | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
+    executor: str = DEFAULT_EXECUTOR,
     n_workers: int | None = None,
     progress: bool = True,
 ) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def retrain(
         storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
         tracking_uri: MLflow's tracking store or server, if it is not the one in mlruns/ or of the environment's
             `MLFLOW_TRACKING_URI`.
+        executor: the name of the executor that runs the trainings. Changes no result.
         n_workers: worker processes; by default one on each core. Changes no result.
         progress: whether a line of progress is shown on standard error.
 
@@ -96,7 +100,14 @@ def retrain(
         raise UserError(f"n_seeds is {n_seeds}; use at least 1")
     home = home_of(folder, storage, tracking_uri)
     request = Request(
-        study_name(study), trial, n_seeds, n_workers, home.storage_url, home.tracking_uri, str(home.folder)
+        study=study_name(study),
+        trial=trial,
+        n_seeds=n_seeds,
+        executor=executor,
+        n_workers=n_workers,
+        storage_url=home.storage_url,
+        tracking_uri=home.tracking_uri,
+        folder=str(home.folder),
     )
     if not progress:
         return _ask(request, None)

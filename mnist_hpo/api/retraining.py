@@ -19,7 +19,8 @@ from mnist_hpo.bundle.replace import replacing
 from mnist_hpo.champion.register import register, write_report
 from mnist_hpo.champion.retrain import Champion, choose_trial, retrain
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.executors.make_executor import executor_factory
+from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
@@ -50,6 +51,7 @@ def retrain_recorded(
     *,
     number: int | None,
     n_seeds: int,
+    executor: str,
     n_workers: int | None,
     display: RetrainDisplay,
 ) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def retrain_recorded(
         UserError: something that the user can put right; what was there before is kept.
 
     """
+    start_executor = executor_factory(executor)
     # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
     with study_lock(home.storage_url, record.name):
         trials = record.trials()
@@ -71,7 +74,15 @@ def retrain_recorded(
         n_seeds_before = _n_seeds_tested(folder)
         if n_seeds_before > n_seeds:
             display.say(f"trial {chosen.number}: replaces a test with {n_seeds_before} seeds")
-        champion = _train(study, chosen, n_seeds, n_workers, folder, is_machine_dependent(trials), display)
+        champion = _train(
+            study,
+            chosen,
+            n_seeds=n_seeds,
+            machine_dependent=is_machine_dependent(trials),
+            start_executor=lambda: start_executor(n_workers),
+            folder=folder,
+            display=display,
+        )
         registered = _register(champion, record, home.tracking_uri)
     return {
         **champion.figures(),
@@ -93,17 +104,18 @@ def _n_seeds_tested(folder: Path) -> int:
 def _train(
     study: Study,
     chosen: TrialRecord,
+    *,
     n_seeds: int,
-    n_workers: int | None,
-    folder: Path,
     machine_dependent: bool,
+    start_executor: Callable[[], Executor],
+    folder: Path,
     display: RetrainDisplay,
 ) -> Champion:
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
     dataset = prepare(study.dataset, log=display.say)
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
     with _replaceable(folder), replacing(folder) as new:
-        executor = LocalExecutor(n_workers)
+        executor = start_executor()
         try:
             with display.training(chosen.number, n_epochs) as advance:
                 champion = retrain(

@@ -33,6 +33,7 @@ def main(connection_fd: int) -> None:
             home,
             number=request.trial,
             n_seeds=request.n_seeds,
+            executor=request.executor,
             n_workers=request.n_workers,
             display=_Display(connection),
         )

@@ -10,6 +10,7 @@ from mnist_hpo.api.home import home_of
 from mnist_hpo.api.process_state import keep_log_levels
 from mnist_hpo.api.progress import make_display
 from mnist_hpo.api.studies import checked_study
+from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 from mnist_hpo.runner import StudyResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
@@ -23,6 +24,7 @@ def run_study(
     folder: str | Path | None = None,
     storage: str | None = None,
     tracking_uri: str | None = None,
+    executor: str = DEFAULT_EXECUTOR,
     n_workers: int | None = None,
     progress: bool | Callable[[TrialRecord], None] = True,
 ) -> StudyResult:
@@ -38,6 +40,7 @@ def run_study(
         storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
         tracking_uri: MLflow's tracking store or server, if it is not the one in mlruns/ or of the environment's
             `MLFLOW_TRACKING_URI`.
+        executor: the name of the executor that runs the trainings. Changes no result.
         n_workers: worker processes; by default one on each core. Changes no result.
         progress: True shows a line of progress on standard error, False nothing; a function is called with each trial
             that has changed, several times a trial.
@@ -52,7 +55,11 @@ def run_study(
     check_n_workers(n_workers)
     with make_display(progress) as display:
         return runner.run_study(
-            checked_study(study), home_of(folder, storage, tracking_uri), display=display, n_workers=n_workers
+            checked_study(study),
+            home_of(folder, storage, tracking_uri),
+            display=display,
+            executor=executor,
+            n_workers=n_workers,
         )
 
 

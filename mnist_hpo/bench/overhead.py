@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.job import DataRef, EpochDone, Event, Job, JobDone
+from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.executors.messages import EpochDone, Event, JobDone
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.policy import Next
 from mnist_hpo.search.sampler_pruner import SamplerPruner
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.provenance import fingerprint
 from mnist_hpo.spec.study import Budget, FloatSpace, IntSpace, Method, Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -108,7 +110,9 @@ class Overhead:
 
 
 class InstantExecutor:
-    """An `Executor` whose trainings take no time; the losses are a formula, since nobody looks at them."""
+    """An `Executor` whose trainings take no time. The losses are a formula: only the overhead is measured."""
+
+    n_workers = 1
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -119,8 +123,9 @@ class InstantExecutor:
         now = time.time()
         for epoch in range(1, job.last_epoch + 1):
             loss = rate + 1 / epoch
-            self._events.append(EpochDone(job.key, EpochResult(epoch, loss, loss, 1 - loss, 0.0, 0.0, 0.0, 0.0, now)))
-        self._events.append(JobDone(job.key))
+            result = EpochResult(epoch, loss, loss, 1 - loss, 0.0, 0.0, 0.0, 0.0, now)
+            self._events.append(EpochDone(job.key, result, fingerprint()))
+        self._events.append(JobDone(job.key, job.last_epoch))
 
     def cancel(self, key: str) -> None:
         """See `Executor.cancel`."""

@@ -17,7 +17,7 @@ from typing import Any
 from mnist_hpo.bench.peak import sgemm_peak_gflops
 from mnist_hpo.bench.trainings import DATASET, read_trainings
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.executors.local import usable_cores
+from mnist_hpo.executors.cores import usable_cores
 from mnist_hpo.spec.errors import UserError
 
 _PYTORCH = ("pytorch fp32", "pytorch bf16 autocast")

@@ -20,10 +20,12 @@ from typing import Any
 from mnist_hpo.bench.trainings import DATASET, SPLIT, Training, read_trainings
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.job import DataRef, Job
-from mnist_hpo.executors.local import LocalExecutor
-from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.executors.backends.local import LocalExecutor
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import DataRef
+from mnist_hpo.executors.run_jobs import run_jobs
 from mnist_hpo.learners.result import EpochResult
+from mnist_hpo.trial_plan import training_job
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,10 @@ def replay(
         try:
             dataset = prepare(DATASET)
             data = DataRef(str(dataset.directory), SPLIT, DATASETS[DATASET].n_classes)
+            checkpoints = CheckpointStore(Path(folder))
             jobs = [
-                Job(
-                    str(index),
-                    training.config(index, seed, precision),
-                    data,
-                    training.epochs,
-                    f"{folder}/{index}.safetensors",
+                training_job(
+                    str(index), str(index), training.config(index, seed, precision), data, training.epochs, checkpoints
                 )
                 for index, training in enumerate(trainings)
             ]

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from mnist_hpo.bench.trainings import DATASET, SPLIT
+from mnist_hpo.executors.cores import usable_cores
 from mnist_hpo.executors.environment import worker_environment
-from mnist_hpo.executors.local import usable_cores
 
 WIDTHS, BATCH_SIZES, PRECISIONS = (64, 128, 256, 512), (32, 128, 512), ("fp32", "bf16")
 DEPTH = 2

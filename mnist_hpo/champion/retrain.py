@@ -18,15 +18,16 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.executors.best_model import load_best_model
-from mnist_hpo.executors.job import DataRef, Executor, Job
-from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import DataRef
+from mnist_hpo.executors.protocol import Executor
+from mnist_hpo.executors.run_jobs import run_jobs
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
-from mnist_hpo.trial_plan import all_parameters, model_description, training_config
+from mnist_hpo.trial_plan import all_parameters, model_description, training_config, training_job
 
 _MODEL = "model"
 
@@ -167,16 +168,18 @@ def retrain(
     info = DATASETS[study.dataset]
     data = DataRef(str(dataset.directory), study.split, info.n_classes)
     config = training_config(study, trial.number, trial.parameters)
-    again = Job("again", config, data, len(trial.epochs), str(folder / "again.safetensors"))
+    checkpoints = CheckpointStore(folder)
+    again = training_job("again", "again", config, data, len(trial.epochs), checkpoints)
     results = run_jobs(executor, [again], on_epoch=on_epoch, should_stop=should_stop)["again"]
     reproduced = compare_curves(trial, results)
 
     best_epoch = trial.best_epoch
     assert best_epoch is not None
     seeds = [
-        Job(
+        training_job(
             key=f"seed {index}",
-            training=replace(
+            name=_checkpoint_name(index),
+            config=replace(
                 config,
                 seed=seed_of(study.seed, "champion", trial.number, index),
                 max_epochs=best_epoch,
@@ -185,7 +188,7 @@ def retrain(
             ),
             data=replace(data, portion="development"),
             last_epoch=best_epoch,
-            checkpoint=str(folder / f"seed-{index}.safetensors"),
+            checkpoints=checkpoints,
         )
         for index in range(n_seeds)
     ]
@@ -208,7 +211,8 @@ def retrain(
         if any(result.diverged for result in curves[job.key]):
             continue
         bundle = folder / (f"{_MODEL}-seed-{index}" if measures else _MODEL)
-        write_bundle(bundle, model, load_best_model(Path(job.checkpoint)), {**source, "seed": job.training.seed})
+        weights = checkpoints.load_best_model(_checkpoint_name(index))
+        write_bundle(bundle, model, weights, {**source, "seed": job.training.seed})
         log_probabilities = load_bundle(bundle).log_probabilities(images)
         found = measure(labels, log_probabilities)
         if found is None:
@@ -232,6 +236,10 @@ def retrain(
         machine_dependent=machine_dependent,
         folder=folder,
     )
+
+
+def _checkpoint_name(seed_index: int) -> str:
+    return f"seed-{seed_index}"
 
 
 def compare_curves(trial: TrialRecord, results: Sequence[EpochResult]) -> str:

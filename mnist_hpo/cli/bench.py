@@ -42,7 +42,7 @@ def replay(
     from mnist_hpo.bench.replay import replay as run_replay
     from mnist_hpo.bench.trainings import read_trainings
     from mnist_hpo.cli.schemas.bench import BenchReplayOutput
-    from mnist_hpo.executors.local import usable_cores
+    from mnist_hpo.executors.cores import usable_cores
 
     found = run_replay(
         read_trainings(trainings),

@@ -51,6 +51,17 @@ TrackingOption = Annotated[
         help="The MLflow tracking store or server.",
     ),
 ]
+ExecutorOption = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        envvar="MNIST_HPO_EXECUTOR",
+        metavar="NAME",
+        help="Where trainings run: local, worker processes on this machine, or an executor that an installed package "
+        "adds. Changes no result.",
+    ),
+]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines to standard output.")]
 
 DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"

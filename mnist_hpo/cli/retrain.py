@@ -16,6 +16,7 @@ from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
     FOLDER,
+    ExecutorOption,
     JsonOption,
     StorageOption,
     StudyArgument,
@@ -24,12 +25,14 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
 )
+from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 
 
 def retrain(
     study: StudyArgument,
     trial: Annotated[int | None, typer.Option(min=0, help="The trial's number; the best one by default.")] = None,
     seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings on train + valid to test.")] = 3,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Worker processes. Changes no result.")] = None,
     storage: StorageOption = DEFAULT_STORAGE,
     tracking_uri: TrackingOption = DEFAULT_TRACKING,
@@ -56,7 +59,14 @@ def retrain(
 
     home = Home(storage, tracking_uri, FOLDER)
     figures = retrain_recorded(
-        record, file.study, home, number=trial, n_seeds=seeds, n_workers=workers, display=_Display()
+        record,
+        file.study,
+        home,
+        number=trial,
+        n_seeds=seeds,
+        executor=executor,
+        n_workers=workers,
+        display=_Display(),
     )
     if as_json:
         print_json(RetrainOutput.model_validate(figures))

@@ -20,6 +20,7 @@ from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
     DEFAULT_TRACKING,
     FOLDER,
+    ExecutorOption,
     JsonOption,
     StorageOption,
     StudyArgument,
@@ -28,6 +29,7 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
 )
+from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 
 if TYPE_CHECKING:
     from mnist_hpo.storage.records import TrialRecord
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 def run(
     study: StudyArgument,
+    executor: ExecutorOption = DEFAULT_EXECUTOR,
     workers: Annotated[
         int | None,
         typer.Option(min=1, max=1024, help="Worker processes; one on each core by default. Changes no result."),
@@ -78,6 +81,7 @@ def run(
                 file,
                 Home(storage, tracking_uri, FOLDER),
                 display=display,
+                executor=executor,
                 n_workers=workers,
                 data_source=data_source,
                 give_up=give_up_trial or (),

@@ -1,11 +1,10 @@
-"""A training between two jobs, in one safetensors file that is either whole or not there."""
+"""The state of a training between two jobs, as one safetensors file."""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,23 +14,22 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mnist_hpo.executors.best_model import PREFIX, best_model
+from mnist_hpo.executors.checkpoint_store import BEST_PREFIX, best_model, write_atomically
 from mnist_hpo.executors.job import Job
 from mnist_hpo.learners.protocol import Learner
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.learners.training import Progress
+from mnist_hpo.spec.provenance import CPU, KERNELS, fingerprint
 
 _STATE = "state."
-"""In front of the names of the learner's state."""
+"""Before the names of the tensors of the learner's state."""
 
-
-FORMAT = 2
-"""Goes up when an older version could misread a checkpoint. Those without a number are of format 1, which is the same
-but for the number."""
+FORMAT = 3
+"""Increased when an older version could misread a checkpoint. Format 1 lacks the number, 1 and 2 lack the machine."""
 
 
 def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
-    """Write a training's whole state: the learner's, the best model, and every epoch's result.
+    """Write the state of a training: the learner's state, the best epoch's model, and the results of all epochs.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -39,12 +37,13 @@ def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
     """
     tensors = {
         **{_STATE + name: tensor for name, tensor in learner.save(progress.state).items()},
-        **{PREFIX + name: tensor for name, tensor in progress.best_model.items()},
+        **{BEST_PREFIX + name: tensor for name, tensor in progress.best_model.items()},
     }
     results = json.dumps([dataclasses.asdict(result) for result in progress.results])
     metadata = {
         "format": str(FORMAT),
         "training": training_sha256(job),
+        "machine": _machine(),
         "results": results,
         "sha256": _sha256(results, tensors),
     }
@@ -52,17 +51,17 @@ def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
 
 
 def load_checkpoint(job: Job, learner: Learner) -> Progress | None:
-    """Read the training that a job goes on with.
+    """Read the state from which a job continues.
 
     Returns:
-        None where there is no checkpoint, or it is damaged, another training's, or of a newer format. The training then
-        starts anew, with the same results.
+        None if there is no checkpoint, or if it is damaged, of another training or of a newer format, or was written
+        on another kind of machine. The training then starts over, with the same results.
 
     """
     try:
         with safe_open(job.checkpoint, framework="np") as file:
             metadata = file.metadata() or {}
-            if metadata.get("training") != training_sha256(job) or not _is_readable(metadata.get("format", "1")):
+            if not _can_continue(job, metadata):
                 return None
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
     except (FileNotFoundError, SafetensorError):
@@ -77,41 +76,30 @@ def load_checkpoint(job: Job, learner: Learner) -> Progress | None:
     )
 
 
-def _is_readable(number: str) -> bool:
-    return number.isdecimal() and 1 <= int(number) <= FORMAT
+def _can_continue(job: Job, metadata: Mapping[str, str]) -> bool:
+    number = metadata.get("format", "1")
+    is_readable = number.isdecimal() and 1 <= int(number) <= FORMAT
+    # A worker reports the epochs of a checkpoint as its own, so they must be what it would have computed.
+    is_of_this_kind = metadata.get("machine", _machine()) == _machine()
+    return is_readable and is_of_this_kind and metadata.get("training") == training_sha256(job)
+
+
+def _machine() -> str:
+    """Return the kind of CPU and whether the kernels are used. Versions may change: the replay checks the results."""
+    return "; ".join(fingerprint()[name] for name in (CPU, KERNELS))
 
 
 def training_sha256(job: Job) -> str:
-    """What tells one training from another: its configuration and its data, not where they lie."""
+    """Return a digest of what identifies a training: its configuration, its split and its portion of the data."""
     data = {"split": job.data.split, "portion": job.data.portion}
     identity = {"training": dataclasses.asdict(job.training), "data": data}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(results: str, tensors: Mapping[str, NDArray[Any]]) -> str:
-    """A disk that returns other bits than it was given must not change a result."""
+    """Return a digest of a checkpoint's content: a faulty disk must not change a result."""
     digest = hashlib.sha256(results.encode())
     for name in sorted(tensors):
         digest.update(name.encode())
         digest.update(np.ravel(tensors[name]).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Put a file in place whole, or leave what was there, whatever happens in between.
-
-    Raises:
-        OSError: it could not be written; nothing is left behind.
-
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise

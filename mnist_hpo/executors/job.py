@@ -1,131 +1,68 @@
-"""The language between the coordinator and whatever runs trainings: jobs one way, events the other, both plain JSON."""
+"""The unit of work of an executor: advance one training to an epoch."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from mnist_hpo.learners.config import TrainingConfig
-from mnist_hpo.learners.result import EpochResult
 
 
 @dataclass(frozen=True)
 class DataRef:
-    """Which examples a training learns from."""
+    """The examples that a training learns from."""
 
     directory: str
     """Where the dataset is prepared."""
     split: str
     n_classes: int
     portion: Literal["search", "development"] = "search"
-    """search: learn from train, validate on valid. development: learn from both, validate on nothing."""
+    """search: train on train, validate on valid. development: train on both, without validation."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a worker must have to run a job."""
+
+    n_cores: int = 1
+    n_gpus: int = 0
+
+    def fits(self, available: Resources) -> bool:
+        """Whether a worker with these resources can run the job."""
+        return self.n_cores <= available.n_cores and self.n_gpus <= available.n_gpus
+
+    def __str__(self) -> str:
+        return f"{self.n_cores} cores and {self.n_gpus} GPUs"
 
 
 @dataclass(frozen=True)
 class Job:
-    """Advance one training up to an epoch, starting from its checkpoint if there is one."""
+    """Advance one training to an epoch, from its checkpoint if there is one."""
 
     key: str
-    """Names the training among those of one executor."""
+    """Identifies the training among all that the executor runs."""
     training: TrainingConfig
     data: DataRef
     last_epoch: int
-    """The job ends after this epoch, counted from 1, or before it where the training ends by itself."""
+    """The job ends after this epoch, counted from 1, or earlier if the training ends by itself."""
     checkpoint: str
-    """The file that holds the training between jobs."""
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """One epoch's result; a job reports all of its training's, also those that its checkpoint brought along."""
-
-    key: str
-    result: EpochResult
-
-
-@dataclass(frozen=True)
-class JobDone:
-    """All epochs of a job have been sent, and its checkpoint is on disk."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class JobLost:
-    """A job that took its worker down again and again; it is not tried any more."""
-
-    key: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Halted:
-    """Nothing can go on: a lack of the machine (a full disk) that a person must see to."""
-
-    reason: str
-
-
-Event = EpochDone | JobDone | JobLost | Halted
-
-
-@dataclass(frozen=True)
-class WorkerReady:
-    """A worker has started and takes jobs; if it dies from here on, its job may be to blame."""
-
-
-Message = Event | WorkerReady
-"""What a worker sends."""
-
-_MESSAGES: dict[str, type[Message]] = {
-    message.__name__: message for message in (EpochDone, JobDone, JobLost, Halted, WorkerReady)
-}
-
-
-class Executor(Protocol):
-    """Runs jobs and reports what came of them, in any order."""
-
-    def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
-        """Take a job on; of several that wait, the one with the lowest urgency value is the first to be needed."""
-        ...
-
-    def cancel(self, key: str) -> None:
-        """Forget a training's waiting job; one that runs already may still report."""
-        ...
-
-    def wait(self, timeout_s: float) -> Sequence[Event]:
-        """Return what has happened since the last call; wait up to a time where nothing has."""
-        ...
-
-    def close(self) -> None:
-        """Stop at once and free everything; jobs under way are lost."""
-        ...
+    """The path of the checkpoint: see `CheckpointStore`."""
+    resources: Resources = Resources()
+    affinity: str = ""
+    """Jobs of equal affinity share compiled programs: a worker that ran one of them starts another sooner."""
 
 
 def encode_job(job: Job) -> bytes:
-    """A job as JSON."""
+    """Return a job as JSON."""
     return json.dumps(dataclasses.asdict(job)).encode()
 
 
 def decode_job(message: bytes) -> Job:
-    """The job that `encode_job` was given."""
+    """Return the job that `encode_job` was given."""
     fields = json.loads(message)
     fields["training"] = TrainingConfig(**fields["training"])
     fields["data"] = DataRef(**fields["data"])
+    fields["resources"] = Resources(**fields["resources"])
     return Job(**fields)
-
-
-def encode_message(message: Message) -> bytes:
-    """What a worker sends, as JSON."""
-    return json.dumps({"message": type(message).__name__, **dataclasses.asdict(message)}).encode()
-
-
-def decode_message(encoded: bytes) -> Message:
-    """The message that `encode_message` was given."""
-    fields = json.loads(encoded)
-    kind = _MESSAGES[fields.pop("message")]
-    if kind is EpochDone:
-        fields["result"] = EpochResult(**fields["result"])
-    return kind(**fields)

@@ -1,8 +1,6 @@
-"""Which trainings share compiled programs, so that a worker that has run one of them starts another sooner."""
+"""Find trainings that share compiled programs: a worker that has run one of them starts another sooner."""
 
 from __future__ import annotations
-
-from collections.abc import Hashable
 
 from mnist_hpo.learners.catalog import find_model
 from mnist_hpo.learners.config import TrainingConfig
@@ -14,11 +12,11 @@ _ANY_SHAPE = (1, 1, 1)
 """The data's shape does not tell two trainings of one study apart."""
 
 
-def affinity(config: TrainingConfig) -> Hashable:
-    """A value that is equal for trainings that share compiled programs."""
+def affinity(config: TrainingConfig) -> str:
+    """Return a text that is equal for trainings that share compiled programs."""
     model = find_model(config.model)
     if not isinstance(model, FlaxModel):
         return config.model
     values = complete(config.model, config.parameters)
     program, _ = split(config.model, model, values, image_shape=_ANY_SHAPE, n_classes=0)
-    return program, values.get("n_train")
+    return f"{program}, n_train={values.get('n_train')}"

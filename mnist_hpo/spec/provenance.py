@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import numpy as np
 
 from mnist_hpo.spec.errors import UserError
 
+_COMPUTING_PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "scikit-learn")
+"""Packages whose code trainings run."""
 _PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "llvmlite", "optuna")
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
@@ -21,16 +25,23 @@ CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION = "cpu", "kernels", "numpy.cpu_featu
 
 def provenance() -> dict[str, str]:
     """Names and values as they are recorded with a study, a run and a model."""
-    versions = {f"version.{package}": version(package) for package in _PACKAGES}
     commit = git_commit()
     return {
-        **versions,
+        **_versions(_PACKAGES),
         "version.python": platform.python_version(),
-        CPU: f"{platform.machine()} {' '.join(_vector_flags())}".strip(),
+        CPU: _cpu(),
         NUMPY_FEATURES: numpy_features(),
         KERNELS: kernels_setting(),
         **({"git_commit": commit} if commit else {}),
     }
+
+
+def fingerprint() -> Mapping[str, str]:
+    """Return what a training's result depends on besides its configuration and its data: CPU, kernels, versions.
+
+    Two processes with equal fingerprints compute the same bits.
+    """
+    return {CPU: _cpu(), KERNELS: kernels_setting(), **_versions(_COMPUTING_PACKAGES)}
 
 
 def kernels_setting() -> str:
@@ -75,6 +86,16 @@ def numpy_features() -> str:
     """
     extensions = np.show_config(mode="dicts")["SIMD Extensions"]  # pyright: ignore[reportOptionalSubscript]
     return " ".join([*extensions["baseline"], *extensions.get("found", [])])
+
+
+@cache
+def _versions(packages: Sequence[str]) -> Mapping[str, str]:
+    return {f"version.{package}": version(package) for package in packages}
+
+
+@cache
+def _cpu() -> str:
+    return f"{platform.machine()} {' '.join(_vector_flags())}".strip()
 
 
 def _vector_flags() -> list[str]:

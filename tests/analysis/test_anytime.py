@@ -6,6 +6,7 @@ import pytest
 
 from mnist_hpo.analysis.anytime import AnytimePoint, anytime_points, cost_to_reach
 from mnist_hpo.bench.overhead import InstantExecutor
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Scheduler
@@ -100,7 +101,9 @@ def test_the_order_is_that_in_which_the_scheduler_handled_the_epochs(slots: int,
     study, listener = study_of(slots, n_trials=40), Listener()
     storage = StudyStorage.create(f"journal:///{tmp_path}/log", study, study_file="", context={})
     data = DataRef("nowhere", "standard", 10)
-    Scheduler(study, storage, InstantExecutor(), data=data, checkpoints=tmp_path, observers=[listener]).run()
+    Scheduler(
+        study, storage, InstantExecutor(), data=data, checkpoints=CheckpointStore(tmp_path), observers=[listener]
+    ).run()
     trials = storage.trials()
     assert {trial.state for trial in trials} == {"complete", "pruned"}
     points = anytime_points(study, trials)

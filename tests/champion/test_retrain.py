@@ -26,10 +26,10 @@ from mnist_hpo.champion.retrain import choose_trial
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.executors.best_model import load_best_model
+from mnist_hpo.executors.backends.local import LocalExecutor
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef, Job
-from mnist_hpo.executors.local import LocalExecutor
-from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.executors.run_jobs import run_jobs
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.records import TrialRecord
@@ -106,9 +106,9 @@ def test_the_champion_learned_from_train_and_valid_together(
         for portion, is_it in (("development", True), ("search", False)):
             config = TrainingConfig("mlp", figures["params"], seed=model.provenance["seed"], max_epochs=epochs)
             data = DataRef(str(mnist.directory), "standard", 10, portion)
-            path = tmp_path / f"{portion}.safetensors"
-            run_jobs(executor, [Job(portion, config, data, epochs, str(path))])
-            weights = load_best_model(path)
+            store = CheckpointStore(tmp_path)
+            run_jobs(executor, [Job(portion, config, data, epochs, str(store.path(portion)))])
+            weights = store.load_best_model(portion)
             assert all((weights[name] == model.tensors[name]).all() for name in weights) is is_it
     finally:
         executor.close()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from command import Folder, assert_refused
 
-from mnist_hpo.executors.local import usable_cores
+from mnist_hpo.executors.cores import usable_cores
 from mnist_hpo.storage.study_storage import StudyStorage
 
 

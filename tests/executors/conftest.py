@@ -4,12 +4,12 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
-from listening import Listener
 
+from mnist_hpo.executors.backends.local import LocalExecutor
 from mnist_hpo.executors.job import DataRef, Job
-from mnist_hpo.executors.local import LocalExecutor
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.spec.study import ParameterValue
+from mnist_hpo.testing.listener import Listener
 
 MakeJob = Callable[..., Job]
 

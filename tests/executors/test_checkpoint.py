@@ -1,4 +1,4 @@
-"""Checkpoints of this and of other versions; `test_local` has those that are damaged."""
+"""Checkpoints of this and of other versions; `test_damaged_checkpoints` has those that are damaged."""
 
 import dataclasses
 from collections.abc import Callable
@@ -74,6 +74,16 @@ def test_one_of_another_format_is_not_read(saved: tuple[Job, Learner, Progress],
     job, learner, _ = saved
     change_metadata(job.checkpoint, format=number)
     assert load_checkpoint(job, learner) is None
+
+
+def test_one_of_another_kind_of_cpu_is_not_read(saved: tuple[Job, Learner, Progress]) -> None:
+    """A worker reports the epochs of a checkpoint as its own."""
+    job, learner, _ = saved
+    machine = read(job.checkpoint)[0]["machine"]
+    change_metadata(job.checkpoint, machine=f"{machine} avx1024")
+    assert load_checkpoint(job, learner) is None
+    change_metadata(job.checkpoint, machine=None, format="2")
+    assert load_checkpoint(job, learner) is not None
 
 
 def test_one_of_another_training_is_not_read(saved: tuple[Job, Learner, Progress]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs and events come through the pipe as they were sent, to the last bit."""
+"""Decoding returns the jobs and messages that were encoded, to the last bit."""
 
 import dataclasses
 import math
@@ -6,18 +6,15 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_hpo.executors.job import (
-    DataRef,
+from mnist_hpo.executors.job import DataRef, Job, Resources, decode_job, encode_job
+from mnist_hpo.executors.messages import (
     EpochDone,
     Halted,
-    Job,
     JobDone,
     JobLost,
     Message,
     WorkerReady,
-    decode_job,
     decode_message,
-    encode_job,
     encode_message,
 )
 from mnist_hpo.learners.config import TrainingConfig
@@ -30,8 +27,8 @@ RESULTS = st.builds(
     | {"epoch": st.integers(1, 1000), "valid_loss": st.none() | NUMBERS, "valid_accuracy": st.none() | NUMBERS},
 )
 MESSAGES = st.one_of(
-    st.builds(EpochDone, st.text(), RESULTS),
-    st.builds(JobDone, st.text()),
+    st.builds(EpochDone, st.text(), RESULTS, st.dictionaries(st.text(), st.text())),
+    st.builds(JobDone, st.text(), st.integers(0, 1000)),
     st.builds(JobLost, st.text(), st.text()),
     st.builds(Halted, st.text()),
     st.builds(WorkerReady),
@@ -51,23 +48,25 @@ JOBS = st.builds(
     data=st.builds(DataRef, st.text(), st.text(), st.integers(2), st.sampled_from(["search", "development"])),
     last_epoch=st.integers(1),
     checkpoint=st.text(),
+    resources=st.builds(Resources, st.integers(1), st.integers(0)),
+    affinity=st.text(),
 )
 
 
 @given(JOBS)
-def test_a_job_comes_through_whole(job: Job) -> None:
+def test_a_job_is_decoded_as_it_was_encoded(job: Job) -> None:
     assert repr(decode_job(encode_job(job))) == repr(job)
 
 
 @given(MESSAGES)
-def test_a_message_comes_through_whole(message: Message) -> None:
+def test_a_message_is_decoded_as_it_was_encoded(message: Message) -> None:
     assert repr(decode_message(encode_message(message))) == repr(message)
 
 
-def test_a_loss_that_is_no_number_comes_through_as_such() -> None:
+def test_a_loss_that_is_not_finite_is_decoded_as_such() -> None:
     seconds = {field.name: 0.0 for field in dataclasses.fields(EpochResult)}
     result = EpochResult(**seconds | {"epoch": 1, "train_loss": math.nan, "valid_loss": math.inf})
-    event = EpochDone("0", result)
+    event = EpochDone("0", result, {"cpu": "x86_64"})
     received = decode_message(encode_message(event))
     assert isinstance(received, EpochDone)
     assert received.result.same_numbers(event.result)

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from mnist_hpo.executors.backends.local import LocalExecutor
 from mnist_hpo.executors.job import Job
-from mnist_hpo.executors.local import LocalExecutor
-from mnist_hpo.executors.single import run_jobs
+from mnist_hpo.executors.run_jobs import run_jobs
 
 MakeJob = Callable[..., Job]
 

@@ -58,7 +58,7 @@ def scores(tensors, images, parameters):
 
 def describe(data, parameters):
     flops = 2 * data.n_features * data.n_train
-    return Description(data.n_features * data.n_classes, flops, flops)
+    return Description(data.n_features * data.n_classes, flops, flops, epoch_cost=flops)
 
 
 MODEL = SklearnModel({"shrinkage": Number(float, default=1.0, low=0, high=1)}, fit, scores, describe)

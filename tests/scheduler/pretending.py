@@ -13,7 +13,9 @@ import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from mnist_hpo.executors.job import DataRef, EpochDone, Event, Halted, Job, JobDone, JobLost
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import DataRef, Job
+from mnist_hpo.executors.messages import EpochDone, Event, Halted, JobDone, JobLost
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.learners.stopping import best_epoch, has_ended
@@ -21,6 +23,7 @@ from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.policy import Resume, Start
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.provenance import fingerprint
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -95,13 +98,13 @@ def job_events(job: Job) -> list[Event]:
         result = pretended_result(job.training, epoch)
         if isinstance(result, str):
             return [*events, JobLost(job.key, result)]
-        events.append(EpochDone(job.key, result))
+        events.append(EpochDone(job.key, result, fingerprint()))
         assert result.valid_loss is not None
         losses.append(result.valid_loss)
         patience = job.training.patience_epochs
         if result.diverged or has_ended(losses, max_epochs=job.training.max_epochs, patience_epochs=patience):
             break
-    return [*events, JobDone(job.key)]
+    return [*events, JobDone(job.key, len(events))]
 
 
 class PretendingExecutor:
@@ -259,7 +262,13 @@ def run_giving_up(
     while True:
         try:
             scheduler = Scheduler(
-                study, storage, executor, data=DATA, checkpoints=checkpoints, give_up=give_up, **options
+                study,
+                storage,
+                executor,
+                data=DATA,
+                checkpoints=CheckpointStore(checkpoints),
+                give_up=give_up,
+                **options,
             )  # type: ignore[arg-type]
             return scheduler.run()
         except UserError as error:

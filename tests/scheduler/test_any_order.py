@@ -19,6 +19,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
 from pretending import DATA, POLICIES, Choose, PretendingExecutor, lost_trial, plain, study_of, virtual_history
 
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.scheduler import Interrupted, Scheduler
 from mnist_hpo.search.make_policy import policy_class
 from mnist_hpo.spec.errors import UserError
@@ -140,7 +141,7 @@ class Life:
                     self.open(),
                     executor,
                     data=DATA,
-                    checkpoints=Path(folder),
+                    checkpoints=CheckpointStore(Path(folder)),
                     give_up=give_up,
                     should_stop=lambda: polls is not None and next(polls, None) is None,
                 ).run()

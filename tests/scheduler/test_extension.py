@@ -13,7 +13,9 @@ import pytest
 from optuna.storages import RDBStorage
 from pretending import DATA, PretendingExecutor, job_events, plain, study_of, virtual_history
 
-from mnist_hpo.executors.job import EpochDone, Event, Job
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.job import Job
+from mnist_hpo.executors.messages import EpochDone, Event
 from mnist_hpo.scheduler import Interrupted, Scheduler
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
@@ -88,7 +90,7 @@ class Place:
                 storage,
                 executor,
                 data=DATA,
-                checkpoints=self.checkpoints,
+                checkpoints=CheckpointStore(self.checkpoints),
                 observers=[] if kill_after is None else [Killer(kill_after)],
                 should_stop=lambda: stop_after is not None and next(polls, None) is None,
             ).run()

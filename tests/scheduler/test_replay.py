@@ -14,6 +14,7 @@ import pytest
 from command import Folder
 from pretending import DATA, PretendingExecutor, plain
 
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.scheduler import Scheduler
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import read_study
@@ -95,7 +96,7 @@ class Record:
             url, file.study, study_file=file.text, context=StudyStorage.load(url, file.study.name).context
         )
         executor = PretendingExecutor()
-        Scheduler(file.study, storage, executor, data=DATA, checkpoints=self.folder.path).run()
+        Scheduler(file.study, storage, executor, data=DATA, checkpoints=CheckpointStore(self.folder.path)).run()
         storage.close()
         return executor
 

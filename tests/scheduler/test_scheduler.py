@@ -19,7 +19,8 @@ from pretending import (
     virtual_history,
 )
 
-from mnist_hpo.executors.job import EpochDone, Event, JobLost
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
+from mnist_hpo.executors.messages import EpochDone, Event, JobLost
 from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.errors import UserError
@@ -27,7 +28,7 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.connect import open_storage
 from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.trial_plan import checkpoint_path
+from mnist_hpo.trial_plan import checkpoint_name
 
 Run = Callable[..., PretendingExecutor]
 
@@ -193,7 +194,7 @@ def test_a_trial_that_the_machine_cannot_train_halts_the_run_and_no_failure_is_r
     said: list[str] = []
     for _ in range(2):
         with pytest.raises(UserError) as caught:
-            Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=tmp_path).run()
+            Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=CheckpointStore(tmp_path)).run()
         said.append(str(caught.value))
         trials = recorded(url, study)
         assert (trials[0].state, list(trials[0].epochs)) == ("running", [1])
@@ -268,29 +269,33 @@ def test_a_trial_beyond_the_budget_cannot_be_given_up() -> None:
 
 
 def test_a_halt_says_what_to_do(run: Run) -> None:
-    with pytest.raises(UserError, match=r"the disk is full; nothing is lost: make room, then run the same command"):
+    with pytest.raises(
+        UserError, match=r"the disk is full; nothing is lost: put this right, then run the same command"
+    ):
         run(study_of("random", "none"), PretendingExecutor(halt_after=2))
 
 
 def test_only_the_best_trial_keeps_its_checkpoint(run: Run, url: str, tmp_path: Path) -> None:
+    store = CheckpointStore(tmp_path / "checkpoints")
+
     class Saving(PretendingExecutor):
         def wait(self, timeout_s: float) -> list[Event]:
             told = list(super().wait(timeout_s))
             for event in told:
                 if isinstance(event, EpochDone):
-                    path = checkpoint_path(tmp_path / "checkpoints", int(event.key))
+                    path = store.path(checkpoint_name(int(event.key)))
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(b"state")
             return told
 
     study = study_of("random", "median")
-    half_written = checkpoint_path(tmp_path / "checkpoints", 2).with_suffix(".safetensors.4711.tmp")
+    half_written = store.path(checkpoint_name(2)).with_suffix(".safetensors.4711.tmp")
     half_written.parent.mkdir()
     half_written.touch()
     run(study, Saving())
     best = best_of(recorded(url, study))
     assert best is not None
-    assert list((tmp_path / "checkpoints").iterdir()) == [checkpoint_path(tmp_path / "checkpoints", best.number)]
+    assert list((tmp_path / "checkpoints").iterdir()) == [store.path(checkpoint_name(best.number))]
 
 
 def test_observers_are_told_every_fact_in_order_after_it_is_recorded(run: Run, url: str) -> None:

@@ -202,6 +202,8 @@ def structures(draw: st.DrawFn) -> object:
             {name: draw(values[name]) for name in searched} for _ in range(draw(st.sampled_from([0, 0, 0, 1])))
         ],
     }
+    # Strategies return the same lists and mappings again: what is changed below must be copies.
+    study = copy.deepcopy(study)
     for _ in range(draw(st.sampled_from([0, 1, 1, 2]))):
         container, key = draw(st.sampled_from(list(_places(study))))
         container[key] = copy.deepcopy(draw(hostile_values))

@@ -1,56 +1,44 @@
-"""Worker processes on this machine: one pinned to each core, started anew where one dies."""
+"""Worker processes on this machine, one pinned to each core. A worker that dies is replaced."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 
 from mnist_hpo.executors.child_process import ChildProcess, start_child
+from mnist_hpo.executors.cores import usable_cores
 from mnist_hpo.executors.environment import worker_environment
-from mnist_hpo.executors.job import (
-    EpochDone,
-    Event,
-    Halted,
-    Job,
-    JobDone,
-    JobLost,
-    WorkerReady,
-    decode_message,
-    encode_job,
-)
+from mnist_hpo.executors.job import Job, Resources, encode_job
 from mnist_hpo.executors.job_queue import MAX_ATTEMPTS, JobQueue
-from mnist_hpo.learners.affinity import affinity
+from mnist_hpo.executors.messages import EpochDone, Event, Halted, JobDone, JobLost, WorkerReady, decode_message
 from mnist_hpo.spec.errors import UserError
 
-
-def usable_cores() -> list[int]:
-    """The cores that this process may use, by number."""
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
+_RESOURCES = Resources(n_cores=1, n_gpus=0)
+"""Of a worker."""
 
 
 @dataclass
 class _Worker:
     child: ChildProcess
     lifeline: int
-    """The coordinator's end of a pipe that closes when the coordinator dies."""
-    ready: bool = False
+    """The file descriptor of a pipe's write end. It closes when the coordinator dies, and the worker then exits."""
+    is_ready: bool = False
     job: Job | None = None
     is_cancelled: bool = False
-    """Whether nobody wants the job any more; its worker ends it all the same."""
-    last_words: str | None = None
-    affinities: set[Hashable] = field(default_factory=set[Hashable])
-    """Of the jobs that it has run."""
+    """Whether the job was cancelled. The worker finishes it all the same."""
+    error: str | None = None
+    """The error that the worker has reported before it exits."""
+    affinities: set[str] = field(default_factory=set[str])
+    """Of the jobs that it has started."""
 
 
 class LocalExecutor:
     """An `Executor` over worker processes.
 
     Args:
-        n_workers: how many; by default one on each usable core.
+        n_workers: the number of workers; None for one on each usable core.
 
     """
 
@@ -61,10 +49,18 @@ class LocalExecutor:
         self._n_failed_starts = 0
         self._workers = [self._start(index) for index in range(n_workers or len(self._cores))]
 
+    @property
+    def n_workers(self) -> int:
+        """See `Executor.n_workers`."""
+        return len(self._workers)
+
     def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
         """See `Executor.submit`."""
+        if not job.resources.fits(_RESOURCES):
+            self._events.append(Halted(f"a job needs {job.resources}; a worker of this executor has {_RESOURCES}"))
+            return
         self._queue.submit(job, urgency)
-        self._hand_out()
+        self._start_jobs()
 
     def cancel(self, key: str) -> None:
         """See `Executor.cancel`."""
@@ -80,17 +76,12 @@ class LocalExecutor:
             for ready in wait(list(by_connection), timeout_s):
                 assert isinstance(ready, Connection)
                 self._receive(by_connection[ready])
-            self._hand_out()
+            self._start_jobs()
         events, self._events = self._events, []
         return events
 
-    @property
-    def n_workers(self) -> int:
-        """How many processes compute."""
-        return len(self._workers)
-
     def worker_pids(self) -> list[int]:
-        """The processes that compute, for those who watch them."""
+        """Return the process ids of the workers."""
         return [worker.child.process.pid for worker in self._workers]
 
     def close(self) -> None:
@@ -98,7 +89,7 @@ class LocalExecutor:
         for worker in self._workers:
             worker.child.process.kill()
         for worker in self._workers:
-            self._bury(worker)
+            self._release(worker)
         self._workers = []
 
     def _start(self, index: int) -> _Worker:
@@ -116,25 +107,28 @@ class LocalExecutor:
         return _Worker(child, lifeline)
 
     def _receive(self, index: int) -> None:
-        """Take one message from a worker, or notice that it has died."""
+        """Handle one message of a worker, or its death."""
         worker = self._workers[index]
         try:
-            event = decode_message(worker.child.connection.recv_bytes())
+            message = decode_message(worker.child.connection.recv_bytes())
         except (EOFError, ConnectionResetError):
             self._replace(index)
             return
-        if isinstance(event, WorkerReady):
-            self._n_failed_starts, worker.ready = 0, True
-            return
-        if isinstance(event, JobLost):
-            # The worker gives up and ends itself; whether the job is lost for good is decided when it has ended.
-            worker.last_words = event.reason
-            return
+        match message:
+            case WorkerReady():
+                self._n_failed_starts, worker.is_ready = 0, True
+            case JobLost(_, reason):
+                # The worker exits now. `_replace` then decides whether the job is retried.
+                worker.error = reason
+            case _:
+                self._take(worker, message)
+
+    def _take(self, worker: _Worker, event: EpochDone | JobDone | Halted) -> None:
         is_cancelled = worker.is_cancelled
         if isinstance(event, JobDone | Halted):
             worker.job, worker.is_cancelled = None, False
         if is_cancelled and not isinstance(event, Halted):
-            # Its training may have been submitted again: the end of the cancelled job is not the end of that one.
+            # The training may have been submitted again: this job's end is not the end of the new one.
             return
         match event:
             case EpochDone(key, result):
@@ -148,9 +142,9 @@ class LocalExecutor:
     def _replace(self, index: int) -> None:
         worker = self._workers[index]
         self._workers[index] = self._start(index)
-        reason = self._bury(worker)
+        reason = self._release(worker)
         if worker.job is None:
-            if not worker.ready:
+            if not worker.is_ready:
                 self._n_failed_starts += 1
                 if self._n_failed_starts >= MAX_ATTEMPTS * len(self._workers):
                     raise UserError(f"the worker processes cannot start: {reason}")
@@ -159,24 +153,26 @@ class LocalExecutor:
             if lost is not None:
                 self._events.append(lost)
 
-    def _hand_out(self) -> None:
+    def _start_jobs(self) -> None:
         for worker in self._workers:
-            if worker.ready and worker.job is None and self._queue:
-                self._hand_job_to(worker)
+            if worker.is_ready and worker.job is None and self._queue:
+                self._start_job(worker)
 
-    def _hand_job_to(self, worker: _Worker) -> None:
-        # A worker that has compiled a job's program starts it sooner.
-        job = self._queue.choose(lambda job: affinity(job.training) in worker.affinities, 2 * len(self._workers))
+    def _start_job(self, worker: _Worker) -> None:
+        job = self._queue.choose(lambda job: job.affinity in worker.affinities, 2 * len(self._workers))
         try:
             worker.child.connection.send_bytes(encode_job(job))
         except (BrokenPipeError, ConnectionResetError):
-            return  # It has just died: `wait` will notice and replace it.
+            return  # It has just died: `wait` replaces it.
         self._queue.remove(job)
         worker.job = job
-        worker.affinities.add(affinity(job.training))
+        worker.affinities.add(job.affinity)
 
-    def _bury(self, worker: _Worker) -> str:
-        """Free what belongs to a dead worker; say what it died of."""
+    def _release(self, worker: _Worker) -> str:
+        """Free the resources of a dead worker; return the reason of its death."""
         reason = worker.child.reap()
         os.close(worker.lifeline)
-        return worker.last_words or reason
+        return worker.error or reason
+
+
+EXECUTOR = LocalExecutor

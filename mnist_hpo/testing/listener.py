@@ -1,31 +1,36 @@
-"""Hear an executor out."""
+"""Collects the events of an executor."""
+
+from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from mnist_hpo.executors.job import EpochDone, Event, Halted, JobDone, JobLost
-from mnist_hpo.executors.local import LocalExecutor
+from mnist_hpo.executors.messages import EpochDone, Event, Halted, JobDone, JobLost
+from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.learners.result import EpochResult
 
-LONG_S = 120.0
-"""Far more than anything here takes: it ends a test that hangs, and decides nothing else."""
+TIMEOUT_S = 120.0
+"""Ends a test that hangs. It is far more than any test here needs, and decides nothing else."""
 
 
 class Listener:
-    """Hears an executor until something has happened."""
+    """Collects the events of an executor until a condition holds."""
 
-    def __init__(self, executor: LocalExecutor) -> None:
+    def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self.events: list[Event] = []
 
     def until(self, happened: Callable[[Sequence[Event]], bool]) -> Sequence[Event]:
-        deadline = time.monotonic() + LONG_S
+        """Wait until a function of all events so far returns True; return the events."""
+        deadline = time.monotonic() + TIMEOUT_S
         while not happened(self.events):
             assert time.monotonic() < deadline, self.events
             self.events += self.executor.wait(1.0)
         return self.events
 
     def until_ended(self, *keys: str) -> Sequence[Event]:
+        """Wait until the jobs of these trainings, by default of "0", are done or lost, or the executor has halted."""
+
         def ended(events: Sequence[Event]) -> bool:
             over = {event.key for event in events if isinstance(event, JobDone | JobLost)}
             return over.issuperset(keys or ["0"]) or any(isinstance(event, Halted) for event in events)
@@ -33,7 +38,7 @@ class Listener:
         return self.until(ended)
 
     def results(self, key: str = "0") -> list[EpochResult]:
-        """By epoch; a result that was told twice must have been the same."""
+        """Return the results of a training by epoch. Results that were reported repeatedly must be equal."""
         by_epoch: dict[int, EpochResult] = {}
         for event in self.events:
             if isinstance(event, EpochDone) and event.key == key:
@@ -43,4 +48,5 @@ class Listener:
 
 
 def same(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> bool:
+    """Whether two trainings have the same results to the last bit."""
     return len(first) == len(second) and all(a.same_numbers(b) for a, b in zip(first, second, strict=True))

@@ -1,0 +1,47 @@
+"""Workers compute the same bits as the training core in any process, whatever the user's environment."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.executors.backends.local import LocalExecutor
+from mnist_hpo.executors.job import Job
+from mnist_hpo.learners.factory import LearnerFactory
+from mnist_hpo.learners.protocol import Examples
+from mnist_hpo.learners.training import Training
+from mnist_hpo.testing.listener import Listener, same
+
+MakeJob = Callable[..., Job]
+
+
+def test_the_settings_of_the_user_change_no_bit(
+    make_job: MakeJob, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener.executor.submit(make_job(2), urgency=(0, 0))
+    listener.until_ended()
+    monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+    monkeypatch.setenv("JAX_ENABLE_X64", "1")
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "bfloat16")
+    monkeypatch.setenv("PYTHONHASHSEED", "1")
+    executor = LocalExecutor(1)
+    set_up = Listener(executor)
+    try:
+        executor.submit(make_job(2, key="set up"), urgency=(0, 0))
+        set_up.until_ended("set up")
+    finally:
+        executor.close()
+    assert same(set_up.results("set up"), listener.results())
+
+
+def test_a_worker_computes_the_bits_that_the_core_computes_anywhere(make_job: MakeJob, listener: Listener) -> None:
+    job = make_job(3)
+    listener.executor.submit(job, urgency=(0, 0))
+    listener.until_ended()
+    arrays = load_search(Path(job.data.directory), job.data.split)
+    train = Examples(arrays.train_images.reshape(-1, 28, 28, 1), arrays.train_labels)
+    valid = Examples(arrays.valid_images.reshape(-1, 28, 28, 1), arrays.valid_labels)
+    training = Training(job.training, LearnerFactory().make(job.training, train, n_classes=10), valid)
+    progress = training.start()
+    assert same(listener.results(), [training.advance(progress) for _ in range(3)])
