@@ -1,5 +1,6 @@
 """One study after the other over pretended trainings: what is computed, recorded, kept and refused."""
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -273,6 +274,25 @@ def test_a_halt_says_what_to_do(run: Run) -> None:
         UserError, match=r"the disk is full; nothing is lost: put this right, then run the same command"
     ):
         run(study_of("random", "none"), PretendingExecutor(halt_after=2))
+
+
+def test_a_result_of_another_kind_of_cpu_is_refused_and_not_recorded(run: Run, url: str) -> None:
+    class Mixed(PretendingExecutor):
+        def wait(self, timeout_s: float) -> list[Event]:
+            events = super().wait(timeout_s)
+            return [
+                dataclasses.replace(event, fingerprint={**event.fingerprint, "cpu": "aarch64"})
+                if isinstance(event, EpochDone) and event.result.epoch > 1
+                else event
+                for event in events
+            ]
+
+    study = study_of("random", "none")
+    with pytest.raises(UserError, match="a worker would compute other results than this machine: cpu: aarch64 there"):
+        run(study, Mixed())
+    assert all(len(trial.epochs) <= 1 for trial in recorded(url, study))
+    run(study)
+    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(study)]
 
 
 def test_only_the_best_trial_keeps_its_checkpoint(run: Run, url: str, tmp_path: Path) -> None:
