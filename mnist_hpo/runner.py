@@ -1,4 +1,4 @@
-"""One study from its file to a finished record: opens every room, runs the scheduler, closes them in any event."""
+"""Run one study: open its storage, its executor and its tracking, run the scheduler, and close all of them."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from mnist_hpo.tracking.tracker import Tracker
 from mnist_hpo.trial_plan import checkpoint_name, model_description, training_config, trial_job
 
 _INTERRUPTED_END_S = 10.0
-"""A run that is asked to stop waits no longer for MLflow. The same command continues the study and writes the rest."""
+"""The longest that an interrupted run waits for MLflow. The same command continues the study and writes the rest."""
 
 
 @dataclass(frozen=True)
 class Home:
-    """Where a user's state lies: the storage, the tracking, and the folder for everything else."""
+    """The places of a user's records: the storage, the tracking store, and the folder for everything else."""
 
     storage_url: str
     tracking_uri: str
@@ -48,7 +48,7 @@ class Home:
         return CheckpointStore(self.folder / "checkpoints" / storage.folder_name)
 
     def best_bundle(self, storage: StudyStorage, number: int) -> Path:
-        """Where the model of a study's best trial is written."""
+        """Return the folder of the model of a study's best trial."""
         return self.checkpoints(storage).folder / f"best-{number:05d}"
 
 
@@ -56,40 +56,40 @@ class Display(Observer, Protocol):
     """Shows a run to a person."""
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
-        """The study is open; so much of it is recorded already."""
+        """Start with the trials that are already recorded."""
         ...
 
     def say(self, message: str) -> None:
-        """Tell something once."""
+        """Show a message."""
         ...
 
     def warn(self, message: str) -> None:
-        """Tell something that the person may want to see to."""
+        """Show a warning."""
         ...
 
     def show_wait(self, message: str) -> None:
-        """Show what the run is waiting for; called several times a second."""
+        """Show what the run is waiting for. Called several times a second."""
         ...
 
 
 @dataclass(frozen=True, repr=False)
 class StudyResult:
-    """A study whose budget is used up."""
+    """A finished study."""
 
     study: Study
     trials: list[TrialRecord]
     """By number."""
     missing_in_mlflow: str | None
-    """What MLflow does not hold of the study, and why; None if it holds all of it."""
+    """What is missing in MLflow, and why; None if nothing is."""
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete trial with the best value of the first objective; None where no trial is complete."""
+        """The complete trial with the best value of the first objective; None if no trial is complete."""
         return best_of(self.trials)
 
     @property
     def history_sha256(self) -> str:
-        """SHA-256 of everything that was computed, and of nothing that depends on time."""
+        """SHA-256 of all results. Nothing that depends on time is part of it."""
         return history_sha256(self.trials)
 
     def __repr__(self) -> str:
@@ -122,9 +122,9 @@ def run_study(
         should_stop: polled; True stops the run.
 
     Raises:
-        Interrupted: `should_stop` said so; everything is closed and the same call continues. KeyboardInterrupt ends a
-            run in the same way.
-        UserError: something that the user can put right; nothing recorded is lost.
+        Interrupted: `should_stop` returned True. Everything is closed, and the same call continues the study.
+            KeyboardInterrupt ends a run in the same way.
+        UserError: a problem that the user can fix; nothing recorded is lost.
 
     """
     study = file.study
@@ -132,7 +132,7 @@ def run_study(
     start_executor = executor_factory(executor)
     dataset = prepare(study.dataset, source=data_source, log=display.say)
     context = {**provenance(), "dataset_digest": dataset.digest}
-    # Locked before it is looked at: two coordinators must not make the same study.
+    # Locked before it is read: two coordinators must not create the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(
             home.storage_url,
@@ -180,22 +180,22 @@ def run_study(
 
 
 def projected(storage: StudyStorage, study: Study, tracking_uri: str) -> Subject:
-    """What of a study MLflow is told beside its trials."""
+    """Return what the tracking needs of a study besides its trials."""
     return Subject(tracking_uri, study, storage.study_file, storage.uid, storage.context, storage.replaced_uids)
 
 
 def _best_bundle(
     study: Study, storage: StudyStorage, executor: Executor, data: DataRef, home: Home
 ) -> tuple[int, Path] | None:
-    """Write the best trial's model beside its checkpoint; train it again where that is gone or damaged."""
+    """Write the best trial's model beside its checkpoint; train it again if the checkpoint is gone or damaged."""
     trials = storage.trials()
     best = best_of(trials)
     if best is None:
         return None
     checkpoints = home.checkpoints(storage)
     config = training_config(study, best.number, best.parameters)
-    # A worker checks the checkpoint, and trains only where it is gone or damaged. The key is another one than the
-    # search's, whose last events may still be on their way.
+    # A worker checks the checkpoint, and trains only if it is gone or damaged. The key differs from the search's, whose
+    # last events may still arrive.
     job = replace(trial_job(best.number, config, data, len(best.epochs), checkpoints), key=f"best trial {best.number}")
     _check_same(best, run_jobs(executor, [job])[job.key])
     model = model_description(study, best.parameters)
@@ -219,7 +219,7 @@ def _best_bundle(
 
 
 def _check_same(best: TrialRecord, results: Sequence[EpochResult]) -> None:
-    """Refuse a training whose results are not the recorded ones: its weights are not the best trial's.
+    """Refuse a repeated training whose results differ from the record: its weights are not those of the best trial.
 
     Raises:
         UserError: an epoch differs or is missing.
@@ -240,7 +240,7 @@ def _check_same(best: TrialRecord, results: Sequence[EpochResult]) -> None:
 def _end_tracking(
     tracker: Tracker, display: Display, bundle: tuple[int, Path] | None, should_stop: Callable[[], bool]
 ) -> str | None:
-    """Wait until MLflow holds all of the study; return what it does not hold."""
+    """Wait until MLflow has the whole study; return what is missing."""
 
     def show(n_runs: int, n_trials: int) -> None:
         then = ", now the summary, the model and the plots" if n_runs == n_trials else ""

@@ -1,9 +1,10 @@
-"""The deterministic event loop: which trial does what next is decided in virtual time, and by nothing else.
+"""The deterministic event loop: all decisions are made in virtual time.
 
-Each slot advances one trial epoch by epoch, until the trial ends or the policy pauses it; the policy says what a free
-slot does next. An epoch costs an integer of virtual time that follows from the trial's static configuration; events are
-handled strictly in the order (virtual finish, trial number), whatever order their results arrive in. A new, a killed, a
-finished and an extended study all run this loop from trial 0, with what the storage holds already as its memo.
+Each slot advances one trial epoch by epoch until the trial ends or the policy pauses it. The policy then assigns the
+free slot. The cost of an epoch in virtual time is an integer that follows from the trial's static configuration. Events
+are handled strictly in the order (virtual finish, trial number), in whatever order their results arrive. A new, a
+killed, a finished and an extended study all run this loop from trial 0; results that the storage contains are not
+computed again.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.trial_plan import checkpoint_name, recorded_costs, training_config, trial_costs, trial_job
 
 _POLL_S = 0.25
-"""How often a wait looks whether it should stop."""
+"""The interval at which a wait polls `should_stop`."""
 _ACTIONS: Mapping[Advice, Literal["continue", "pause", "pruned"]] = {
     "continue": "continue",
     "pause": "pause",
@@ -49,15 +50,15 @@ _ACTIONS: Mapping[Advice, Literal["continue", "pause", "pruned"]] = {
 
 
 class Observer(Protocol):
-    """Whoever wants to know what is new: the progress display, the tracking."""
+    """Receives the progress of a study: the display and the tracking do."""
 
     def trial_changed(self, trial: TrialRecord) -> None:
-        """A trial has begun, has one more epoch, or has ended; it is in the storage already."""
+        """Receive a trial that has started, has finished another epoch or has ended. It has been recorded."""
         ...
 
 
-class Interrupted(Exception):  # noqa: N818 (a wish, not an error)
-    """The run was asked to stop; what is recorded is whole, and the same call goes on from there."""
+class Interrupted(Exception):  # noqa: N818 (not an error)
+    """The run was stopped on request. The record is consistent, and the same call continues the study."""
 
 
 @dataclass
@@ -68,33 +69,33 @@ class _Trial:
     config: TrainingConfig
     costs: Mapping[str, int]
     memo: TrialRecord | None
-    """The trial as the storage had it when this run started."""
+    """The trial as it was recorded when this run started."""
     earlier: Mapping[int, EpochResult | str]
-    """By epoch, what earlier generations of the study recorded: a result, or the reason of a training that diverged."""
+    """By epoch, the records of earlier generations of the study: a result, or the reason if the training diverged."""
     valid_losses: list[float] = field(default_factory=list[float])
     """By epoch, in the order of virtual time."""
     results: dict[int, EpochResult] = field(default_factory=dict[int, EpochResult])
-    """All that is known, by epoch: recorded or computed, in turn or early."""
+    """All results so far by epoch, also those that arrived before their turn."""
     n_resumed: int = 0
     submitted_epoch: int = 0
     """The last epoch of the latest job."""
     lost: str | None = None
-    """Why no more results will come."""
+    """The reason if the executor has given up the trial's job."""
 
 
 class Scheduler:
     """Runs one study to its budget.
 
     Args:
-        study: what the file says.
-        storage: the study's durable record: memo at the start, written event by event.
-        executor: where trainings run.
-        data: the prepared dataset and the split that trials learn from.
+        study: the study.
+        storage: its record, which is read at the start and then written event by event.
+        executor: runs the trainings.
+        data: the prepared dataset and its split.
         checkpoints: the trials' checkpoints.
-        observers: told of every new fact, after it has been recorded.
-        give_up: the numbers of trials to record as failed at their first epoch that is not recorded, without
-            training them: the machine cannot.
-        should_stop: asked often; once it says yes, `run` raises `Interrupted`.
+        observers: called for each change of a trial, after it has been recorded.
+        give_up: the numbers of trials that this machine cannot train. Each is recorded as failed at its first epoch
+            that is not recorded.
+        should_stop: polled; when it returns True, `run` raises `Interrupted`.
 
     """
 
@@ -127,9 +128,9 @@ class Scheduler:
         """Run until every trial of the budget has ended.
 
         Raises:
-            Interrupted: `should_stop` said so.
-            UserError: the record does not replay, the storage fails, the machine lacks something or cannot train a
-                trial, or a trial to give up has ended.
+            Interrupted: `should_stop` returned True.
+            UserError: the replay differs from the record, the storage fails, the machine lacks something or cannot
+                train a trial, a worker's fingerprint is not that of this process, or a trial to give up has ended.
 
         """
         check_record(self._study.name, list(self._memo.values()), self._study.budget.n_trials)
@@ -149,14 +150,14 @@ class Scheduler:
                 self._schedule(trial, epoch + 1, now)
             else:
                 self._release(trial, epoch, decision)
-            # Also where no slot has become free: a slot may have waited for this epoch.
+            # Even if no slot has become free: the policy may have made a free slot wait for this epoch.
             self._fill_slots(now)
         for number, trial in sorted(self._paused.items()):
             if trial.memo is None or not trial.memo.is_left_paused:
-                self._tell(self._storage.leave_paused(number))
+                self._notify(self._storage.leave_paused(number))
 
     def _fill_slots(self, now: int) -> None:
-        """Let the policy say what each free slot does."""
+        """Ask the policy what each free slot does next."""
         while self._n_free_slots:
             match self._policy.next():
                 case Start(parameters):
@@ -172,7 +173,7 @@ class Scheduler:
     def _resume(self, trial: _Trial, now: int) -> None:
         trial.n_resumed += 1
         if trial.memo is None or len(trial.memo.started_at_units) <= trial.n_resumed:
-            self._tell(self._storage.resume_trial(trial.number, now))
+            self._notify(self._storage.resume_trial(trial.number, now))
         else:
             check_resume(self._study.name, trial.memo, trial.n_resumed, now)
 
@@ -183,7 +184,7 @@ class Scheduler:
         if memo is None:
             costs = trial_costs(self._study, parameters)
             found = distributions_of(parameters, self._study.space)
-            self._tell(self._storage.start_trial(number, parameters, found, costs, now))
+            self._notify(self._storage.start_trial(number, parameters, found, costs, now))
         else:
             check_parameters(self._study.name, memo, parameters)
             costs = recorded_costs(self._study, memo)
@@ -198,7 +199,7 @@ class Scheduler:
         return trial
 
     def _schedule(self, trial: _Trial, epoch: int, now: int) -> None:
-        """Put a trial's next epoch on the virtual clock, and have it computed where nobody knows it yet."""
+        """Schedule a trial's next epoch in virtual time, and submit a job if its result is not known."""
         finish = now + trial.costs["epoch_cost"]
         heapq.heappush(self._events, (finish, trial.number, epoch))
         if trial.number in self._give_up or self._known(trial, epoch) is not None:
@@ -209,7 +210,7 @@ class Scheduler:
             self._executor.submit(job, urgency=(finish, trial.number))
 
     def _recorded(self, trial: _Trial, epoch: int) -> EpochResult | str | None:
-        """What the storage knew of an epoch when this run started: its result, or the reason why it failed."""
+        """Return an epoch as it was recorded when this run started: its result, or the reason if it failed."""
         if trial.memo is None:
             return None
         if trial.memo.state == "failed" and epoch > len(trial.memo.epochs):
@@ -217,11 +218,11 @@ class Scheduler:
         return trial.memo.epochs.get(epoch)
 
     def _known(self, trial: _Trial, epoch: int) -> EpochResult | str | None:
-        """What need not be computed: an epoch that is recorded, in this generation of the study or an earlier one."""
+        """Return an epoch as this generation of the study or an earlier one has recorded it, or None."""
         return self._recorded(trial, epoch) or trial.earlier.get(epoch)
 
     def _outcome(self, trial: _Trial, epoch: int) -> EpochResult | str:
-        """Wait for an epoch's result, or the reason why there is none."""
+        """Wait for an epoch; return its result, or the reason if it failed."""
         known = self._known(trial, epoch)
         if known is not None:
             return known
@@ -237,7 +238,7 @@ class Scheduler:
         return divergence_reason(epoch) if result.diverged else result
 
     def _collect(self) -> None:
-        """Take what the executor has; results that are early wait in their trial for their turn."""
+        """Receive events of the executor. Results that arrive early are kept in their trial until their turn."""
         for event in self._executor.wait(_POLL_S):
             match event:
                 case Halted(reason):
@@ -248,7 +249,7 @@ class Scheduler:
                     check_fingerprint(event)
                     self._keep(self._live[int(key)], result)
                 case _:
-                    pass  # A job's end, or a late word of a trial that has ended.
+                    pass  # The end of a job, or a late event of a trial that has ended.
 
     def _keep(self, trial: _Trial, result: EpochResult) -> None:
         known = self._known(trial, result.epoch) or trial.results.get(result.epoch)
@@ -257,7 +258,7 @@ class Scheduler:
         trial.results[result.epoch] = result
 
     def _decide(self, trial: _Trial, epoch: int, outcome: EpochResult | str) -> Decision:
-        """Report an epoch to the policy; decide what follows it."""
+        """Report an epoch to the policy; return what happens to the trial next."""
         if isinstance(outcome, str):
             return Decision("failed", reason=outcome)
         assert outcome.valid_loss is not None
@@ -270,26 +271,26 @@ class Scheduler:
         return Decision(_ACTIONS[advice])
 
     def _values(self, trial: _Trial) -> dict[str, float]:
-        """The objectives of a complete trial, by metric."""
+        """Return the objectives of a complete trial by metric."""
         best = _measures(trial, best_epoch(trial.valid_losses))
         return {objective.metric: best[objective.metric] for objective in self._study.objectives}
 
     def _record(self, trial: _Trial, outcome: EpochResult | str, decision: Decision) -> None:
-        """Write what the storage does not hold yet."""
+        """Write what the storage does not contain yet."""
         if isinstance(outcome, EpochResult) and self._recorded(trial, outcome.epoch) is None:
-            self._tell(self._storage.add_epoch(trial.number, outcome))
+            self._notify(self._storage.add_epoch(trial.number, outcome))
         match decision.action:
             case "continue":
                 pass
             case "pause":
                 if trial.memo is None or len(trial.valid_losses) not in trial.memo.paused_after:
-                    self._tell(self._storage.pause_trial(trial.number))
+                    self._notify(self._storage.pause_trial(trial.number))
             case ended:
                 if trial.memo is None or trial.memo.state in ("running", "paused"):
-                    self._tell(self._storage.finish_trial(trial.number, ended, decision.values, decision.reason))
+                    self._notify(self._storage.finish_trial(trial.number, ended, decision.values, decision.reason))
 
     def _release(self, trial: _Trial, epoch: int, decision: Decision) -> None:
-        """Free a trial's slot, and its checkpoint unless it is paused; tell the policy how the trial has ended."""
+        """Free the slot of a trial that was paused or has ended; report the end to the policy."""
         del self._live[trial.number]
         self._n_free_slots += 1
         if decision.action == "pause":
@@ -310,8 +311,8 @@ class Scheduler:
         """Delete the checkpoint of a trial that has ended, or of the best one so far if this one is better.
 
         Args:
-            number: the trial's.
-            value: its first objective, with the sign with which lower is better; None where it is not complete.
+            number: the trial's number.
+            value: its first objective, negated if higher is better; None if the trial is not complete.
 
         """
         unneeded: int | None = number
@@ -321,20 +322,20 @@ class Scheduler:
         if unneeded is not None:
             self._checkpoints.delete(checkpoint_name(unneeded))
 
-    def _tell(self, trial: TrialRecord) -> None:
+    def _notify(self, trial: TrialRecord) -> None:
         for observer in self._observers:
             observer.trial_changed(trial)
 
 
 def _computed(trial: TrialRecord) -> dict[int, EpochResult | str]:
-    """By epoch, the results of a training, and the reason where it diverged."""
+    """Return the results of a training by epoch, with the reason for the epoch at which it diverged."""
     has_diverged = trial.state == "failed" and not trial.was_given_up
     diverged = {len(trial.epochs) + 1: trial.reason} if has_diverged and trial.reason is not None else {}
     return {**trial.epochs, **diverged}
 
 
 def _measures(trial: _Trial, epoch: int) -> dict[str, float]:
-    """The metrics that objectives can name, after an epoch."""
+    """Return the metrics that objectives can name, after an epoch."""
     result = trial.results[epoch]
     assert result.valid_loss is not None
     assert result.valid_accuracy is not None
@@ -343,10 +344,10 @@ def _measures(trial: _Trial, epoch: int) -> dict[str, float]:
 
 
 def check_give_up(study: Study, numbers: Collection[int]) -> None:
-    """Refuse numbers that no trial of the budget has.
+    """Refuse numbers of trials to give up that are not in the study's budget.
 
     Raises:
-        UserError: there is such a number.
+        UserError: a number is not that of a trial.
 
     """
     n_trials = study.budget.n_trials
@@ -358,7 +359,7 @@ def check_give_up(study: Study, numbers: Collection[int]) -> None:
 
 
 def _refuse_if_ended(study_name: str, trial: TrialRecord) -> None:
-    """A trial that was given up before may be named again, as the same command does after an interruption."""
+    """Refuse to give up a trial that has ended, unless it was given up: the same command is repeated after a stop."""
     if trial.state not in ("running", "paused") and not trial.was_given_up:
         raise UserError(
             f"--give-up-trial {trial.number}: trial {trial.number} of {study_name!r} has already ended "

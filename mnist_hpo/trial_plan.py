@@ -1,6 +1,6 @@
-"""Everything that follows from a study and one of its trials: parameters, training, model, costs, checkpoint, job.
+"""Everything that follows from a study and one of its trials: hyperparameters, training, model, costs, checkpoint, job.
 
-Whoever needs one of these asks here, so that the scheduler, the analysis and the re-training agree.
+It is computed in this one place, so that the scheduler, the analysis and the re-training agree.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from mnist_hpo.storage.records import TrialRecord
 
 
 def all_parameters(study: Study, searched: ParameterSet) -> dict[str, ParameterValue]:
-    """All hyperparameters that a trial's training is told: searched, fixed and by default."""
+    """Return all hyperparameters of a trial: searched, fixed and default ones."""
     return complete(study.model, {**study.fixed, **searched})
 
 
 def training_config(study: Study, number: int, searched: ParameterSet) -> TrainingConfig:
-    """What a trial trains: a function of the study file and the trial's number and parameters."""
+    """Return the training of a trial. It follows from the study and the trial's number and hyperparameters."""
     return TrainingConfig(
         model=study.model,
         parameters={**study.fixed, **searched},
@@ -39,19 +39,19 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
 
 
 def model_description(study: Study, searched: ParameterSet) -> ModelDescription:
-    """What a trial's model is, for its bundle."""
+    """Return the description of a trial's model for its bundle."""
     data = DATASETS[study.dataset].shape(study.split)
     return ModelDescription(study.model, all_parameters(study, searched), data.image_shape, data.n_classes)
 
 
 def trial_costs(study: Study, searched: ParameterSet) -> dict[str, int]:
-    """What is known of a trial before it is trained: the fields of `Description`."""
+    """Return what is known about a trial before it is trained: the fields of `Description`."""
     described = describe(study.model, {**study.fixed, **searched}, DATASETS[study.dataset].shape(study.split))
     return dataclasses.asdict(described)
 
 
 def recorded_costs(study: Study, trial: TrialRecord) -> Mapping[str, int]:
-    """`trial_costs` as they were recorded when the trial started, or counted now where they were not."""
+    """Return the `trial_costs` recorded when the trial started; older records lack them, and they are computed."""
     return trial.costs or trial_costs(study, trial.parameters)
 
 
