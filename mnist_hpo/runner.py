@@ -94,8 +94,8 @@ class StudyResult:
 
     def __repr__(self) -> str:
         best = "none complete" if self.best is None else f"best #{self.best.number} {self.best.value:.4f}"
-        told = f"StudyResult({self.study.name}: {len(self.trials)} trials, {best}, {self.history_sha256[:16]}…"
-        return f"{told}, missing in MLflow: {self.missing_in_mlflow})" if self.missing_in_mlflow else f"{told})"
+        text = f"StudyResult({self.study.name}: {len(self.trials)} trials, {best}, {self.history_sha256[:16]}…"
+        return f"{text}, missing in MLflow: {self.missing_in_mlflow})" if self.missing_in_mlflow else f"{text})"
 
 
 def run_study(
