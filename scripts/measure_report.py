@@ -2,7 +2,7 @@
 """Measure a large study's report: seconds to make it, its size, seconds from navigation until the
 charts in view are drawn, and until all are.
 
-The study is pretended (tests/pretended_study.py): the real scheduler, sampler, pruner and storage, with trainings that
+The study is pretended (tests/simulated_study.py): the real scheduler, sampler, pruner and storage, with trainings that
 take no time. Needs scripts/setup --dev and Chromium.
 
 Run:  .venv/bin/python scripts/measure_report.py [--trials 2000] [--opens 5]     (a few minutes, most to make the study)
@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests" / "browser"), str(ROOT / "tests")]
 
 from chromium import launch  # noqa: E402
-from pretended_study import run_pretended, study_of  # noqa: E402
+from simulated_study import run_simulated, study_of  # noqa: E402
 
 from mnist_hpo.report.page import report_html  # noqa: E402
 
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         study = study_of(budget={"n_trials": options.trials, "max_epochs": 27}, slots=8)
-        view = run_pretended(Path(folder), study)
+        view = run_simulated(Path(folder), study)
         path = Path(folder) / "report.html"
         start, start_cpu = time.perf_counter(), time.process_time()
         path.write_text(report_html(view, []), encoding="utf-8")

@@ -7,8 +7,8 @@ import optuna
 import pytest
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
-from pretended_study import SPACE, run_pretended, study_of
 from scipy.stats import spearmanr
+from simulated_study import SPACE, run_simulated, study_of
 
 from mnist_hpo.analysis.importance import assess
 from mnist_hpo.analysis.study_view import StudyView
@@ -25,7 +25,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
         "depth": {"type": "int", "low": 1, "high": 3},
     }
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 3})
-    return run_pretended(tmp_path_factory.mktemp("linear"), study)
+    return run_simulated(tmp_path_factory.mktemp("linear"), study)
 
 
 def test_fanova_is_optunas(linear: StudyView) -> None:
@@ -45,7 +45,7 @@ def test_fanova_is_optunas(linear: StudyView) -> None:
 def test_a_parameter_on_a_log_scale_counts_as_it_is_searched(tmp_path: Path) -> None:
     space = {name: SPACE[name] for name in ("learning_rate", "batch_size", "optimizer")}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 2})
-    importance = assess(run_pretended(tmp_path, study))
+    importance = assess(run_simulated(tmp_path, study))
     assert importance.ranking()[0] == "learning_rate"
     assert importance.fanova["learning_rate"] > 0.8
     assert importance.ped_anova.keys() == importance.fanova.keys()
@@ -53,7 +53,7 @@ def test_a_parameter_on_a_log_scale_counts_as_it_is_searched(tmp_path: Path) -> 
 
 def test_mlflows_plots_tell_the_same(tmp_path: Path) -> None:
     """Who looks in MLflow must not read another answer than who reads the report, nor of a few trials alone."""
-    view = run_pretended(tmp_path, study_of(pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2}))
+    view = run_simulated(tmp_path, study_of(pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2}))
     write_plots(view.study, view.trials, tmp_path)
     page = (tmp_path / "plots.html").read_text()
     importance = assess(view)
@@ -86,6 +86,6 @@ def test_correlations_are_spearmans(linear: StudyView) -> None:
 def test_names_without_an_order_have_no_correlation_and_listed_numbers_have(tmp_path: Path) -> None:
     space = {name: SPACE[name] for name in ("batch_size", "optimizer")}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 1})
-    found = assess(run_pretended(tmp_path, study)).correlations
+    found = assess(run_simulated(tmp_path, study)).correlations
     assert found.keys() == {"batch_size"}
     assert np.isfinite(found["batch_size"].rho)

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from pretended_study import N_WORKERS, Journal, run_pretended, study_of
+from simulated_study import N_WORKERS, Journal, run_simulated, study_of
 
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.timeline import sessions, time_spent, worker_spans
@@ -19,7 +19,7 @@ def journal() -> Journal:
 
 @pytest.fixture(scope="module")
 def view(journal: Journal, tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("timeline"), study_of(), journal)
+    return run_simulated(tmp_path_factory.mktemp("timeline"), study_of(), journal)
 
 
 def test_slots_end_their_trials_in_the_order_in_which_the_scheduler_did(view: StudyView, journal: Journal) -> None:
@@ -39,7 +39,7 @@ def test_a_slot_runs_one_trial_after_the_other_without_a_gap(view: StudyView) ->
 
 
 def test_a_trial_under_way_holds_its_slot(tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(), stop_after=10)
+    view = run_simulated(tmp_path, study_of(), stop_after=10)
     running = [trial.number for trial in view.trials if trial.state == "running"]
     assert running
     spans = slot_spans(view.study, view.trials)

@@ -224,7 +224,7 @@ def test_headings_and_help_name_the_columns(finished: Folder, frame: pd.DataFram
 
 def test_on_a_narrow_terminal_no_number_is_cut(finished: Folder, frame: pd.DataFrame) -> None:
     for columns in (80, 200):
-        lines = finished.on_terminal(columns, "trials", "small").splitlines()
+        lines = finished.call_on_terminal(columns, "trials", "small").splitlines()
         assert max(map(len, lines)) <= columns
         text = "\n".join(lines)
         assert "…" not in text

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from command import ENVIRONMENT, LONG_S, ROOT, SMALL
+from command import ENVIRONMENT, ROOT, SMALL, TIMEOUT_S
 
 from mnist_hpo.data.prepared import PreparedDataset
 
@@ -24,7 +24,7 @@ def test_the_example_runs_as_it_stands(tmp_path: Path, mnist: PreparedDataset) -
         env=ENVIRONMENT,
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=TIMEOUT_S,
         check=True,
     )
     assert "\nexact 0.9" in ended.stdout

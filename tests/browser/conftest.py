@@ -60,4 +60,4 @@ def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPath
         wait_until_it_answers(port)
     yield Shown(folder, printed["MLflow UI"], printed["small"], printed["Optuna Dashboard"])
     ui.terminate()
-    assert ui.end().code == 0
+    assert ui.wait().code == 0

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 import requests
-from command import LONG_S, Folder
+from command import TIMEOUT_S, Folder
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Shown:
 
 
 def wait_until_it_answers(port: int) -> None:
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            requests.get(f"http://127.0.0.1:{port}/", timeout=LONG_S)
+            requests.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S)
             return
         except requests.ConnectionError:
             assert time.monotonic() < deadline, "the server never came up"

@@ -80,4 +80,4 @@ def test_its_trials_open_with_the_best_first_and_more_on_demand(page: Page, tmp_
         expect(page.get_by_text("200", exact=True).first).to_be_visible()
     finally:
         ui.process.send_signal(signal.SIGTERM)
-        ui.end()
+        ui.wait()

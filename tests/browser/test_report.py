@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
-from pretended_study import run_pretended, study_of
+from simulated_study import run_simulated, study_of
 
 from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.study_view import StudyView
@@ -24,7 +24,7 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("browser"), study_of(description=HOSTILE))
+    return run_simulated(tmp_path_factory.mktemp("browser"), study_of(description=HOSTILE))
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def visible_ticks(page: Page, title: str) -> list[str]:
 def test_epochs_and_trials_are_whole_numbers_and_each_stands_once(
     open_page: OpenPage, tmp_path: Path, max_epochs: int
 ) -> None:
-    view = run_pretended(tmp_path, study_of(budget={"n_trials": 5, "max_epochs": max_epochs}, pruner={"name": "none"}))
+    view = run_simulated(tmp_path, study_of(budget={"n_trials": 5, "max_epochs": max_epochs}, pruner={"name": "none"}))
     path = tmp_path / "short.html"
     path.write_text(report_html(view, []), encoding="utf-8")
     page = open_page(path)
@@ -207,7 +207,7 @@ def test_a_script_that_is_not_the_reports_does_not_run(report: Path, open_page: 
 
 @pytest.mark.slow
 def test_two_thousand_trials_are_drawn_from_less_than_10_mb(open_page: OpenPage, tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(budget={"n_trials": 2000, "max_epochs": 27}, slots=8))
+    view = run_simulated(tmp_path, study_of(budget={"n_trials": 2000, "max_epochs": 27}, slots=8))
     path = tmp_path / "large.html"
     path.write_text(report_html(view, []), encoding="utf-8")
     assert path.stat().st_size < 10e6

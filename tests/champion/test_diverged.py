@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SMALL, Folder, Outcome, make_folder
-from driving import Driver
 from mlflow import MlflowClient
+from policy_driver import Driver
 
 from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.data.prepared import PreparedDataset

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import LONG_S, Call, Folder, assert_refused
+from command import TIMEOUT_S, Call, Folder, assert_refused
 from mlflow import MlflowClient
 
 from mnist_hpo.storage.lock import study_lock
@@ -44,8 +44,8 @@ def test_a_search_is_refused_and_its_record_untouched_while_retrain_runs(copy: F
     retrain = freeze_while_training(copy)
     for arguments in (("run", "small.yaml"), ("retrain", "small", "--trial", "0"), ("sync", "small")):
         assert_refused(copy.call(*arguments), f"'small' is in use by process {retrain.process.pid} on ")
-    retrain.thaw()
-    assert retrain.end().code == 0
+    retrain.resume()
+    assert retrain.wait().code == 0
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
     before = files_of(tested)
     retrain = freeze_while_training(copy)
     retrain.process.kill()
-    retrain.end()
+    retrain.wait()
     assert files_of(tested) == before
     assert copy.call("report", "small").code == 0
     again = copy.call("retrain", "small", "--seeds", "1")
@@ -72,7 +72,7 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
 def freeze_while_training(folder: Folder) -> Call:
     """Start a long retrain, and stop it in the middle of its trainings."""
     retrain = folder.start("retrain", "small", "--seeds", "20", "--workers", "1")
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not list((folder.path / "mlruns" / "champions").glob("*/.trial-*.new/*.safetensors")):
         assert retrain.process.poll() is None
         assert time.monotonic() < deadline

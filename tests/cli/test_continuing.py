@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command import Folder, assert_refused, make_folder
-from driving import Driver
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from policy_driver import Driver
 
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.spec.provenance import provenance

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from command import Folder
-from pretended_study import run_pretended, study_of
+from simulated_study import run_simulated, study_of
 
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.trials_table import trials_frame
@@ -27,7 +27,7 @@ with study_lock(sys.argv[1], "large"):
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, StudyView]:
     """A folder with a study that was stopped in the middle of some trials."""
     path = tmp_path_factory.mktemp("stopped")
-    return Folder(path), run_pretended(path, study_of(), stop_after=15)
+    return Folder(path), run_simulated(path, study_of(), stop_after=15)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_flag_has_no_type_in_the_help(tmp_path: Path, arguments: list[str]) ->
 @pytest.mark.parametrize("sort", ["valid_accuracy", "train_flops"])
 def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView], columns: int, sort: str) -> None:
     folder, view = stopped
-    screen = folder.on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
+    screen = folder.call_on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
     assert "…" not in screen
     frame = trials_frame(view.study, view.trials)
     for row in frame.loc[frame["state"] == "complete"].to_dict("records"):
@@ -74,9 +74,9 @@ def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView]
 
 def test_what_finds_no_room_is_named_with_the_way_to_see_it(stopped: tuple[Folder, StudyView]) -> None:
     folder, _ = stopped
-    screen = folder.on_terminal(60, "trials", "large", "--sort", "valid_accuracy")
+    screen = folder.call_on_terminal(60, "trials", "large", "--sort", "valid_accuracy")
     assert re.search(r"too narrow for [a-z_, ]+: widen the terminal, or write all columns with --csv FILE", screen)
-    assert "too narrow" not in folder.on_terminal(200, "trials", "large", "--sort", "valid_accuracy")
+    assert "too narrow" not in folder.call_on_terminal(200, "trials", "large", "--sort", "valid_accuracy")
 
 
 def test_the_trials_of_a_stopped_study_are_interrupted(stopped: tuple[Folder, StudyView]) -> None:

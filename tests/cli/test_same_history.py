@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from command import LONG_S, PROGRAM, Folder
+from command import PROGRAM, TIMEOUT_S, Folder
 
 
 def test_in_another_folder_on_a_terminal_with_one_worker(
@@ -59,4 +59,4 @@ def run_on_a_terminal(folder: Folder, *arguments: str) -> tuple[int, str]:
         while piece := os.read(ours, 65536):
             shown += piece
     os.close(ours)
-    return process.wait(LONG_S), shown.decode()
+    return process.wait(TIMEOUT_S), shown.decode()

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Call, Folder, Killed, TooLateError, assert_refused, in_time, make_folder, wait_until_gone
+from command import Call, Folder, Killed, TooLateError, assert_refused, make_folder, retry_if_too_late, wait_until_gone
 
 
 def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[str, Any]) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "stopped", shared_tracking)
-        for stop, code in ((Call.press_ctrl_c, 130), (Call.terminate, 143)):
+        for stop, code in ((Call.send_ctrl_c, 130), (Call.terminate, 143)):
             run = folder.start("run", "small.yaml", "--workers", "1")
-            run.freeze_after(r"^trial \d")
+            run.suspend_after(r"^trial \d")
             stop(run)
-            run.thaw()
-            outcome = run.end()
+            run.resume()
+            outcome = run.wait()
             if outcome.code == 0:
                 raise TooLateError
             assert outcome.code == code
@@ -27,7 +27,7 @@ def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[s
             assert outcome.out == ""
         return folder
 
-    resumed = in_time(attempt).run("--workers", "1")
+    resumed = retry_if_too_late(attempt).run("--workers", "1")
     assert "recorded already" in resumed.err
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
@@ -46,13 +46,13 @@ def test_a_second_ctrl_c_ends_at_once(
     def attempt() -> Path:
         folder = make_folder(tmp_path, "stopped", hanging_server)
         run = folder.start("run", "small.yaml")
-        run.freeze_after(r"^trial \d")
+        run.suspend_after(r"^trial \d")
         processes = run.workers() + run.writers()
-        run.press_ctrl_c()
-        run.thaw()
+        run.send_ctrl_c()
+        run.resume()
         run.wait_for("again to end at once")
-        run.press_ctrl_c()
-        outcome = run.end()
+        run.send_ctrl_c()
+        outcome = run.wait()
         assert outcome.code == 130
         if "To go on" in outcome.err:
             raise TooLateError  # The first one's way to its end was over already.
@@ -60,7 +60,7 @@ def test_a_second_ctrl_c_ends_at_once(
         wait_until_gone(processes)
         return folder.path
 
-    resumed = Folder(in_time(attempt), shared_tracking).run()
+    resumed = Folder(retry_if_too_late(attempt), shared_tracking).run()
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
@@ -71,7 +71,7 @@ def test_a_killed_coordinator_takes_its_processes_along(killed: Killed) -> None:
 
 
 def test_a_killed_study_goes_on_to_the_same_end(killed: Killed, status: dict[str, Any]) -> None:
-    assert killed.left_behind["state"] == "incomplete"
+    assert killed.status_after_kill["state"] == "incomplete"
     assert "recorded already" in killed.resumed.err
     ended = killed.resumed.json()
     assert ended["history_sha256"] == status["history_sha256"]
@@ -80,7 +80,7 @@ def test_a_killed_study_goes_on_to_the_same_end(killed: Killed, status: dict[str
 
 def test_a_second_coordinator_is_told_of_the_first(killed: Killed) -> None:
     host = socket.gethostname()
-    assert_refused(killed.second, f"process {killed.pid} on {host}, started 20")
+    assert_refused(killed.second_coordinator, f"process {killed.pid} on {host}, started 20")
 
 
 @pytest.mark.slow
@@ -90,12 +90,12 @@ def test_a_killed_worker_costs_nothing_but_time(
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "worker", shared_tracking)
         run = folder.start("run", "small.yaml")
-        run.freeze_after(r"^study small")
+        run.suspend_after(r"^study small")
         for worker in run.workers():
             worker.kill()
-        run.thaw()
-        outcome = run.end()
+        run.resume()
+        outcome = run.wait()
         assert outcome.code == 0, outcome.err
         return folder
 
-    assert in_time(attempt).trials() == trials
+    assert retry_if_too_late(attempt).trials() == trials

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from command import LONG_S, Folder, assert_refused, wait_until_gone
+from command import TIMEOUT_S, Folder, assert_refused, wait_until_gone
 
 
 @pytest.fixture
@@ -26,10 +26,10 @@ def free_port() -> str:
 
 
 def wait_until_it_answers(port: int) -> None:
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            assert requests.get(f"http://127.0.0.1:{port}/", timeout=LONG_S).ok
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S).ok
             return
         except requests.ConnectionError:
             assert time.monotonic() < deadline, "the server never came up"
@@ -68,7 +68,7 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
         env=finished.environment(),
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
@@ -80,7 +80,7 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
 def test_of_two_at_once_on_one_port_one_says_that_it_is_taken(finished: Folder) -> None:
     port = free_port()
     both = [finished.start("ui", "--port", port) for _ in range(2)]
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while all(ui.process.poll() is None for ui in both):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -88,8 +88,8 @@ def test_of_two_at_once_on_one_port_one_says_that_it_is_taken(finished: Folder) 
     loser, winner = both[0].end(), both[1]
     assert winner.process.stdout is not None
     assert any(line.startswith("Ctrl-C ends it") for line in winner.process.stdout)
-    winner.press_ctrl_c()
-    assert winner.end().code == 0
+    winner.send_ctrl_c()
+    assert winner.wait().code == 0
     assert (loser.code, "http://" in loser.out) == (2, False)
     assert f"error: port {port} on 127.0.0.1 is taken" in loser.err
     assert "ended by itself" not in loser.err
@@ -110,8 +110,8 @@ def test_ctrl_c_ends_both(finished: Folder) -> None:
     wait_until_it_answers(int(ports[0]))
     children = psutil.Process(ui.process.pid).children(recursive=True)
     assert len(children) >= 2
-    ui.press_ctrl_c()
-    ended = ui.end()
+    ui.send_ctrl_c()
+    ended = ui.wait()
     assert (ended.code, "Traceback" in ended.err) == (0, False)
     # No line for each request.
     assert "GET /" not in ended.out + ended.err

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Call, Folder, TooLateError, assert_refused, in_time, make_folder
+from command import Call, Folder, TooLateError, assert_refused, make_folder, retry_if_too_late
 
 READER = """
 import sqlite3, sys, time
@@ -27,7 +27,7 @@ def test_readers_that_hang_do_not_hold_the_search_up(
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "watched", shared_tracking)
         run = folder.start("run", "small.yaml", "--workers", "1", "--json")
-        run.freeze_after(r"^study small")
+        run.suspend_after(r"^study small")
         watching = folder.start("status", "small", "--watch", PYTHONUNBUFFERED="1")
         assert watching.process.stdout is not None
         assert watching.process.stdout.readline().startswith("small: ")
@@ -41,14 +41,14 @@ def test_readers_that_hang_do_not_hold_the_search_up(
                 process.send_signal(signal.SIGSTOP)
             if n_trials == 8:
                 raise TooLateError
-            run.thaw()
-            ended = run.end()
+            run.resume()
+            ended = run.wait()
             assert ended.code == 0, ended.err
             assert ended.json()["history_sha256"] == status["history_sha256"]
             assert holding.poll() is None
             # The one that watched wakes up, sees the end, and ends too.
-            watching.thaw()
-            woken = watching.end()
+            watching.resume()
+            woken = watching.wait()
             assert woken.code == 0
             assert status["history_sha256"] in woken.out
             assert "small: 8/8 trials" in woken.out
@@ -58,7 +58,7 @@ def test_readers_that_hang_do_not_hold_the_search_up(
             holding.wait()
         return folder
 
-    folder = in_time(attempt)
+    folder = retry_if_too_late(attempt)
     with sqlite3.connect(folder.storage) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
@@ -76,7 +76,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(tmp_path: Path, finished: Fol
     line = watching.process.stdout.readline()
     assert line.startswith(f"small: 8/9 trials, {finished.status()['n_epochs']} epochs, best #")
     os.killpg(watching.process.pid, signal.SIGINT)
-    ended = watching.end()
+    ended = watching.wait()
     assert ended.code == 130
     assert "Traceback" not in ended.err
     assert folder.status()["state"] == "incomplete"

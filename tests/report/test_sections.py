@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pretended_study import SPACE, run_pretended, study_of
+from simulated_study import SPACE, run_simulated, study_of
 
 from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.charts.figure import Chart
@@ -37,7 +37,7 @@ CHAMPION = {
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("sections"), study_of())
+    return run_simulated(tmp_path_factory.mktemp("sections"), study_of())
 
 
 def sections(view: StudyView, tests: Sequence[ChampionTest] = ()) -> dict[str, Section]:
@@ -191,7 +191,7 @@ def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
 
 
 def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(), stop_after=15)
+    view = run_simulated(tmp_path, study_of(), stop_after=15)
     assert any(trial.state == "running" and trial.epochs for trial in view.trials)
     found = sections(view)
     (chart,) = charts(found["Optimisation history"])
@@ -200,7 +200,7 @@ def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path: Path) -> None:
-    view = dataclasses.replace(run_pretended(tmp_path, study_of(), stop_after=15), is_running=False)
+    view = dataclasses.replace(run_simulated(tmp_path, study_of(), stop_after=15), is_running=False)
     names = {
         trace["name"]
         for section in sections(view).values()
@@ -217,7 +217,7 @@ def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path:
 )
 def test_trials_and_epochs_are_ticked_at_whole_numbers(tmp_path: Path, n_trials: int, n_epochs: int) -> None:
     study = study_of(budget={"n_trials": n_trials, "max_epochs": n_epochs}, pruner={"name": "none"})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     for title, length in (("Optimisation history", n_trials), ("Learning curves", n_epochs)):
         (chart,) = charts(found[title])
         step = chart.layout["xaxis"]["dtick"]
@@ -255,7 +255,7 @@ def test_one_complete_trial_is_enough_for_a_winner_and_not_for_importances(view:
 def test_only_names_to_choose_from(tmp_path: Path) -> None:
     space = {"optimizer": SPACE["optimizer"], "activation": {"type": "categorical", "choices": ["relu", "gelu"]}}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     assert "no order" in missing(found["Rank correlations"])
     (contour,) = charts(found["Contour"])
     assert contour.data[0]["type"] == "heatmap"
@@ -265,7 +265,7 @@ def test_only_names_to_choose_from(tmp_path: Path) -> None:
 def test_one_parameter_alone_has_no_contour(tmp_path: Path) -> None:
     space = {"dropout": SPACE["dropout"], "width": {"type": "categorical", "choices": [128]}}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 6, "max_epochs": 2})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     assert len(charts(found["Slices"])) == 1
     assert "dropout is the only parameter" in missing(found["Contour"])
 

@@ -2,9 +2,9 @@
 
 import random
 
-from driving import Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_driver import Driver
 
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.study import Study

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from driving import Driver
+from policy_driver import Driver
 
 from mnist_hpo.search.space import holds
 from mnist_hpo.spec.study import ParameterValue, Study

@@ -127,7 +127,7 @@ def test_real_searches_that_start_together_in_an_empty_folder(mnist: PreparedDat
             folder.write_study("name: small", f"name: {name}", *budget, name=f"{name}.yaml")
         runs = [folder.start("run", f"{name}.yaml", "--workers", "1") for name in names]
         for run in runs:
-            outcome = run.end()
+            outcome = run.wait()
             assert outcome.code == 0, outcome.err
         assert study_names(f"sqlite:///{folder.storage}") == names
 
@@ -139,13 +139,13 @@ def test_a_search_whose_storage_goes_away_ends_with_a_clear_error(
 ) -> None:
     folder = make_folder(tmp_path, "gone")
     run = folder.start("run", "small.yaml", "--workers", "1")
-    run.freeze_after(r"^study small")
+    run.suspend_after(r"^study small")
     folder.storage.unlink()
     if replaced:
         with sqlite3.connect(finished.storage) as old, sqlite3.connect(folder.storage) as new:
             old.backup(new)
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert f"{folder.storage} was deleted or replaced while it was in use; put the file back" in outcome.err

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from driving import Driver, Started
+from policy_driver import Driver, Started
 
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError

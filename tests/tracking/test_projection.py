@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import ROOT, SMALL, Folder, Killed, TooLateError, in_time, make_folder
+from command import ROOT, SMALL, Folder, Killed, TooLateError, make_folder, retry_if_too_late
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, history, parent_of, runs_of, snapshot, trial_runs
 
@@ -179,12 +179,12 @@ def test_after_a_kill_in_the_middle_of_writing_there_is_one_run_a_trial(
             if run.process.poll() is not None:
                 raise TooLateError
         run.process.kill()
-        run.end()
+        run.wait()
         if parent_of(runs_of(folder.tracking_uri)).info.status != "RUNNING":
             raise TooLateError
         return folder
 
-    folder = in_time(attempt)
+    folder = retry_if_too_late(attempt)
     folder.run()
     assert_holds(folder.tracking_uri, trials)
     assert len(runs_of(folder.tracking_uri)) == 1 + 8

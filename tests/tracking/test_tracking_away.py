@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Folder, Outcome, TooLateError, assert_refused, in_time, make_folder
+from command import Folder, Outcome, TooLateError, assert_refused, make_folder, retry_if_too_late
 from incomplete import package, run_incompletely
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, parent_of, runs_of, trial_runs
@@ -70,16 +70,16 @@ def test_a_writing_process_that_is_killed_is_started_again_and_catches_up(
     def attempt() -> tuple[Folder, Outcome]:
         folder = make_folder(tmp_path, "killed")
         run = folder.start("run", "small.yaml", "--workers", "1")
-        run.freeze_after(r"^trial \d")
+        run.suspend_after(r"^trial \d")
         (writer,) = run.writers()
         writer.kill()
-        run.thaw()
-        outcome = run.end()
+        run.resume()
+        outcome = run.wait()
         if "started again" not in outcome.err:
             raise TooLateError  # The search was over before it was noticed.
         return folder, outcome
 
-    folder, outcome = in_time(attempt)
+    folder, outcome = retry_if_too_late(attempt)
     assert outcome.code == 0
     assert outcome.err.count(CANNOT) == outcome.err.count("killed by SIGKILL") == 1
     assert "Traceback" not in outcome.err
@@ -122,10 +122,10 @@ def test_a_real_server_that_dies_and_comes_back(
     folder: Folder, tracking_server: TrackingServer, trials: list[dict[str, Any]]
 ) -> None:
     run = folder.start("run", "small.yaml", MLFLOW_TRACKING_URI=tracking_server.url)
-    run.freeze_after("^study small")
+    run.suspend_after("^study small")
     tracking_server.stop()
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 3, outcome.err
     assert outcome.err.count(CANNOT) == 1
     assert folder.trials() == trials

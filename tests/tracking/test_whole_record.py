@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from command import LONG_S, Call, Folder, Outcome, TooLateError, in_time, make_folder
+from command import TIMEOUT_S, Call, Folder, Outcome, TooLateError, make_folder, retry_if_too_late
 from incomplete import package, run_incompletely
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -49,10 +49,10 @@ def the_writer(run: Call) -> psutil.Process:
 def test_a_writer_killed_after_the_last_trial_is_started_again(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "killed")
     run = folder.start("run", "small.yaml")
-    run.freeze_after(LAST_TRIAL)
+    run.suspend_after(LAST_TRIAL)
     the_writer(run).kill()
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("killed by SIGKILL") == 1
     assert_whole(folder.tracking_uri, trials)
@@ -61,14 +61,14 @@ def test_a_writer_killed_after_the_last_trial_is_started_again(tmp_path: Path, t
 def test_a_database_that_is_deleted_is_rebuilt_from_the_storage(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "deleted")
     run = folder.start("run", "small.yaml")
-    run.freeze_after(LAST_TRIAL)
-    deadline = time.monotonic() + LONG_S
+    run.suspend_after(LAST_TRIAL)
+    deadline = time.monotonic() + TIMEOUT_S
     while n_trial_runs(folder) < 1:  # The writer goes on with what it was sent.
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (folder.path / "mlruns" / "mlflow.db").unlink()
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 0, outcome.err
     assert "mlruns/mlflow.db was deleted or replaced" in outcome.err
     assert_whole(folder.tracking_uri, trials)
@@ -107,8 +107,8 @@ def best_run(tracking_uri: str, outcome: Outcome) -> Any:
 def test_ctrl_c_ends_the_wait_for_mlflow(folder: Folder, hanging_server: str, trials: list[dict[str, Any]]) -> None:
     run = folder.start("run", "small.yaml", "--tracking-uri", hanging_server)
     run.wait_for("writing to MLflow: 0 of 8 runs written")
-    run.press_ctrl_c()
-    outcome = run.end()
+    run.send_ctrl_c()
+    outcome = run.wait()
     assert outcome.code == 3, outcome
     assert "0 of 8 runs are written: the rest was not waited for" in outcome.err
     assert outcome.err.rstrip().endswith(f"mnist-hpo sync small --tracking-uri {hanging_server}")
@@ -117,10 +117,10 @@ def test_ctrl_c_ends_the_wait_for_mlflow(folder: Folder, hanging_server: str, tr
 
 def test_a_search_that_is_interrupted_says_what_mlflow_lacks(folder: Folder, closed_port: str) -> None:
     run = folder.start("run", "small.yaml", MLFLOW_TRACKING_URI=closed_port)
-    run.freeze_after(r"^trial \d")
-    run.press_ctrl_c()
-    run.thaw()
-    outcome = run.end()
+    run.suspend_after(r"^trial \d")
+    run.send_ctrl_c()
+    run.resume()
+    outcome = run.wait()
     if outcome.code == 3:
         pytest.skip("the search was over before the signal came")
     assert outcome.code == 130, outcome
@@ -220,7 +220,7 @@ def test_mlflows_state_in_the_users_process_stays(finished: Folder, folder: Fold
         env=folder.environment(),
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stderr
 
@@ -249,7 +249,7 @@ def test_a_writer_killed_at_random_moments(tmp_path: Path, store: str | None, tr
             for writer in run.writers() if run.process.poll() is None else []:
                 writer.kill()
                 n_kills += 1
-        assert_whole_or_told(run.end(), store or folder.tracking_uri, f"small-{n_round}", trials)
+        assert_whole_or_told(run.wait(), store or folder.tracking_uri, f"small-{n_round}", trials)
 
 
 def assert_whole_or_told(outcome: Outcome, tracking_uri: str, study: str, trials: list[dict[str, Any]]) -> None:
@@ -291,7 +291,7 @@ def test_runs_end_whole_on_a_busy_machine(
             folder.write_study("name: small", f"name: {name}")
         runs = [folder.start("run", "small.yaml") for folder in folders]
         for folder, name, run in zip(folders, names, runs, strict=True):
-            assert_whole_or_told(run.end(), store or folder.tracking_uri, name, trials)
+            assert_whole_or_told(run.wait(), store or folder.tracking_uri, name, trials)
 
 
 @pytest.mark.slow
@@ -299,11 +299,11 @@ def test_a_writer_that_stands_still_is_replaced(tmp_path: Path, trials: list[dic
     def attempt() -> tuple[Folder, Outcome]:
         folder = make_folder(tmp_path, "stopped")
         run = folder.start("run", "small.yaml")
-        run.freeze_after(LAST_TRIAL)
+        run.suspend_after(LAST_TRIAL)
         the_writer(run).send_signal(signal.SIGSTOP)
-        run.thaw()
-        return folder, run.end()
+        run.resume()
+        return folder, run.wait()
 
-    folder, outcome = in_time(attempt)
+    folder, outcome = retry_if_too_late(attempt)
     assert outcome.code == 0, outcome.err
     assert_whole(folder.tracking_uri, trials)

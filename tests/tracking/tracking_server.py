@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import requests
-from command import LONG_S
+from command import TIMEOUT_S
 
 
 class TrackingServer:
@@ -30,7 +30,7 @@ class TrackingServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        deadline = time.monotonic() + LONG_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < deadline
