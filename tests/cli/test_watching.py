@@ -1,4 +1,4 @@
-"""Looking at a study while it runs: what is shown, and that looking never holds the search up."""
+"""`status --watch` shows a running study, and no reader of the storage ever delays the run."""
 
 import os
 import signal
@@ -21,9 +21,7 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_readers_that_hang_do_not_hold_the_search_up(
-    tmp_path: Path, shared_tracking: str, status: dict[str, Any]
-) -> None:
+def test_suspended_readers_do_not_block_a_run(tmp_path: Path, shared_tracking: str, status: dict[str, Any]) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "watched", shared_tracking)
         run = folder.start("run", "small.yaml", "--workers", "1", "--json")
@@ -46,7 +44,7 @@ def test_readers_that_hang_do_not_hold_the_search_up(
             assert ended.code == 0, ended.err
             assert ended.json()["history_sha256"] == status["history_sha256"]
             assert holding.poll() is None
-            # The one that watched wakes up, sees the end, and ends too.
+            # The resumed `status --watch` notices that the study is complete, and exits.
             watching.resume()
             woken = watching.wait()
             assert woken.code == 0
@@ -63,8 +61,8 @@ def test_readers_that_hang_do_not_hold_the_search_up(
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_ctrl_c_ends_the_watching_and_nothing_else(tmp_path: Path, finished: Folder) -> None:
-    """A study with one trial more to come, that nobody runs."""
+def test_ctrl_c_ends_watching_and_leaves_the_study_unchanged(tmp_path: Path, finished: Folder) -> None:
+    """The study has one trial left in its budget, and no process runs it."""
     folder = make_folder(tmp_path, "watched")
     finished.copy_record(folder)
     with sqlite3.connect(folder.storage) as connection:
@@ -89,5 +87,5 @@ def test_a_complete_study_is_shown_once(finished: Folder, status: dict[str, Any]
     assert status["history_sha256"] in outcome.out
 
 
-def test_watching_prints_no_json(finished: Folder) -> None:
+def test_watching_with_json_is_refused(finished: Folder) -> None:
     assert_refused(finished.call("status", "small", "--watch", "--json"), "--watch", "--json")
