@@ -24,7 +24,7 @@ def test_curves_are_side_by_side_on_wide_screens_and_stacked_on_narrow_ones(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(page_file.as_uri())
     page.wait_for_selector("#anytime .scatterlayer .trace")
-    assert page.locator("#anytime .scatterlayer .trace").count() == 2 * 2  # Single trials lack the panel of started trials.
+    assert page.locator("#anytime .scatterlayer .trace").count() == 2 * 2  # Trials have no third panel.
     assert page.evaluate("document.documentElement.scrollWidth") <= columns
     boxes = [box.bounding_box() for box in page.locator("#anytime .nsewdrag").all()]
     lefts = {round(box["x"]) for box in boxes if box}

@@ -73,6 +73,7 @@ class Slots:
             case _:
                 pass
         return decision
+
     def train(self, number: int) -> str:
         """Train a trial until it is paused or complete."""
         trial, last = self.trials[number], self.study.budget.max_epochs

@@ -130,9 +130,7 @@ def test_a_batch_as_large_as_the_training_set_is_accepted(write_study: WriteStud
         ("0", "1", "fixed.n_train: must be from 1 to 1e+08, not 0"),
     ],
 )
-def test_an_invalid_n_train_is_refused(
-    write_study: WriteStudy, n_train: str, batch_size: str, message: str
-) -> None:
+def test_an_invalid_n_train_is_refused(write_study: WriteStudy, n_train: str, batch_size: str, message: str) -> None:
     path = write_study("depth: 2", f"depth: 2\n  n_train: {n_train}\n  batch_size: {batch_size}")
     assert refusal(path) == f"{path}, line {line_of(path, 'n_train')}: {message}"
 
