@@ -1,4 +1,4 @@
-"""MLflow's own server as a process."""
+"""MLflow's own tracking server as a process."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from command import TIMEOUT_S
 
 
 class TrackingServer:
-    """MLflow's own server, on its own SQLite store."""
+    """MLflow's own tracking server, with a SQLite store."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
