@@ -265,7 +265,7 @@ def test_the_command_says_that_two_splits_cannot_be_compared(both: Folder, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "fragments"),
     [
         (["small"], ["'small'", "name another"]),
         (["small", "small"], ["'small'", "twice"]),
@@ -275,8 +275,8 @@ def test_the_command_says_that_two_splits_cannot_be_compared(both: Folder, tmp_p
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_refused(both: Folder, arguments: list[str], message: list[str]) -> None:
-    assert_refused(both.call("compare", *arguments), *message)
+def test_wrong_usage_is_refused(both: Folder, arguments: list[str], fragments: list[str]) -> None:
+    assert_refused(both.call("compare", *arguments), *fragments)
 
 
 def test_a_damaged_champion_file_is_named(both: Folder, tmp_path: Path) -> None:

@@ -205,7 +205,7 @@ def test_output_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame,
     ids=" ".join,
 )
 def test_a_wrong_option_is_refused(finished: Folder, options: list[str], fragments: list[str]) -> None:
-    assert_refused(finished.call("trials", "small", *options), *told)
+    assert_refused(finished.call("trials", "small", *options), *fragments)
 
 
 def test_the_command_says_if_no_trial_matches(finished: Folder) -> None:
@@ -221,7 +221,7 @@ def test_headings_and_help_list_the_columns(finished: Folder, frame: pd.DataFram
     assert {"number", "n_epochs", "n_parameters"} <= set(shown) <= set(frame.columns)
     (columns,) = re.findall(r"Columns: (.*?)\.", " ".join(finished.call("trials", "--help").out.split()))
     parameters = list(frame.columns[3:6])
-    assert told.replace("each searched hyperparameter", ", ".join(parameters)).split(", ") == list(frame.columns)
+    assert columns.replace("each searched hyperparameter", ", ".join(parameters)).split(", ") == list(frame.columns)
 
 
 def test_numbers_are_not_truncated_on_a_narrow_terminal(finished: Folder, frame: pd.DataFrame) -> None:
