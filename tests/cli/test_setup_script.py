@@ -57,7 +57,7 @@ def test_in_an_activated_environment_the_system_python_is_used(path_without_pyth
         (folder / "python3").write_text(f"#!{shutil.which('bash')}\nexit {exit_code}\n")
         (folder / "python3").chmod(0o755)
     script = (ROOT / "scripts" / "setup").read_text()
-    finder = script[script.index("find_python()") : script.index("# What .venv was made from")]
+    finder = script[script.index("find_python()") : script.index("# Identifies the requirements")]
     done = subprocess.run(
         ["bash", "-c", f"{finder}\nfind_python"],
         cwd=path_without_python,
