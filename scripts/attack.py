@@ -15,12 +15,12 @@ An attack runs a short study with the real command, in a new folder, and disturb
   busy      one study on a busy machine
   mlflow    mlflow.db is deleted while a study runs
 
-Then the same command must continue to the undisturbed result: one history_sha256; in MLflow one run a trial with the
-storage's losses and final states, a finished parent and nothing running; no orphan process; no temporary file.
+Then the same command must continue to the undisturbed result: the same history_sha256; in MLflow one run per trial with
+the storage's losses and final states, a finished parent run and no running one; no orphan process; no temporary file.
 
 Run:  .venv/bin/python scripts/attack.py [--minutes 30] [--seed 1] [--only alias]
-An attack's seed is printed with it: `--seed S --attacks 1` repeats it, up to the timing of the machine. Of an attack
-that did not hold, the folder is kept. Exit code 0 where all attacks held, 1 where one did not.
+The seed of each attack is printed: `--seed S --attacks 1` repeats it, except for the machine's timing. The folder of a
+failed attack is kept. Exit code: 0 if the product passed all attacks, else 1.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from pathlib import Path
 from attacks.kinds import KINDS
 from attacks.processes import Attack
 from attacks.undisturbed import Reference
-from proving import NotHeldError
+from proving import CheckFailedError
 
 
 def carry_out(kind: str, seed: int, reference: Reference) -> bool:
-    """Carry out one attack and print a line; return whether it held."""
+    """Carry out one attack and print a line; return whether the product passed."""
     folder = Path(tempfile.mkdtemp(prefix=f"mnist-hpo-attack-{kind}-"))
     attack = Attack(folder, seed)
     began = time.monotonic()
     try:
         KINDS[kind](attack, reference)
         attack.check_clean()
-    except NotHeldError as error:
-        outcome, why = "NOT HELD", str(error)
+    except CheckFailedError as error:
+        outcome, why = "FAILED", str(error)
     else:
-        outcome, why = "held", ""
+        outcome, why = "passed", ""
         shutil.rmtree(folder)
     finally:
         attack.clean_up()
@@ -63,33 +63,33 @@ def carry_out(kind: str, seed: int, reference: Reference) -> bool:
 
 
 def main() -> int:
-    """Attack until the time is over; print the tally."""
+    """Attack until the time is up; print a table of the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=30, help="how long new attacks begin")
-    parser.add_argument("--attacks", type=int, help="how many at most")
-    parser.add_argument("--seed", type=int, help="of the first attack; by default drawn, and printed")
-    parser.add_argument("--only", choices=KINDS, action="append", help="this kind alone (may be repeated)")
+    parser.add_argument("--minutes", type=float, default=30, help="start no new attack after this time")
+    parser.add_argument("--attacks", type=int, help="the maximum number of attacks")
+    parser.add_argument("--seed", type=int, help="the first attack's seed; by default random, and printed")
+    parser.add_argument("--only", choices=KINDS, action="append", help="only this kind of attack (may be repeated)")
     options = parser.parse_args()
     first_seed = random.randrange(100_000) if options.seed is None else options.seed
     kinds = options.only or list(KINDS)
     deadline = time.monotonic() + 60 * options.minutes
     print(f"attacks from seed {first_seed} on: {', '.join(kinds)}", flush=True)
 
-    attacked, held = Counter[str](), Counter[str]()
+    attacked, passed = Counter[str](), Counter[str]()
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-attack-reference-") as folder:
         reference = Reference(Path(folder))
         seed = first_seed
         while time.monotonic() < deadline and seed - first_seed != options.attacks:
             kind = kinds[seed % len(kinds)]
             attacked[kind] += 1
-            held[kind] += carry_out(kind, seed, reference)
+            passed[kind] += carry_out(kind, seed, reference)
             seed += 1
 
-    print(f"\n{'kind':8}  attacks  held")
+    print(f"\n{'kind':8}  attacks  passed")
     for kind in attacked:
-        print(f"{kind:8}  {attacked[kind]:7}  {held[kind]:4}")
-    print(f"{'all':8}  {attacked.total():7}  {held.total():4}")
-    return 0 if attacked == held else 1
+        print(f"{kind:8}  {attacked[kind]:7}  {passed[kind]:6}")
+    print(f"{'all':8}  {attacked.total():7}  {passed.total():6}")
+    return 0 if attacked == passed else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A study's trials in a notebook: run it cell by cell (VS Code, PyCharm, Spyder, Jupytext), or all of it at once.
+"""Explore a study's trials: run it cell by cell (VS Code, PyCharm, Spyder, Jupytext) or as a whole.
 
 Run:  .venv/bin/python scripts/explore.py quickstart    (after: mnist-hpo run studies/quickstart.yaml)
 """
 
-# %% One row a trial; help(mnist_hpo.load_trials) describes the columns.
+# %% One row per trial; help(mnist_hpo.load_trials) describes the columns.
 import sys
 
 import pandas as pd
@@ -14,17 +14,17 @@ NAME = sys.argv[1] if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else
 trials = mnist_hpo.load_trials(NAME)
 print(trials.dtypes)
 
-# %% The best ones.
+# %% The best trials.
 complete = trials[trials["state"] == "complete"]
 print(complete.nsmallest(5, "valid_loss").drop(columns=["reason", "started_at", "finished_at"]).T.to_string())
 
-# %% Which hyperparameters go along with a low loss? Spearman's rank correlation: it sees any monotonic relation.
+# %% Which hyperparameters correlate with the loss? Spearman's rank correlation detects any monotonic relation.
 searched = list(trials.columns[3 : trials.columns.get_loc("valid_loss")])
 numeric = [name for name in searched if pd.api.types.is_numeric_dtype(trials[name])]
 ranks = complete[[*numeric, "valid_loss"]].astype("float64").rank()
 print(ranks.corr()["valid_loss"].drop("valid_loss").sort_values(key=abs, ascending=False).round(2))
 
-# %% What did it cost, by how trials ended?
+# %% The cost of the trials, by their final state.
 print(trials.groupby("state", observed=True)[["n_epochs", "seconds", "compile_s", "train_flops"]].sum())
 
 # %% A plot (a notebook shows a cell's last value).

@@ -1,16 +1,16 @@
 #!/usr/bin/env python
-"""Show that a study's history does not depend on workers, crashes or extension: run it many ways and compare hashes.
+"""Show that a study's history does not depend on workers, crashes or extension: run it in many ways, compare hashes.
 
-Every way runs in a folder of its own, from nothing, with the real command on real MNIST. The killed ones are hit by
-`kill -9` at a random moment, the coordinator and a worker in turn, and continued by the same command. After each way
-MLflow must hold exactly one run a trial, none of them running, with the storage's losses.
+Every run starts in a new folder, with the real command on real MNIST. Some runs are killed with `kill -9` at a random
+time (in turn the coordinator and a worker) and continued by the same command. After each run MLflow must hold exactly
+one run per trial, none of them running, with the storage's losses.
 
-The study is searched by TPE with Hyperband; with --study asha, by asynchronous successive halving, whose trials are
-paused and resumed, and whose extension is another record; with --study pareto, for two objectives.
+The study uses TPE with Hyperband; with --study asha, asynchronous successive halving, which pauses and resumes trials
+and starts a new record for an extension; with --study pareto, two objectives.
 
 Run:  .venv/bin/python scripts/prove_determinism.py [--study all] [--kills 20] [--seed 1]
-      (ten minutes or so a study on 2 cores)
-Exit code 0 where all agree, 1 where one differs or is not whole.
+      (about ten minutes per study on 2 cores)
+Exit code: 0 if all hashes agree, 1 if one differs or a check fails.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from proving import (
     COMMAND,
     SEARCHES,
     STUDY,
-    NotHeldError,
+    CheckFailedError,
     call,
     check_tracking,
     children,
@@ -45,11 +45,11 @@ from rich.table import Table
 
 
 def main() -> int:
-    """Run every way, print the tally."""
+    """Run the studies in every way and print the hashes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--study", choices=[*SEARCHES, "all"], default="hyperband", help="how it is searched")
-    parser.add_argument("--kills", type=int, default=20, help="runs that are killed once each, and continued")
-    parser.add_argument("--seed", type=int, default=1, help="of the moments at which they are killed")
+    parser.add_argument("--study", choices=[*SEARCHES, "all"], default="hyperband", help="how to search")
+    parser.add_argument("--kills", type=int, default=20, help="the number of runs that are killed once and continued")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the times at which runs are killed")
     parser.add_argument("--short", action="store_true", help="6 trials of 3 epochs and fewer ways: under a minute")
     options = parser.parse_args()
     searches = list(SEARCHES) if options.study == "all" else [options.study]
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def prove(search: str, *, n_kills: int, seed: int, short: bool) -> int:
-    """Run a study every way and print the tally; return how many histories there were."""
+    """Run a study in every way and print the hashes; return the number of different histories."""
     rng = random.Random(seed)
     plan = Plan(6, 3, search) if short else Plan(24, 9, search)
     workers = (1, 2) if short else (1, 2, 4)
@@ -89,7 +89,7 @@ def prove(search: str, *, n_kills: int, seed: int, short: bool) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """How long the study is, and how it is searched."""
+    """The length of the study, and how it is searched."""
 
     n_trials: int
     max_epochs: int
@@ -101,7 +101,7 @@ class Plan:
 
 
 def run_way(name: str, plan: Plan, way: Callable[[Path, Plan], None]) -> tuple[str, str, float]:
-    """Run one way in a fresh folder; return its name, hash and seconds."""
+    """Run the study in one way in a new folder; return the way's name, the hash and the seconds."""
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-proof-") as base:
         folder, start = Path(base), time.monotonic()
         way(folder, plan)
@@ -125,7 +125,7 @@ def extend(folder: Path, plan: Plan) -> None:
 
 
 def kill_and_continue(folder: Path, plan: Plan, victim: str, after_s: float, rng: random.Random) -> None:
-    """Kill the coordinator or one of its workers once, check that no process is left over, and continue."""
+    """Kill the coordinator or one of its workers once, check that all processes end, and continue the study."""
     study = plan.write(folder)
     command = [*COMMAND, "run", study.name]
     process = subprocess.Popen(
@@ -148,5 +148,5 @@ def kill_and_continue(folder: Path, plan: Plan, victim: str, after_s: float, rng
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except NotHeldError as error:
-        sys.exit(f"not held: {error}")
+    except CheckFailedError as error:
+        sys.exit(f"check failed: {error}")

@@ -1,4 +1,4 @@
-"""Shared by prove_determinism.py and attack.py: the real command in a folder, its processes, and checks of MLflow."""
+"""Helpers of prove_determinism.py and attack.py: run the real command, find its processes, check MLflow's record."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ SEARCHES = {
         "pruner: {name: successive_halving, min_resource: 1, reduction_factor: 3}"
     ),
 }
-"""How the study can be searched beside TPE, by name; the first one stands in its file."""
+"""Lines of the study file that choose how to search, by name; the first is the one in studies/determinism.yaml."""
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "paused": "SCHEDULED"}
-_GONE_S = 120.0
-"""Processes end within seconds of their coordinator; a busy machine may need more."""
+_EXIT_TIMEOUT_S = 120.0
+"""Processes end within seconds of their coordinator, later on a busy machine."""
 
 
-class NotHeldError(Exception):
-    """Something is not as it must be."""
+class CheckFailedError(Exception):
+    """A check failed: the product did not behave as promised."""
 
 
 def environment(**more: str) -> dict[str, str]:
-    """A user's environment: nothing there names another storage, tracking server or dataset."""
+    """Return the environment without variables that choose another storage or tracking server."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("MLFLOW_", "MNIST_HPO_STORAGE"))}
     return ours | more
 
@@ -61,21 +61,26 @@ def write_study(
 
 
 def call(folder: Path, *arguments: str, **variables: str) -> str:
-    """Call `mnist-hpo` in a folder and return its output; raise NotHeldError with its message where it fails."""
+    """Run `mnist-hpo` in a folder and return its output.
+
+    Raises:
+        CheckFailedError: the command failed; with its message.
+
+    """
     command = [*COMMAND, *arguments]
     done = subprocess.run(command, cwd=folder, env=environment(**variables), capture_output=True, text=True)
     if done.returncode:
-        raise NotHeldError(f"mnist-hpo {' '.join(arguments)} exited with {done.returncode}:\n{done.stderr}")
+        raise CheckFailedError(f"mnist-hpo {' '.join(arguments)} exited with {done.returncode}:\n{done.stderr}")
     return done.stdout
 
 
 def history_of(folder: Path, study: str) -> str:
-    """The hash of a study's history."""
+    """Return the hash of a study's history."""
     return json.loads(call(folder, "status", study, "--json"))["history_sha256"]
 
 
 def children(pid: int) -> list[psutil.Process]:
-    """The processes that a process has started, with theirs."""
+    """Return a process's children, recursively."""
     try:
         return psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
@@ -83,7 +88,7 @@ def children(pid: int) -> list[psutil.Process]:
 
 
 def running(module: str, processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those of the processes that run a module."""
+    """Return those of the processes that run a module."""
     found: list[psutil.Process] = []
     for process in processes:
         try:
@@ -95,7 +100,7 @@ def running(module: str, processes: list[psutil.Process]) -> list[psutil.Process
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether a process still runs; a zombie does not."""
+    """Return whether a process still runs; a zombie does not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -103,18 +108,23 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
-    """No orphans: workers, and the writer of MLflow, end by themselves when their coordinator has ended."""
-    deadline = time.monotonic() + _GONE_S
+    """Wait until all processes have ended, as workers and the writer of MLflow do after their coordinator.
+
+    Raises:
+        CheckFailedError: a process still runs after two minutes.
+
+    """
+    deadline = time.monotonic() + _EXIT_TIMEOUT_S
     while alive := [process.pid for process in processes if is_alive(process)]:
         if time.monotonic() > deadline:
-            raise NotHeldError(f"orphans: processes {alive} outlive their coordinator")
+            raise CheckFailedError(f"orphans: processes {alive} outlive their coordinator")
         time.sleep(0.1)
 
 
 def check_tracking(folder: Path, study: str) -> None:
-    """MLflow holds one run a trial with the storage's losses and state, a finished parent, and nothing is running.
+    """Check that MLflow has one run per trial, with the storage's losses and state, and a finished parent run.
 
-    A trial that is left paused is scheduled there.
+    A paused trial has the state SCHEDULED there, and no run may have the state RUNNING.
     """
     trials: list[dict[str, Any]] = json.loads(call(folder, "trials", study, "--json"))
     database = folder / "mlruns" / "mlflow.db"
@@ -122,7 +132,7 @@ def check_tracking(folder: Path, study: str) -> None:
     client = MlflowClient(f"sqlite:///{database}")
     experiment = client.get_experiment_by_name(study)
     if experiment is None:
-        raise NotHeldError("MLflow holds no experiment")
+        raise CheckFailedError("MLflow holds no experiment")
     runs = client.search_runs([experiment.experiment_id], max_results=1000)
     is_running = [run.info.run_name for run in runs if run.info.status == "RUNNING"]
     _require(not is_running, f"still running in MLflow: {is_running}")
@@ -143,4 +153,4 @@ def check_tracking(folder: Path, study: str) -> None:
 
 def _require(is_so: bool, otherwise: str) -> None:
     if not is_so:
-        raise NotHeldError(otherwise)
+        raise CheckFailedError(otherwise)

@@ -1,6 +1,6 @@
 """Write docs/schemas/: a JSON Schema for each verb's --json, from the models in mnist_hpo/cli/schemas/.
 
-Run:  .venv/bin/python scripts/write_schemas.py    (tests/cli/test_json_schemas.py says when it is due)
+Run:  .venv/bin/python scripts/write_schemas.py    (needed when tests/cli/test_json_schemas.py fails)
 """
 
 import json
@@ -13,21 +13,21 @@ FOLDER = Path(__file__).resolve().parents[1] / "docs" / "schemas"
 _INDEX = """\
 # What `--json` prints
 
-Every verb that takes `--json` prints one JSON document to standard output, and nothing else goes there. These files say
-what is in it, as [JSON Schema](https://json-schema.org) 2020-12. They are written by `scripts/write_schemas.py` from
-`mnist_hpo/cli/schemas/`, whose models the verbs print; a test compares the two, and another validates real output.
+Every verb with the option `--json` prints one JSON document to standard output, and nothing else. These files describe
+the documents as [JSON Schema](https://json-schema.org) 2020-12. `scripts/write_schemas.py` writes them from the models
+in `mnist_hpo/cli/schemas/` that the verbs print. One test compares files and models, another validates real output.
 
-| verb | schema | what it is |
+| verb | schema | content |
 |---|---|---|
 {rows}
 
-They belong to the version that they came with; the changelog says when a field changes its meaning or goes.
+The schemas describe the version that they belong to; the changelog says if a field changes its meaning or is removed.
 Numbers are finite. Epochs are counted from 1, trials from 0.
 """
 
 
 def files() -> dict[str, str]:
-    """The text of every file in the folder, by name."""
+    """Return the text of every file in the folder, by name."""
     texts: dict[str, str] = {}
     rows: list[str] = []
     for verb, model in sorted(OUTPUTS.items()):
@@ -44,7 +44,7 @@ def files() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write what has changed."""
+    """Write the files."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, text in files().items():
         (FOLDER / name).write_text(text)

@@ -1,4 +1,4 @@
-"""The real `mnist-hpo` as real processes in folders of their own: how the tests of the outer rooms meet the product."""
+"""Run the real `mnist-hpo` command as a subprocess, each in a working folder of its own."""
 
 import contextlib
 import fcntl
@@ -25,8 +25,8 @@ import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = Path(sys.executable).with_name("mnist-hpo")
-LONG_S = 240.0
-"""No test is decided by time; this only keeps a hanging process from hanging the tests."""
+TIMEOUT_S = 240.0
+"""No test depends on timing: this only ends a process that hangs."""
 
 SMALL = """\
 name: small
@@ -54,13 +54,13 @@ ENVIRONMENT = {
     for name, value in os.environ.items()
     if not name.startswith(("JAX_", "XLA_", "MLFLOW_", "MNIST_HPO_", "PYTHONUNBUFFERED", "COLUMNS", "LINES"))
 }
-"""As in a user's shell: without the variables that the tests set for their own JAX, and a size of the terminal that
-pytest-xdist sets."""
+"""The environment of a user's shell: without the variables that the tests set for JAX, and without the terminal size
+that pytest-xdist sets."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call of `mnist-hpo` came to."""
+    """The exit code and the output of a finished `mnist-hpo` process."""
 
     code: int
     out: str
@@ -72,51 +72,56 @@ class Outcome:
 
 
 class TooLateError(Exception):
-    """A run was over before the test could do anything to it."""
+    """The run finished before the test could interfere with it."""
 
 
 class Call:
-    """An `mnist-hpo` that runs."""
+    """A running `mnist-hpo` process."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
         self._err: list[str] = []
 
     def wait_for(self, pattern: str) -> None:
-        """Read what it says on standard error up to a line that matches."""
+        """Read standard error up to the first line that matches."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._err.append(line)
             if re.search(pattern, line):
                 return
-        raise AssertionError(f"never said {pattern!r}, only:\n{''.join(self._err)}")
+        raise AssertionError(f"no line of standard error matches {pattern!r}:\n{''.join(self._err)}")
 
-    def freeze_after(self, pattern: str) -> None:
-        """Stop the clock for the coordinator right after it has said this, so that nobody need be quick."""
+    def suspend_after(self, pattern: str) -> None:
+        """Send the coordinator SIGSTOP once a line of standard error matches, so that the test has time to act.
+
+        Raises:
+            TooLateError: the coordinator has ended already.
+
+        """
         self.wait_for(pattern)
         self.process.send_signal(signal.SIGSTOP)
         if self.process.poll() is not None:
             raise TooLateError
 
-    def press_ctrl_c(self) -> None:
-        """As a terminal does: the workers are told too."""
+    def send_ctrl_c(self) -> None:
+        """Send SIGINT to the whole process group, as a terminal does."""
         os.killpg(self.process.pid, signal.SIGINT)
 
     def terminate(self) -> None:
         self.process.terminate()
 
-    def thaw(self) -> None:
+    def resume(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
-    def end(self) -> Outcome:
-        out, err = self.process.communicate(timeout=LONG_S)
+    def wait(self) -> Outcome:
+        out, err = self.process.communicate(timeout=TIMEOUT_S)
         return Outcome(self.process.returncode, out, "".join(self._err) + err)
 
     def workers(self) -> list[psutil.Process]:
         return self._children("mnist_hpo.executors.worker")
 
     def writers(self) -> list[psutil.Process]:
-        """The processes that write MLflow: one, or none any more."""
+        """Return the processes that write MLflow: one while it runs, else none."""
         return self._children("mnist_hpo.tracking.writer")
 
     def _children(self, module: str) -> list[psutil.Process]:
@@ -124,14 +129,14 @@ class Call:
 
 
 class Folder:
-    """A working folder with study files, where `mnist-hpo` is called."""
+    """A working folder with study files, in which `mnist-hpo` runs."""
 
     def __init__(self, path: Path, tracking_uri: str | None = None) -> None:
         self.path = path
         self._environment = {"MLFLOW_TRACKING_URI": tracking_uri} if tracking_uri else {}
 
     def write_study(self, *changes: str, name: str = "small.yaml") -> None:
-        """Write the study above, with each text given replaced by the next."""
+        """Write `SMALL` to a file; `changes` are pairs of a text and its replacement."""
         text = SMALL
         for old, new in zip(changes[::2], changes[1::2], strict=True):
             assert text.count(old) == 1, old
@@ -152,32 +157,32 @@ class Folder:
         return Call(process)
 
     def call(self, *arguments: str, **environment: str) -> Outcome:
-        return self.start(*arguments, **environment).end()
+        return self.start(*arguments, **environment).wait()
 
-    def on_terminal(self, columns: int, *arguments: str) -> str:
-        """What a call writes to a terminal of so many columns, without colours."""
-        ours, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        with os.fdopen(ours, "rb") as screen:
+    def call_on_terminal(self, columns: int, *arguments: str) -> str:
+        """Run a command on a pseudo-terminal of `columns` columns; return its output without escape sequences."""
+        controller, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        with os.fdopen(controller, "rb") as screen:
             process = subprocess.Popen(
                 [str(PROGRAM), *arguments],
                 cwd=self.path,
                 env=self.environment(TERM="xterm-256color"),
-                stdin=theirs,
-                stdout=theirs,
-                stderr=theirs,
+                stdin=terminal,
+                stdout=terminal,
+                stderr=terminal,
                 start_new_session=True,
             )
-            os.close(theirs)
+            os.close(terminal)
             written = bytearray()
-            with contextlib.suppress(OSError):  # Linux's way of saying that nobody writes there any more.
+            with contextlib.suppress(OSError):  # Linux raises EIO once no process has the terminal open any more.
                 while part := screen.read1(65536):  # type: ignore[attr-defined]
                     written += part
-            assert process.wait(LONG_S) == 0, written
+            assert process.wait(TIMEOUT_S) == 0, written
         return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", written.decode())
 
     def run(self, *options: str, **environment: str) -> Outcome:
-        """Run the study to its end, with JSON as its output."""
+        """Run the study to its end; the outcome's standard output is JSON."""
         outcome = self.call("run", "small.yaml", "--json", *options, **environment)
         assert outcome.code == 0, outcome.err
         return outcome
@@ -192,12 +197,12 @@ class Folder:
         return self.call("trials", "small", "--json").json()
 
     def files(self) -> list[str]:
-        """Everything that the product has written here."""
+        """Return the sorted relative paths of everything under `mlruns`."""
         return sorted(str(path.relative_to(self.path)) for path in (self.path / "mlruns").rglob("*"))
 
     @property
     def tracking_uri(self) -> str:
-        """The default store's, for MLflow's own client."""
+        """The URI of the folder's default MLflow store."""
         return f"sqlite:///{self.path}/mlruns/mlflow.db"
 
     @property
@@ -205,7 +210,7 @@ class Folder:
         return self.path / "mlruns" / "optuna.db"
 
     def copy_record(self, other: "Folder", *databases: str) -> None:
-        """Give another folder this one's study file and storage, or the databases named."""
+        """Copy the study file and the databases (by default the storage) to another folder."""
         (other.path / "mlruns").mkdir()
         shutil.copy(self.path / "small.yaml", other.path)
         for name in databases or ["optuna.db"]:
@@ -216,7 +221,7 @@ class Folder:
                     self._copy_artifacts(other, target)
 
     def _copy_artifacts(self, other: "Folder", copied: sqlite3.Connection) -> None:
-        """Give the copy artifacts of its own: MLflow keeps their absolute places in its database."""
+        """Copy the artifacts too, and change their absolute paths in the copied MLflow database."""
         shutil.copytree(self.path / "mlruns" / "artifacts", other.path / "mlruns" / "artifacts")
         tables = {
             "experiments": "artifact_location",
@@ -230,7 +235,7 @@ class Folder:
 
 
 def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folder:
-    """A new working folder that holds the study's file."""
+    """Make a new working folder with the study file."""
     folder = Folder(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base)), tracking_uri)
     folder.write_study()
     return folder
@@ -238,7 +243,7 @@ def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folde
 
 @functools.cache
 def finished_small(base: Path) -> Folder:
-    """The study, run once for all rooms, with everything by default; to be looked at, not to be changed."""
+    """Return a folder in which the study ran once, with default options; shared by all tests, read only."""
     folder = make_folder(base, "finished")
     (folder.path / "run.json").write_text(folder.run().out)
     return folder
@@ -246,7 +251,7 @@ def finished_small(base: Path) -> Folder:
 
 @functools.cache
 def retrained_small(base: Path) -> Folder:
-    """The study with its best trial re-trained with two seeds, once for all rooms; to be looked at only."""
+    """Return a copy of the finished study with its best trial re-trained with two seeds; shared, read only."""
     folder = make_folder(base, "retrained")
     finished_small(base).copy_record(folder, "optuna.db", "mlflow.db")
     outcome = folder.call("retrain", "small", "--seeds", "2", "--json")
@@ -258,44 +263,43 @@ def retrained_small(base: Path) -> Folder:
 
 @dataclass(frozen=True)
 class Killed:
-    """A study whose coordinator was killed with `kill -9`, and that was continued by the same command."""
+    """A study whose coordinator was killed with `kill -9`, then continued by the same command."""
 
     folder: Folder
     pid: int
     n_workers: int
     n_writers: int
-    second: Outcome
-    """Another coordinator's, started before the first one was killed."""
-    left_behind: dict[str, Any]
-    """The status between the two."""
+    second_coordinator: Outcome
+    """Of a second coordinator, started while the first one ran."""
+    status_after_kill: dict[str, Any]
     resumed: Outcome
 
 
 @functools.cache
 def killed_small(base: Path) -> Killed:
-    """The study with its coordinator killed midway, once for all rooms."""
+    """Return the study with its coordinator killed midway; shared by all tests, read only."""
 
     def attempt() -> Killed:
         folder = make_folder(base, "killed")
         run = folder.start("run", "small.yaml")
-        run.freeze_after(r"^trial \d")
+        run.suspend_after(r"^trial \d")
         second = folder.call("run", "small.yaml")
         workers, writers = run.workers(), run.writers()
         run.process.kill()
-        run.end()
+        run.wait()
         wait_until_gone(workers + writers)
-        left_behind = folder.status()
-        if left_behind["state"] == "complete":
+        status_after_kill = folder.status()
+        if status_after_kill["state"] == "complete":
             raise TooLateError
         return Killed(
-            folder, run.process.pid, len(workers), len(writers), second, left_behind, folder.run("--workers", "1")
+            folder, run.process.pid, len(workers), len(writers), second, status_after_kill, folder.run("--workers", "1")
         )
 
-    return in_time(attempt)
+    return retry_if_too_late(attempt)
 
 
-def in_time(attempt: Callable[[], Result]) -> Result:
-    """Try what must catch a run in the middle, and again where the machine was too slow to catch it."""
+def retry_if_too_late(attempt: Callable[[], Result]) -> Result:
+    """Repeat an attempt to interfere with a run, up to five times, while the run finishes too early."""
     for _ in range(4):
         try:
             return attempt()
@@ -305,8 +309,8 @@ def in_time(attempt: Callable[[], Result]) -> Result:
 
 
 def wait_until_gone(processes: list[psutil.Process]) -> None:
-    """Return when all of them have ended; a dead one that nobody has buried yet counts as ended."""
-    deadline = time.monotonic() + LONG_S
+    """Wait until all processes have ended; a zombie counts as ended."""
+    deadline = time.monotonic() + TIMEOUT_S
     while alive := [process for process in processes if _is_alive(process)]:
         assert time.monotonic() < deadline, f"still running: {alive}"
         time.sleep(0.05)
@@ -320,7 +324,7 @@ def _is_alive(process: psutil.Process) -> bool:
 
 
 def assert_refused(outcome: Outcome, *fragments: str) -> None:
-    """One clear message, exit code 2, and nothing else."""
+    """Assert exit code 2, one error message with these fragments, and no other output."""
     assert outcome.code == 2, outcome
     assert outcome.out == ""
     assert outcome.err.startswith("error: ")

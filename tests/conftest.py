@@ -1,4 +1,4 @@
-"""What tests of several rooms need: real MNIST, study files, and the same XLA settings as a worker's."""
+"""Fixtures shared by tests of several packages: real MNIST, study files, and a worker's XLA settings."""
 
 import dataclasses
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mnist_hpo.executors.environment import worker_environment
 
-# Before anything loads JAX. Beside what a worker has: a silent broadcast over ranks is a mistake.
+# Set before anything imports JAX. In addition to a worker's settings, implicit rank promotion raises an error.
 os.environ.update(worker_environment(), JAX_NUMPY_RANK_PROMOTION="raise")
 
 import numpy as np
@@ -21,7 +21,7 @@ from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, PreparedDataset, save_metadata
 from mnist_hpo.spec.reader import StudyFile, read_study
 
-# A shell starts a background job with SIGINT ignored, and so would every program that the tests start and interrupt.
+# A shell starts background jobs with SIGINT ignored, and the programs that the tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(
@@ -58,24 +58,23 @@ enqueue:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let slow tests take their time: on a busy machine they need many times what they need on a quiet one."""
+    """Give slow tests a timeout of an hour: on a busy machine they take many times longer than on an idle one."""
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(3600))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Say how to repeat the order of the tests; pytest-randomly's own line is left out by -q."""
+    """Print how to repeat the order of the tests; with -q, pytest-randomly prints nothing."""
     terminalreporter.write_line(f"order of the tests: --randomly-seed={config.getoption('randomly_seed', None)}")
 
 
 _SET_BY_LIBRARIES = ("PYTEST_CURRENT_TEST", "_MLFLOW_TELEMETRY_SESSION_ID", "KMP_", "TPU_SKIP_")
-"""Prefixes of variables that pytest, MLflow, scikit-learn and JAX set when they please; no program of ours reads
-them."""
+"""Prefixes of variables that pytest, MLflow, scikit-learn and JAX set themselves; none of our programs reads them."""
 
 
 def process_state() -> tuple[str, dict[str, str]]:
-    """What child processes inherit from this one: the working folder and the environment."""
+    """Return what child processes inherit: the working folder and the environment."""
     return str(Path.cwd()), {
         name: value for name, value in os.environ.items() if not name.startswith(_SET_BY_LIBRARIES)
     }
@@ -83,7 +82,7 @@ def process_state() -> tuple[str, dict[str, str]]:
 
 @pytest.fixture(autouse=True)
 def unchanged_process_state() -> Iterator[None]:
-    """Fails a test that leaves state behind which would reach later tests and their child processes."""
+    """Fail a test that changes state which later tests and their child processes would inherit."""
     before = process_state()
     yield
     assert process_state() == before
@@ -96,13 +95,13 @@ def mnist() -> PreparedDataset:
 
 @pytest.fixture(scope="session")
 def finished(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A study that was run once, with everything by default; to be looked at, not to be changed."""
+    """A study that ran once, with default options; shared, so tests must not change it."""
     return finished_small(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
 def few_digits(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A prepared dataset of real digits for worker processes: 5,000 to learn from, 1,003 to validate on."""
+    """A prepared dataset of real digits for worker processes: 5,000 training and 1,003 validation examples."""
     directory = tmp_path_factory.mktemp("few-digits")
     (directory / "standard").mkdir()
     arrays = load_search(mnist.directory, "standard")
@@ -115,7 +114,7 @@ def few_digits(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory)
 
 @pytest.fixture
 def write_study(tmp_path: Path) -> Callable[..., Path]:
-    """Writes the study above, with each text given replaced by the next: write_study("seed: 1", "seed: 2")."""
+    """Return a function that writes `STUDY` with texts replaced: write_study("seed: 1", "seed: 2")."""
 
     def write(*changes: str) -> Path:
         text = STUDY
@@ -131,5 +130,5 @@ def write_study(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def study_of(write_study: Callable[..., Path]) -> Callable[..., StudyFile]:
-    """The study above, read, with each text given replaced by the next."""
+    """Return a function that reads `STUDY` with texts replaced, as `write_study` does."""
     return lambda *changes: read_study(write_study(*changes))

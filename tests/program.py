@@ -1,4 +1,4 @@
-"""Programs of MNIST's shape."""
+"""Static configurations (`Program`) for images of MNIST's shape."""
 
 from mnist_hpo.learners.catalog import find_model
 from mnist_hpo.learners.flax.program import Program, split

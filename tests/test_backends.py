@@ -1,4 +1,4 @@
-"""One study on every kind of storage: the history is the same on SQLite, a journal file and PostgreSQL."""
+"""A study has the same history on every kind of storage: SQLite, a journal file and PostgreSQL."""
 
 import json
 import os
@@ -16,11 +16,11 @@ from mnist_hpo.storage.study_storage import study_names
 
 STUDY = ROOT / "studies" / "determinism.yaml"
 DAEMON = "daemon"
-"""A user that Debian always has: PostgreSQL does not run as root."""
+"""A user that exists on every Debian system: PostgreSQL refuses to run as root."""
 
 
 def run_study(folder: Path, storage: str) -> dict:
-    """Run six trials of the study on a storage, and read back what it holds."""
+    """Run six trials of the study on a storage; return its status."""
     study = folder / "determinism.yaml"
     study.write_text(STUDY.read_text().replace("n_trials: 24", "n_trials: 6").replace("max_epochs: 9", "max_epochs: 3"))
 
@@ -41,7 +41,7 @@ def on_sqlite(tmp_path_factory: pytest.TempPathFactory) -> dict:
 
 @pytest.fixture
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL server of its own on a socket in a folder; ends with the test."""
+    """The URL of a PostgreSQL server that listens on a socket in a temporary folder and stops after the test."""
     programs = {name: shutil.which(name) for name in ("initdb", "pg_ctl", "runuser")}
     if not all(programs.values()) or os.geteuid() != 0:
         pytest.skip("needs PostgreSQL's initdb and pg_ctl on PATH, and root to start them as another user")
@@ -62,14 +62,14 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-def test_a_journal_file_holds_the_same_history(on_sqlite: dict, tmp_path: Path) -> None:
+def test_a_study_in_a_journal_file_has_the_same_history(on_sqlite: dict, tmp_path: Path) -> None:
     on_journal = run_study(tmp_path, "journal:///study.journal")
     assert on_journal["history_sha256"] == on_sqlite["history_sha256"]
     assert on_journal["best"] == on_sqlite["best"]
 
 
 @pytest.mark.slow
-def test_postgresql_holds_the_same_history_and_keeps_a_second_coordinator_out(
+def test_a_study_in_postgresql_has_the_same_history_and_refuses_a_second_coordinator(
     on_sqlite: dict, postgres: str, tmp_path: Path
 ) -> None:
     on_postgres = run_study(tmp_path, postgres)
@@ -104,7 +104,7 @@ StudyStorage.create(sys.argv[1], study, study_file=file.text, context={}).close(
 """
 
 
-def test_studies_that_start_together_in_an_empty_postgresql_database(postgres: str) -> None:
+def test_studies_can_start_at_the_same_time_in_an_empty_postgresql_database(postgres: str) -> None:
     names = [f"study-{index}" for index in range(4)]
     processes = [
         subprocess.Popen(

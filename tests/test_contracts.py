@@ -1,4 +1,4 @@
-"""The house's rules, checked by the tools that keep them; and that the rules would notice."""
+"""The project's static checks pass, and its import contracts reject forbidden imports."""
 
 import shutil
 import subprocess
@@ -26,14 +26,14 @@ def run(*command: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     ],
     ids=lambda command: " ".join(command[:2]),
 )
-def test_the_tools_are_content(command: tuple[str, ...]) -> None:
+def test_static_checks_pass(command: tuple[str, ...]) -> None:
     ended = run(*command)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package, to be broken."""
+    """A copy of the package, to be changed."""
     shutil.copytree(ROOT / "mnist_hpo", tmp_path / "mnist_hpo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
@@ -61,10 +61,10 @@ def copy(tmp_path: Path) -> Path:
         ("runner.py", "import mnist_hpo.api.run", "Imports run downward only"),
         ("api/run.py", "import mnist_hpo.champion.register", "A search loads no MLflow"),
         ("analysis/comparison.py", "import mnist_hpo.storage.study_storage", "Of the analysis, `reading` alone"),
-        ("a_new_room.py", "", "Imports run downward only"),
+        ("a_new_module.py", "", "Imports run downward only"),
     ],
 )
-def test_a_forbidden_import_is_noticed(copy: Path, file: str, line: str, contract: str) -> None:
+def test_a_forbidden_import_is_reported(copy: Path, file: str, line: str, contract: str) -> None:
     with (copy / "mnist_hpo" / file).open("a") as source:
         source.write(f"\n{line}\n")
     ended = run("lint-imports", "--no-cache", cwd=copy)
@@ -72,8 +72,8 @@ def test_a_forbidden_import_is_noticed(copy: Path, file: str, line: str, contrac
     assert any(contract in text and "BROKEN" in text for text in ended.stdout.splitlines())
 
 
-def test_the_files_of_the_test_rows_are_named_in_the_data_room_alone() -> None:
-    """There is no way to them past `held_out`."""
+def test_only_the_data_package_names_the_files_of_the_test_split() -> None:
+    """No other package can read them except through `held_out`."""
     names = ("test_images", "test_labels", "TEST_IMAGES", "TEST_LABELS", "t10k")
     package = ROOT / "mnist_hpo"
     naming = [file.relative_to(package) for file in package.rglob("*.py") if any(n in file.read_text() for n in names)]

@@ -1,4 +1,4 @@
-"""The proof of determinism, in short in every run of the tests and at length in the slow ones."""
+"""Run `scripts/prove_determinism.py`: a short form in every test run, the full one among the slow tests."""
 
 import subprocess
 import sys
@@ -8,23 +8,23 @@ from command import ENVIRONMENT, ROOT
 
 
 def prove(*options: str) -> int:
-    """Run the proof; it prints each way as it ends."""
+    """Run the script, which prints a line after each run of the study; return its exit code."""
     command = [sys.executable, ROOT / "scripts" / "prove_determinism.py", *options]
     return subprocess.run(command, env=ENVIRONMENT).returncode
 
 
-def test_two_kills_leave_one_history() -> None:
+def test_two_kills_do_not_change_the_history() -> None:
     assert prove("--short", "--kills", "2") == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_thirty_kills_leave_one_history() -> None:
+def test_thirty_kills_do_not_change_the_history() -> None:
     assert prove("--kills", "30") == 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("search", ["asha", "pareto"])
-def test_kills_and_an_extension_leave_one_history_of_other_searches(search: str) -> None:
+def test_kills_and_an_extension_do_not_change_the_history_of_other_searches(search: str) -> None:
     assert prove("--study", search, "--kills", "8") == 0

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from proving import NotHeldError, call, check_tracking, history_of, write_study
+from proving import CheckFailedError, call, check_tracking, history_of, write_study
 
 from attacks.processes import Attack
 from attacks.undisturbed import MAX_EPOCHS, N_TRIALS, Reference, test_accuracies
@@ -20,15 +20,15 @@ VICTIMS = ("coordinator", "worker", "writer", "all")
 
 
 def check_study(attack: Attack, reference: Reference, study: str = "determinism") -> None:
-    """A study has ended, with the undisturbed history and all of it in MLflow."""
+    """Check that a study is complete, with the undisturbed history and a complete record in MLflow."""
     history, undisturbed = history_of(attack.folder, study), reference.history(study)
     if history != undisturbed:
-        raise NotHeldError(f"history_sha256 is {history[:16]}…, undisturbed {undisturbed[:16]}…")
+        raise CheckFailedError(f"history_sha256 is {history[:16]}…, undisturbed {undisturbed[:16]}…")
     check_tracking(attack.folder, study)
 
 
 def attack_run(attack: Attack, reference: Reference) -> None:
-    """Kill one to three times, then let it end."""
+    """Kill a run one to three times, then let it end."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     for _ in range(attack.rng.randint(1, 3)):
         started = attack.start("run", "determinism.yaml")
@@ -41,7 +41,7 @@ def attack_run(attack: Attack, reference: Reference) -> None:
 
 
 def attack_retrain(attack: Attack, reference: Reference) -> None:
-    """Kill while a champion with one seed is replaced by one with two."""
+    """Kill `retrain` while a champion with one seed is replaced by one with two."""
     expected, old = reference.test_accuracies, reference.champion
     reference.copy_record(attack.folder)
     champions = attack.folder / "mlruns" / "champions"
@@ -53,17 +53,17 @@ def attack_retrain(attack: Attack, reference: Reference) -> None:
     if attack.kill(started, victim, attack.moment(reference.durations_s["retrain"])):
         found = test_accuracies(champions)
         if found not in (expected, test_accuracies(old)):
-            raise NotHeldError(f"the champion after the kill has test accuracies {found}")
+            raise CheckFailedError(f"the champion after the kill has test accuracies {found}")
     else:
         started.expect(0)
     attack.start(*command).expect(0)
     if (found := test_accuracies(champions)) != expected:
-        raise NotHeldError(f"test accuracies {found}, undisturbed {expected}")
+        raise CheckFailedError(f"test accuracies {found}, undisturbed {expected}")
     check_study(attack, reference)
 
 
 def attack_sync(attack: Attack, reference: Reference) -> None:
-    """Kill while MLflow is rebuilt."""
+    """Kill `sync` while it rebuilds MLflow's record."""
     reference.copy_record(attack.folder)
     after_s = attack.moment(reference.sync_s)
     started = attack.start("sync", "determinism")
@@ -75,7 +75,7 @@ def attack_sync(attack: Attack, reference: Reference) -> None:
 
 
 def attack_data(attack: Attack, reference: Reference) -> None:
-    """Kill while a dataset is prepared."""
+    """Kill `data` while it prepares a dataset."""
     digest, root = reference.dataset_digest, attack.folder / "data"
     command, place = ("data", "--data-source", str(reference.idx_files), "--json"), {"MNIST_HPO_DATA_DIR": str(root)}
     started = attack.start(*command, **place)
@@ -85,14 +85,14 @@ def attack_data(attack: Attack, reference: Reference) -> None:
         started.expect(0)
     found = json.loads(call(attack.folder, *command, **place))["digest"]
     if found != digest:
-        raise NotHeldError(f"digest {found}, undisturbed {digest}")
+        raise CheckFailedError(f"digest {found}, undisturbed {digest}")
     names = sorted(path.name for path in root.iterdir())
     if names != ["mnist", "mnist.lock"]:
-        raise NotHeldError(f"in the datasets' folder: {names}")
+        raise CheckFailedError(f"in the datasets' folder: {names}")
 
 
 def attack_report(attack: Attack, reference: Reference) -> None:
-    """Kill while a page is written over an older one."""
+    """Kill `report` while it replaces an older page."""
     new = reference.page
     old = new.replace(b"</body>", b"<!-- an older page --></body>")
     reference.copy_record(attack.folder)
@@ -102,14 +102,14 @@ def attack_report(attack: Attack, reference: Reference) -> None:
     started = attack.start(*command)
     attack.kill(started, "coordinator", attack.moment(reference.durations_s["report"]))
     if page.read_bytes() not in (old, new):
-        raise NotHeldError("the page after the kill is neither the old nor the new one")
+        raise CheckFailedError("the page after the kill is neither the old nor the new one")
     attack.start(*command).expect(0)
     if page.read_bytes() != new:
-        raise NotHeldError("the page is not the undisturbed one")
+        raise CheckFailedError("the page is not the undisturbed one")
 
 
 def attack_alias(attack: Attack, reference: Reference) -> None:
-    """A second coordinator finds the same storage under another name, while the first one runs."""
+    """Start a second coordinator on the same storage under another name, while the first one runs."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     first = attack.start("run", "determinism.yaml")
     storage = attack.folder / "mlruns" / "optuna.db"
@@ -142,27 +142,27 @@ def attack_alias(attack: Attack, reference: Reference) -> None:
     was_running = first.process.poll() is None
     code = second.wait()
     if not was_running:
-        attack.done.append("the first had ended before")
+        attack.done.append("the first coordinator had ended already")
     elif code != 2 or "Traceback" in second.message():
-        raise NotHeldError(f"the second coordinator ended with exit code {code}:\n{second.message()[-2000:]}")
+        raise CheckFailedError(f"the second coordinator ended with exit code {code}:\n{second.message()[-2000:]}")
     first.expect(0)
     (attack.folder / "link.db").unlink(missing_ok=True)
     check_study(attack, reference)
 
 
 def attack_race(attack: Attack, reference: Reference) -> None:
-    """Two coordinators of one study begin at once; one may come too late and be told so."""
+    """Start two coordinators of one study at once; one may be refused."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     both = [attack.start("run", "determinism.yaml") for _ in range(2)]
     codes = sorted(started.expect(0, 2) for started in both)
     attack.done.append(f"exit codes {codes}")
     if codes[0] != 0:
-        raise NotHeldError("neither of the two coordinators ran the study")
+        raise CheckFailedError("neither of the two coordinators ran the study")
     check_study(attack, reference)
 
 
 def attack_pair(attack: Attack, reference: Reference) -> None:
-    """Two studies begin at once in an empty folder."""
+    """Start two studies at once in an empty folder."""
     names = ("first", "second")
     for name in names:
         write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS, name=name)
@@ -175,7 +175,7 @@ def attack_pair(attack: Attack, reference: Reference) -> None:
 
 
 def attack_busy(attack: Attack, reference: Reference) -> None:
-    """One study while other programs want every core."""
+    """Run a study while other programs use every core."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     with attack.load(attack.rng.randint(2, 8)):
         attack.start("run", "determinism.yaml").expect(0)
@@ -183,7 +183,7 @@ def attack_busy(attack: Attack, reference: Reference) -> None:
 
 
 def attack_mlflow(attack: Attack, reference: Reference) -> None:
-    """Delete mlflow.db under a running study: all is written again, or exit code 3 and the cause; `sync` repairs it."""
+    """Delete mlflow.db during a run, which must rewrite it or exit with code 3 and the cause; `sync` repairs it."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     started = attack.start("run", "determinism.yaml")
     after_s = attack.moment(reference.durations_s["run"])
@@ -200,13 +200,13 @@ def attack_mlflow(attack: Attack, reference: Reference) -> None:
 
 
 def n_ended(storage: Path) -> int:
-    """How many trials a storage holds that have ended."""
+    """Return the number of ended trials in a storage."""
     if not storage.exists():
         return 0
     with contextlib.closing(sqlite3.connect(f"file:{storage}?mode=ro", uri=True)) as connection:
         try:
             return connection.execute("SELECT count(*) FROM trials WHERE state != 'RUNNING'").fetchone()[0]
-        except sqlite3.OperationalError:  # Its tables are being made.
+        except sqlite3.OperationalError:  # Its tables do not exist yet.
             return 0
 
 

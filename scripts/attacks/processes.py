@@ -1,4 +1,4 @@
-"""One attack's folder and processes: start the real command, kill one of its processes, keep the machine busy."""
+"""An attack's folder and processes: start the real command, kill one of its processes, keep the machine busy."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from proving import COMMAND, NotHeldError, children, environment, is_alive, running, wait_until_gone
+from proving import COMMAND, CheckFailedError, children, environment, is_alive, running, wait_until_gone
 
 MARK = "MNIST_HPO_ATTACK"
-"""An environment variable that every process of an attack inherits; orphans are found by it."""
-HANGS_S = 600.0
-"""Nothing here takes a tenth of this; a command that does is hanging."""
+"""An environment variable that every process of an attack inherits, by which orphans are found."""
+TIMEOUT_S = 600.0
+"""Every command ends in a tenth of this time; one that takes longer than this hangs."""
 TEMPORARY = (".new", ".tmp", ".partial", ".old")
 
 
 @dataclass
 class Started:
-    """An `mnist-hpo` that runs."""
+    """A started `mnist-hpo` process."""
 
     arguments: tuple[str, ...]
     process: subprocess.Popen[bytes]
     errors: Path
 
     def wait(self) -> int:
-        """Its exit code."""
+        """Wait for its end; return the exit code."""
         try:
-            return self.process.wait(HANGS_S)
+            return self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
-            raise NotHeldError(f"hangs: {' '.join(self.arguments)}") from None
+            raise CheckFailedError(f"hangs: {' '.join(self.arguments)}") from None
 
     def message(self) -> str:
-        """What it wrote to standard error."""
+        """Return what it wrote to standard error."""
         return self.errors.read_text(errors="replace")
 
     def expect(self, *codes: int) -> int:
-        """Wait for its end; it must have one of these exit codes and no traceback."""
+        """Wait for its end; return the exit code, which must be one of these, without a traceback."""
         code = self.wait()
         message = self.message()
         if code not in codes or "Traceback" in message:
-            raise NotHeldError(f"exit code {code} of {' '.join(self.arguments)}:\n{message[-2000:]}")
+            raise CheckFailedError(f"exit code {code} of {' '.join(self.arguments)}:\n{message[-2000:]}")
         return code
 
 
@@ -57,7 +57,7 @@ class Attack:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.rng = folder, random.Random(seed)
         self.done: list[str] = []
-        """What was done, for the printed line."""
+        """The actions of the attack, for the printed line."""
         self._id = uuid.uuid4().hex
         self._n_started = 0
 
@@ -77,11 +77,11 @@ class Attack:
         return Started(arguments, process, errors)
 
     def moment(self, duration_s: float) -> float:
-        """A random moment in something that takes about so long."""
+        """Return a random time, in seconds, within something that takes about `duration_s`."""
         return self.rng.uniform(0.05, 1.05) * duration_s
 
     def processes(self) -> list[psutil.Process]:
-        """Every process of this attack that is alive, whoever its parent is now."""
+        """Return all running processes of this attack, including orphans."""
         found: list[psutil.Process] = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -90,7 +90,7 @@ class Attack:
         return found
 
     def kill(self, started: Started, victim: str, after_s: float) -> bool:
-        """Kill the victim after a while; return whether the coordinator was killed. Nothing is if it ended before."""
+        """Kill the victim after a delay, unless the run has ended; return whether the coordinator was killed."""
         try:
             started.process.wait(after_s)
         except subprocess.TimeoutExpired:
@@ -119,7 +119,7 @@ class Attack:
 
     @contextlib.contextmanager
     def load(self, n: int) -> Generator[None]:
-        """Keep the machine busy."""
+        """Run `n` busy loops."""
         loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(n)]
         self.done.append(f"{n} busy loops")
         try:
@@ -130,19 +130,19 @@ class Attack:
                 loop.wait()
 
     def check_clean(self) -> None:
-        """No process and no temporary file is left."""
+        """Check that no process and no temporary file is left."""
         wait_until_gone(self.processes())
         left = [str(path.relative_to(self.folder)) for path in self.folder.rglob("*") if is_temporary(path)]
         if left:
-            raise NotHeldError(f"left behind: {', '.join(sorted(left))}")
+            raise CheckFailedError(f"left behind: {', '.join(sorted(left))}")
 
     def clean_up(self) -> None:
-        """Kill whatever is left, so that an attack that did not hold disturbs no other."""
+        """Kill all remaining processes, so that a failed attack does not affect the next one."""
         for process in self.processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a file or folder is one that a finished command may not leave."""
+    """Return whether a file or folder is temporary, which a finished command must not leave."""
     return any(mark in path.name for mark in TEMPORARY)

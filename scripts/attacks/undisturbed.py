@@ -1,4 +1,4 @@
-"""What undisturbed commands come to: the results that an attack must not change, and how long they take."""
+"""Results and durations of undisturbed commands; an attack must not change the results."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from proving import NotHeldError, call, history_of, write_study
+from proving import CheckFailedError, call, history_of, write_study
 
 from attacks.processes import is_temporary
 from mnist_hpo.bundle.bundle import load_bundle
@@ -26,18 +26,18 @@ N_TRIALS, MAX_EPOCHS = 8, 3
 
 
 class Reference:
-    """What undisturbed commands come to, and how long they take."""
+    """Results of undisturbed commands, and their durations."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_study(folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
         self.durations_s: dict[str, float] = {}
-        """By verb."""
+        """Seconds of a command, by verb."""
         self._call(folder, "run", "determinism.yaml")
         self._histories = {"determinism": history_of(folder, "determinism")}
 
     def history(self, name: str) -> str:
-        """The history of the study under this name, on which Hyperband's brackets depend in Optuna."""
+        """Return the history of the study under this name, on which Optuna's Hyperband brackets depend."""
         if name not in self._histories:
             write_study(self.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS, name=name)
             call(self.folder, "run", f"{name}.yaml")
@@ -51,7 +51,7 @@ class Reference:
         return printed
 
     def copy_record(self, folder: Path) -> None:
-        """Give a folder this study's file, storage and checkpoints, as after a run without MLflow."""
+        """Copy the study's file, storage and checkpoints to a folder, as after a run without MLflow."""
         (folder / "mlruns").mkdir()
         shutil.copy(self.folder / "determinism.yaml", folder)
         databases = [sqlite3.connect(place / "mlruns" / "optuna.db") for place in (self.folder, folder)]
@@ -69,14 +69,14 @@ class Reference:
 
     @cached_property
     def test_accuracies(self) -> list[float]:
-        """Of an undisturbed `retrain` with two seeds."""
+        """The test accuracies after an undisturbed `retrain` with two seeds."""
         _ = self.champion
         self._call(self.folder, "retrain", "determinism", "--seeds", "2")
         return test_accuracies(self.folder / "mlruns" / "champions")
 
     @cached_property
     def page(self) -> bytes:
-        """The report of the record alone, without a champion."""
+        """The report of the study without a champion."""
         with tempfile.TemporaryDirectory(prefix="mnist-hpo-attack-") as folder:
             self.copy_record(Path(folder))
             self._call(Path(folder), "report", "determinism", "-o", "page.html")
@@ -84,7 +84,7 @@ class Reference:
 
     @cached_property
     def sync_s(self) -> float:
-        """How long an undisturbed `sync` into an empty store takes."""
+        """The seconds that an undisturbed `sync` into an empty store takes."""
         with tempfile.TemporaryDirectory(prefix="mnist-hpo-attack-") as folder:
             self.copy_record(Path(folder))
             self._call(Path(folder), "sync", "determinism")
@@ -92,7 +92,7 @@ class Reference:
 
     @cached_property
     def idx_files(self) -> Path:
-        """MNIST's four files, by undoing what `prepare` did."""
+        """A folder with MNIST's four files, rebuilt from the prepared dataset."""
         directory = prepare("mnist").directory
         search, (test_images, test_labels) = load_search(directory, "standard"), load_test(directory, "standard")
         order = np.argsort(permutation(60_000, SPLIT_KEY))
@@ -118,15 +118,15 @@ class Reference:
 
 
 def test_accuracies(champions: Path) -> list[float]:
-    """The test accuracies of the champion in place, by seed, once its models are whole."""
+    """Return the champion's test accuracies by seed, and check that its models can be loaded."""
     in_place = [path for path in champions.glob("*/trial-*") if not is_temporary(path)]
     if len(in_place) != 1:
-        raise NotHeldError(f"champions in place: {[path.name for path in in_place]}")
+        raise CheckFailedError(f"champions in place: {[path.name for path in in_place]}")
     (folder,) = in_place
     try:
         accuracies = json.loads((folder / "report" / "champion.json").read_text())["test_accuracy"]
         for seed in range(len(accuracies)):
             load_bundle(folder / ("model" if seed == 0 else f"model-seed-{seed}"))
     except Exception as error:
-        raise NotHeldError(f"the champion in {folder} is not whole: {error!r}") from error
+        raise CheckFailedError(f"the champion in {folder} is damaged: {error!r}") from error
     return accuracies

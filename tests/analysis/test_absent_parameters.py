@@ -1,4 +1,4 @@
-"""Trials in which a searched hyperparameter is absent: shown as such in every table, and left out of the figures."""
+"""Trials without one of the searched hyperparameters are marked in tables and left out of figures."""
 
 import csv
 import dataclasses
@@ -51,7 +51,7 @@ N_COMPLETE = 20
 
 
 def trial(number: int) -> TrialRecord:
-    """Every other trial is trained with sgd, and it alone has a momentum: the higher, the better, but behind adam."""
+    """Return a trial: odd numbers use sgd and have a momentum; a higher one is better, but adam is better still."""
     random = np.random.default_rng(number)
     parameters: dict[str, ParameterValue] = {
         "optimizer": "sgd" if number % 2 else "adam",
@@ -82,7 +82,7 @@ BEST_HAS_IT = dataclasses.replace(VIEW, trials=(*TRIALS[:1], dataclasses.replace
 
 
 def sections(view: StudyView) -> dict[str, Section]:
-    assert report_html(view, [])  # all of it can be written, whatever is shown
+    assert report_html(view, [])  # The whole page can be rendered.
     return {section.title: section for section in make_sections(view, assess(view), [])}
 
 
@@ -99,21 +99,21 @@ def shown_trials(data: list[dict[str, Any]]) -> set[int]:
     return {number for trace in data for number in trace.get("trials", []) if number is not None}
 
 
-def test_importances_take_a_conditional_parameter_from_the_trials_that_have_it() -> None:
+def test_importances_of_a_conditional_hyperparameter_use_the_trials_that_have_it() -> None:
     found = assess(VIEW)
     assert found.fanova.keys() == {"optimizer", "learning_rate", "width"}
     assert found.ped_anova.keys() == STUDY.space.keys()
-    assert found.ped_anova["momentum"] == 0, "it sets none of the best trials apart"
+    assert found.ped_anova["momentum"] == 0, "none of the best trials has it"
     assert "momentum" not in found.ranking()
     in_the_best = assess(BEST_HAS_IT)
     assert in_the_best.ped_anova["momentum"] > 0
-    assert in_the_best.ranking().index("momentum") == 3, "after those that fANOVA tells of"
+    assert in_the_best.ranking().index("momentum") == 3, "ranked after those that fANOVA covers"
     having = [trial for trial in VIEW.complete if "momentum" in trial.parameters]
     expected = spearmanr([trial.parameters["momentum"] for trial in having], [trial.value for trial in having])
     assert found.correlations["momentum"].rho == pytest.approx(expected.statistic) == pytest.approx(-1)
 
 
-def test_a_parameter_that_hardly_any_trial_has_is_not_correlated() -> None:
+def test_a_hyperparameter_of_very_few_trials_has_no_correlation() -> None:
     few = tuple(trial for trial in TRIALS if trial.number % 2 == 0 or trial.number < 6)
     assert "momentum" not in assess(dataclasses.replace(VIEW, trials=few)).correlations
     nobody = tuple(trial for trial in TRIALS if trial.number % 2 == 0)
@@ -122,7 +122,7 @@ def test_a_parameter_that_hardly_any_trial_has_is_not_correlated() -> None:
 
 
 @pytest.mark.parametrize("view", [VIEW, BEST_HAS_IT], ids=["absent from the best", "in the best"])
-def test_a_slice_has_the_trials_that_have_the_parameter(view: StudyView) -> None:
+def test_a_slice_shows_the_trials_that_have_the_hyperparameter(view: StudyView) -> None:
     with_losses = {number for number in WITH_MOMENTUM if TRIALS[number].epochs}
     assert shown_trials(slice_of(view, "momentum").data) == with_losses
     assert shown_trials(slice_of(view, "width").data) == {trial.number for trial in TRIALS if trial.epochs}
@@ -130,7 +130,7 @@ def test_a_slice_has_the_trials_that_have_the_parameter(view: StudyView) -> None
         assert shown_trials(contour(view, *names).data) == with_losses
 
 
-def test_a_contour_of_a_parameter_that_too_few_trials_have_says_so() -> None:
+def test_a_contour_of_a_hyperparameter_of_too_few_trials_says_so() -> None:
     space = {name: STUDY.space[name] for name in ("momentum", "width")}
     few = tuple(
         dataclasses.replace(trial, number=i, parameters={k: v for k, v in trial.parameters.items() if k in space})
@@ -142,7 +142,7 @@ def test_a_contour_of_a_parameter_that_too_few_trials_have_says_so() -> None:
     assert reasons == ["This needs at least 4 complete trials with momentum, and 3 trials with momentum are complete."]
 
 
-def test_a_line_of_parallel_coordinates_has_a_gap_where_there_is_no_value() -> None:
+def test_a_line_of_parallel_coordinates_has_a_gap_at_an_absent_value() -> None:
     names = ["learning_rate", "momentum", "width"]
     chart, n_drawn = parallel_coordinates(VIEW, names)
     assert n_drawn == sum(bool(trial.epochs) for trial in TRIALS)
@@ -157,24 +157,24 @@ def test_a_line_of_parallel_coordinates_has_a_gap_where_there_is_no_value() -> N
                 sizes.setdefault(number, []).append(size)
     for number, line in heights.items():
         assert [height is None for height in line] == [False, number not in WITH_MOMENTUM, False, False]
-        # The point before the gap is at the end of no line: it is drawn as a dot.
+        # The point before the gap belongs to no line segment, so it is drawn as a dot.
         assert [size > 0 for size in sizes[number]] == [number not in WITH_MOMENTUM, False, False, False]
 
 
-def test_the_reports_tables_have_a_dash_where_there_is_no_value() -> None:
+def test_the_reports_tables_show_absent_values_as_dashes() -> None:
     found = sections(VIEW)
     top = table(found["Top trials"])
     at = top.header.index("momentum")
     assert [row[at] == "–" for row in top.rows] == [trial.number not in WITH_MOMENTUM for trial in VIEW.complete[:10]]
     rows = {row[0]: row for row in table(found["Why it won"]).rows}
     assert rows["momentum"][1] == "–"
-    assert rows["momentum"][3:5] == ["–", "–"], "none of the best few has it, and fANOVA leaves it out"
+    assert rows["momentum"][3:5] == ["–", "–"], "none of the top trials has it, and fANOVA leaves it out"
     assert "fANOVA leaves out what some trials do not have: momentum." in text(found["Parameter importances"])
     assert "Over the trials that have it alone: momentum." in text(found["Rank correlations"])
     assert "gap" in text(found["Parallel coordinates"])
 
 
-def test_the_sentences_tell_of_an_absent_value_as_such() -> None:
+def test_the_summary_says_that_a_value_is_absent() -> None:
     ped_anova_alone = dataclasses.replace(assess(VIEW), fanova={}, ped_anova={"momentum": 0.9, "width": 0.1})
     summary = make_sections(VIEW, ped_anova_alone, [])[0]
     assert "momentum: the best trial does not have it." in text(summary)
@@ -182,7 +182,7 @@ def test_the_sentences_tell_of_an_absent_value_as_such() -> None:
     assert "momentum: higher values went with lower losses" in text(with_it)
 
 
-def test_a_study_whose_trials_all_have_everything_says_nothing_of_absent_values() -> None:
+def test_a_study_without_absent_values_does_not_mention_them() -> None:
     all_have_it = tuple(
         dataclasses.replace(trial, parameters={"momentum": 0.5 + trial.number / 100, **trial.parameters})
         for trial in TRIALS
@@ -203,7 +203,7 @@ def test_the_table_of_trials_has_missing_values() -> None:
     assert choose(frame, sort="momentum")["number"].tolist()[len(WITH_MOMENTUM) :] == list(range(0, 24, 2))
 
 
-def test_mlflow_gets_empty_cells_and_the_plots() -> None:
+def test_mlflow_gets_empty_cells_for_absent_values() -> None:
     rows = list(csv.DictReader(io.StringIO(trials_csv(STUDY, TRIALS))))
     assert [row["number"] for row in rows if row["momentum"]] == [str(number) for number in WITH_MOMENTUM]
     note = parent_note(STUDY, TRIALS, "complete")
@@ -213,7 +213,7 @@ def test_mlflow_gets_empty_cells_and_the_plots() -> None:
 
 
 @pytest.mark.parametrize("view", [VIEW, BEST_HAS_IT], ids=["absent from the best", "in the best"])
-def test_mlflows_plots_are_drawn(view: StudyView, tmp_path: Path) -> None:
+def test_mlflows_plots_are_drawn_with_absent_values(view: StudyView, tmp_path: Path) -> None:
     write_plots(view.study, view.trials, tmp_path)
     assert '"title":{"text":"momentum"}' in (tmp_path / "plots.html").read_text()
     assert (tmp_path / "plots.png").stat().st_size > 10_000
@@ -221,7 +221,7 @@ def test_mlflows_plots_are_drawn(view: StudyView, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder whose storage holds the trials."""
+    """A folder with a storage that holds the trials."""
     path = tmp_path_factory.mktemp("conditional")
     file = yaml.safe_dump(STUDY.model_dump(mode="json", exclude_none=True))
     url = f"sqlite:///{path}/mlruns/optuna.db"
@@ -238,7 +238,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     return Folder(path)
 
 
-def test_the_commands_show_such_trials(recorded: Folder) -> None:
+def test_the_commands_show_trials_with_absent_values(recorded: Folder) -> None:
     listed = recorded.call("trials", "conditional", "--csv", "trials.csv", "--json")
     with_it = [trial["number"] for trial in listed.json() if "momentum" in trial["params"]]
     assert with_it == WITH_MOMENTUM

@@ -1,4 +1,4 @@
-"""Best so far against what was spent: worked out by hand, and against the events of a real scheduler."""
+"""Anytime curves equal calculations by hand and the events of a real scheduler."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def study_of(slots: int, n_trials: int = 4) -> Study:
             "pruner": {"name": "median", "n_startup_trials": 3, "n_warmup_steps": 1},
             "space": {
                 "learning_rate": {"type": "float", "low": 1e-4, "high": 1.0, "log": True},
-                # Few widths: equal ones end their epochs at the same virtual time.
+                # Few widths, so that trials of equal width end epochs at the same virtual time.
                 "width": {"type": "categorical", "choices": [16, 32]},
             },
         }
@@ -45,24 +45,24 @@ def figures(points: list[AnytimePoint]) -> list[tuple[int, int, float, float]]:
     return [(point.n_trials, point.n_epochs, point.worker_s, point.valid_loss) for point in points]
 
 
-def test_one_slot_is_one_trial_after_the_other() -> None:
+def test_one_slot_runs_trials_one_after_the_other() -> None:
     trials = [trial(0, "complete", 16, 0.5, 0.6), trial(1, "pruned", 16, 0.4), trial(2, "complete", 16, 0.45, 0.3)]
     points = anytime_points(study_of(slots=1), trials)
     assert figures(points) == [(1, 1, 1.5, 0.5), (2, 3, 4.5, 0.4), (3, 5, 7.5, 0.3)]
 
 
-def test_two_slots_take_turns_by_what_their_epochs_cost() -> None:
-    # An epoch at width 32 costs a little less than two at width 16.
+def test_epochs_of_two_slots_are_ordered_by_their_cost() -> None:
+    # An epoch at width 32 costs slightly less than two epochs at width 16.
     trials = [trial(0, "complete", 16, 0.9, 0.8, 0.7), trial(1, "complete", 32, 0.85, 0.75)]
     assert [point.valid_loss for point in anytime_points(study_of(slots=2), trials)] == [0.9, 0.85, 0.8, 0.7]
     assert [point.n_trials for point in anytime_points(study_of(slots=2), trials)] == [2, 2, 2, 2]
 
 
-def test_a_failed_trial_has_held_its_slot_and_a_running_one_still_does() -> None:
+def test_failed_and_running_trials_occupy_slots() -> None:
     failed_at_once, running = trial(0, "failed", 16), trial(1, "running", 16, 0.5, 0.45, 0.4)
-    # It begins when the first epoch of trial 0 has failed, and so its only epoch ends after trial 1's second.
+    # It starts when the first epoch of trial 0 has failed, so its only epoch ends after trial 1's second epoch.
     after = trial(2, "complete", 16, 0.47)
-    # At the same virtual time the lower number comes first: trial 2 begins before trial 1's first epoch is looked at.
+    # At equal virtual times the lower number comes first: trial 2 starts before trial 1's first epoch is handled.
     assert figures(anytime_points(study_of(slots=2), [failed_at_once, running, after])) == [
         (3, 1, 1.5, 0.5),
         (3, 2, 3.0, 0.45),
@@ -70,7 +70,7 @@ def test_a_failed_trial_has_held_its_slot_and_a_running_one_still_does() -> None
     ]
 
 
-def test_the_cost_of_a_loss_is_that_of_its_first_epoch() -> None:
+def test_the_cost_to_reach_a_loss_is_that_of_the_first_epoch_with_it() -> None:
     points = anytime_points(study_of(slots=1), [trial(0, "complete", 16, 0.5, 0.3, 0.2)])
     cost = cost_to_reach(points, 0.3)
     assert cost is not None
@@ -80,9 +80,9 @@ def test_the_cost_of_a_loss_is_that_of_its_first_epoch() -> None:
 
 
 @pytest.mark.parametrize("slots", [1, 3, 8])
-def test_the_order_is_that_in_which_the_scheduler_handled_the_epochs(slots: int, tmp_path: Path) -> None:
+def test_epochs_are_in_the_schedulers_order(slots: int, tmp_path: Path) -> None:
     class Listener:
-        """Works the points out from what the scheduler tells as it goes."""
+        """An observer that computes the points from the scheduler's calls."""
 
         def __init__(self) -> None:
             self.begun: set[int] = set()

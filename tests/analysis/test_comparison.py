@@ -1,4 +1,4 @@
-"""Two studies that ran for real, side by side: every figure is what the storage holds, by another way of reading it."""
+"""Comparing two studies that really ran: every figure equals one computed independently from the storage."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ OTHER = ["name: small", "name: other", "seed: 3", "seed: 4", "name: tpe, n_start
 
 @pytest.fixture(scope="module")
 def both(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder with two studies that have run, their best trials re-trained."""
+    """A folder with two finished studies whose best trials were re-trained."""
     retrained = retrained_small(tmp_path_factory.getbasetemp())
     folder = make_folder(tmp_path_factory.getbasetemp(), "both")
     retrained.copy_record(folder, "optuna.db", "mlflow.db")
@@ -55,7 +55,7 @@ def entries(both: Folder) -> list[Entry]:
 
 
 def epochs_of(both: Folder, name: str) -> pd.DataFrame:
-    """A study's epochs from Optuna's own storage API, in the order of virtual time, with what was spent by then."""
+    """Return a study's epochs, read with Optuna's own API, in order of virtual time, with the cumulative cost."""
     trials = optuna.load_study(study_name=name, storage=f"sqlite:///{both.storage}").trials
     free, rows, begun = [(0, -1)] * 3, [], []
     for trial in trials:
@@ -80,7 +80,7 @@ def epochs_of(both: Folder, name: str) -> pd.DataFrame:
     return frame
 
 
-def test_the_figures_are_those_that_the_storage_holds(both: Folder, output: CompareOutput) -> None:
+def test_figures_equal_those_in_the_storage(both: Folder, output: CompareOutput) -> None:
     assert [entry.label for entry in output.compared] == ["small", "other"]
     for entry in output.compared:
         epochs = epochs_of(both, entry.label)
@@ -102,7 +102,7 @@ def test_the_figures_are_those_that_the_storage_holds(both: Folder, output: Comp
         assert entry.n_parameters == 785 * entry.params["width"] + 10 * (entry.params["width"] + 1)
 
 
-def test_both_reach_the_target_at_the_cost_that_the_storage_holds(both: Folder, output: CompareOutput) -> None:
+def test_the_cost_to_reach_the_target_equals_that_in_the_storage(both: Folder, output: CompareOutput) -> None:
     assert output.target_valid_loss == max(entry.valid_loss or 0 for entry in output.compared)
     for entry in output.compared:
         epochs = epochs_of(both, entry.label)
@@ -116,7 +116,7 @@ def test_both_reach_the_target_at_the_cost_that_the_storage_holds(both: Folder, 
         assert [point.n_trials for point in entry.anytime] == improvements["n_trials"].tolist()
 
 
-def test_the_test_figures_are_those_of_the_champions(both: Folder, output: CompareOutput) -> None:
+def test_test_figures_equal_those_of_the_champions(both: Folder, output: CompareOutput) -> None:
     for entry in output.compared:
         (path,) = (both.path / "mlruns" / "champions").glob(f"{entry.label}-*/trial-{entry.trial:05d}/report")
         champion = json.loads((path / "champion.json").read_text())
@@ -126,7 +126,7 @@ def test_the_test_figures_are_those_of_the_champions(both: Folder, output: Compa
         assert (entry.test.n_seeds, entry.test.reproduced) == (2, "exact")
 
 
-def test_two_champions_are_compared_on_each_test_digit(both: Folder, output: CompareOutput) -> None:
+def test_champions_are_compared_on_each_test_digit(both: Folder, output: CompareOutput) -> None:
     (test,) = output.paired_tests
     kept = []
     for entry in output.compared:
@@ -143,21 +143,21 @@ def test_two_champions_are_compared_on_each_test_digit(both: Folder, output: Com
     assert test.p_value == pytest.approx(min(1.0, 2 * min(seed.p_value for seed in test.seeds)))
 
 
-def test_mcnemars_test_by_hand() -> None:
+def test_mcnemars_test_equals_a_calculation_by_hand() -> None:
     assert mcnemar_p_value(0, 0) == 1
     assert mcnemar_p_value(5, 5) == 1
     assert mcnemar_p_value(0, 5) == pytest.approx(2 / 2**5)
     assert mcnemar_p_value(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
 
 
-def test_p_values_over_seeds_by_hand() -> None:
+def test_p_values_over_seeds_equal_a_calculation_by_hand() -> None:
     assert combined_p_value([0.03]) == 0.03
     assert combined_p_value([0.01, 0.9]) == pytest.approx(0.02)
     assert combined_p_value([0.9, 0.01, 0.02]) == pytest.approx(0.03)
     assert combined_p_value([0.9, 0.8, 0.7]) == 1
 
 
-def test_for_people_the_same_figures(both: Folder, output: CompareOutput) -> None:
+def test_the_printed_table_has_the_same_figures(both: Folder, output: CompareOutput) -> None:
     shown = both.call("compare", "small", "other")
     assert shown.code == 0
     for entry in output.compared:
@@ -168,7 +168,7 @@ def test_for_people_the_same_figures(both: Folder, output: CompareOutput) -> Non
     assert "NOT COMPARABLE" not in shown.out
 
 
-def test_files_hold_the_same_figures(both: Folder, output: CompareOutput, tmp_path: Path) -> None:
+def test_output_files_have_the_same_figures(both: Folder, output: CompareOutput, tmp_path: Path) -> None:
     csv, page = tmp_path / "compared.csv", tmp_path / "compared.html"
     outcome = both.call("compare", "small", "other", "--csv", str(csv), "--html", str(page))
     assert outcome.code == 0
@@ -188,7 +188,7 @@ def test_files_hold_the_same_figures(both: Folder, output: CompareOutput, tmp_pa
     assert "Not comparable" not in text
 
 
-def test_a_target_of_ones_own_that_only_one_reaches(both: Folder, entries: list[Entry]) -> None:
+def test_a_given_target_that_only_one_study_reaches(both: Folder, entries: list[Entry]) -> None:
     losses = [entry.trial.value for entry in entries if entry.trial and entry.trial.value]
     assert len(losses) == 2
     between = sum(losses) / 2
@@ -199,7 +199,7 @@ def test_a_target_of_ones_own_that_only_one_reaches(both: Folder, entries: list[
     assert "not reached" in text
 
 
-def test_single_trials(both: Folder) -> None:
+def test_single_trials_can_be_compared(both: Folder) -> None:
     trials = optuna.load_study(study_name="small", storage=f"sqlite:///{both.storage}").trials
     pruned = next(trial for trial in trials if trial.state.name == "PRUNED")
     found = CompareOutput.model_validate(
@@ -230,7 +230,7 @@ def test_single_trials(both: Folder) -> None:
         ({"dataset": "other"}, "dataset differs: small has mnist, other has other"),
     ],
 )
-def test_what_cannot_be_compared_is_told_and_shown_all_the_same(
+def test_studies_that_cannot_be_compared_are_shown_with_the_reason(
     entries: list[Entry], change: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mnist_hpo.data.registry import DATASETS
@@ -251,7 +251,7 @@ def test_what_cannot_be_compared_is_told_and_shown_all_the_same(
     assert found.why[0].split(":")[0] in page
 
 
-def test_the_command_says_plainly_that_two_splits_cannot_be_compared(both: Folder, tmp_path: Path) -> None:
+def test_the_command_says_that_two_splits_cannot_be_compared(both: Folder, tmp_path: Path) -> None:
     folder = make_folder(tmp_path, "splits")
     both.copy_record(folder)
     study = optuna.load_study(study_name="other", storage=f"sqlite:///{folder.storage}")
@@ -265,7 +265,7 @@ def test_the_command_says_plainly_that_two_splits_cannot_be_compared(both: Folde
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "fragments"),
     [
         (["small"], ["'small'", "name another"]),
         (["small", "small"], ["'small'", "twice"]),
@@ -275,11 +275,11 @@ def test_the_command_says_plainly_that_two_splits_cannot_be_compared(both: Folde
     ],
     ids=" ".join,
 )
-def test_a_misused_command_line(both: Folder, arguments: list[str], told: list[str]) -> None:
-    assert_refused(both.call("compare", *arguments), *told)
+def test_wrong_usage_is_refused(both: Folder, arguments: list[str], fragments: list[str]) -> None:
+    assert_refused(both.call("compare", *arguments), *fragments)
 
 
-def test_a_damaged_file_of_a_champion_is_named(both: Folder, tmp_path: Path) -> None:
+def test_a_damaged_champion_file_is_named(both: Folder, tmp_path: Path) -> None:
     (whole,) = (both.path / "mlruns" / "champions").glob("small-*/trial-*/report")
     report = tmp_path / whole.relative_to(both.path / "mlruns" / "champions")
     report.mkdir(parents=True)
@@ -290,7 +290,7 @@ def test_a_damaged_file_of_a_champion_is_named(both: Folder, tmp_path: Path) -> 
         (report / name).unlink()
 
 
-def test_a_study_without_a_single_epoch(entries: list[Entry]) -> None:
+def test_a_study_without_any_epoch_can_be_compared(entries: list[Entry]) -> None:
     nothing = [dataclasses.replace(entry, trials=()) for entry in entries]
     found = compare(nothing)
     assert found.target_valid_loss is None

@@ -1,4 +1,4 @@
-"""Importances against Optuna's own, and correlations against SciPy's."""
+"""Importances equal Optuna's, and correlations equal SciPy's."""
 
 from pathlib import Path
 
@@ -7,8 +7,8 @@ import optuna
 import pytest
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator
 from optuna.trial import create_trial
-from pretended_study import SPACE, run_pretended, study_of
 from scipy.stats import spearmanr
+from simulated_study import SPACE, run_simulated, study_of
 
 from mnist_hpo.analysis.importance import assess
 from mnist_hpo.analysis.study_view import StudyView
@@ -18,17 +18,17 @@ from mnist_hpo.tracking.plots import write_plots
 
 @pytest.fixture(scope="module")
 def linear(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    """A study over numbers that are searched on a linear scale: there Optuna measures what we do."""
+    """A study with only linear scales, on which Optuna's importances are defined as ours."""
     space = {
         "learning_rate": {"type": "float", "low": 0.0001, "high": 0.02},
         "dropout": {"type": "float", "low": 0.0, "high": 0.6},
         "depth": {"type": "int", "low": 1, "high": 3},
     }
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 3})
-    return run_pretended(tmp_path_factory.mktemp("linear"), study)
+    return run_simulated(tmp_path_factory.mktemp("linear"), study)
 
 
-def test_fanova_is_optunas(linear: StudyView) -> None:
+def test_fanova_equals_optunas(linear: StudyView) -> None:
     study = optuna.create_study()
     by_name = distributions(linear.study.space)
     for trial in linear.complete:
@@ -42,18 +42,18 @@ def test_fanova_is_optunas(linear: StudyView) -> None:
         assert ours[name] == pytest.approx(share, abs=0.05)
 
 
-def test_a_parameter_on_a_log_scale_counts_as_it_is_searched(tmp_path: Path) -> None:
+def test_a_hyperparameter_on_a_log_scale_is_assessed_on_that_scale(tmp_path: Path) -> None:
     space = {name: SPACE[name] for name in ("learning_rate", "batch_size", "optimizer")}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 60, "max_epochs": 2})
-    importance = assess(run_pretended(tmp_path, study))
+    importance = assess(run_simulated(tmp_path, study))
     assert importance.ranking()[0] == "learning_rate"
     assert importance.fanova["learning_rate"] > 0.8
     assert importance.ped_anova.keys() == importance.fanova.keys()
 
 
-def test_mlflows_plots_tell_the_same(tmp_path: Path) -> None:
-    """Who looks in MLflow must not read another answer than who reads the report, nor of a few trials alone."""
-    view = run_pretended(tmp_path, study_of(pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2}))
+def test_mlflows_plots_show_the_same_importances(tmp_path: Path) -> None:
+    """MLflow and the report must agree, also on needing a minimum number of trials."""
+    view = run_simulated(tmp_path, study_of(pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2}))
     write_plots(view.study, view.trials, tmp_path)
     page = (tmp_path / "plots.html").read_text()
     importance = assess(view)
@@ -62,7 +62,7 @@ def test_mlflows_plots_tell_the_same(tmp_path: Path) -> None:
         assert f'"text":[{texts}]' in page
 
 
-def test_ped_anova_is_optunas_of_the_trials_at_the_top(linear: StudyView) -> None:
+def test_ped_anova_equals_optunas_for_the_top_trials(linear: StudyView) -> None:
     study = optuna.create_study()
     by_name = distributions(linear.study.space)
     for trial in linear.complete:
@@ -73,7 +73,7 @@ def test_ped_anova_is_optunas_of_the_trials_at_the_top(linear: StudyView) -> Non
     assert found.ped_anova == pytest.approx({name: share / sum(theirs.values()) for name, share in theirs.items()})
 
 
-def test_correlations_are_spearmans(linear: StudyView) -> None:
+def test_correlations_equal_spearmans(linear: StudyView) -> None:
     found = assess(linear).correlations
     values = [trial.value for trial in linear.complete]
     for name in linear.study.space:
@@ -83,9 +83,9 @@ def test_correlations_are_spearmans(linear: StudyView) -> None:
     assert found["dropout"].rho > 0.3
 
 
-def test_names_without_an_order_have_no_correlation_and_listed_numbers_have(tmp_path: Path) -> None:
+def test_only_ordered_choices_have_a_correlation(tmp_path: Path) -> None:
     space = {name: SPACE[name] for name in ("batch_size", "optimizer")}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 1})
-    found = assess(run_pretended(tmp_path, study)).correlations
+    found = assess(run_simulated(tmp_path, study)).correlations
     assert found.keys() == {"batch_size"}
     assert np.isfinite(found["batch_size"].rho)

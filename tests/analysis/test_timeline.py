@@ -1,10 +1,10 @@
-"""Slots as the scheduler really filled them, workers by the clock, and the sum of the time."""
+"""The timeline of slots equals the scheduler's, that of workers the recorded times, and the total adds up."""
 
 import dataclasses
 from pathlib import Path
 
 import pytest
-from pretended_study import N_WORKERS, Journal, run_pretended, study_of
+from simulated_study import N_WORKERS, Journal, run_simulated, study_of
 
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.timeline import sessions, time_spent, worker_spans
@@ -19,10 +19,10 @@ def journal() -> Journal:
 
 @pytest.fixture(scope="module")
 def view(journal: Journal, tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("timeline"), study_of(), journal)
+    return run_simulated(tmp_path_factory.mktemp("timeline"), study_of(), journal)
 
 
-def test_slots_end_their_trials_in_the_order_in_which_the_scheduler_did(view: StudyView, journal: Journal) -> None:
+def test_trials_end_in_the_schedulers_order(view: StudyView, journal: Journal) -> None:
     spans = slot_spans(view.study, view.trials)
     assert [span.number for span in spans] == [trial.number for trial in view.trials]
     by_end = sorted(spans, key=lambda span: (span.end_units, span.number))
@@ -38,8 +38,8 @@ def test_a_slot_runs_one_trial_after_the_other_without_a_gap(view: StudyView) ->
         assert [span.start_units for span in own[1:]] == [span.end_units for span in own[:-1]]
 
 
-def test_a_trial_under_way_holds_its_slot(tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(), stop_after=10)
+def test_a_running_trial_occupies_its_slot(tmp_path: Path) -> None:
+    view = run_simulated(tmp_path, study_of(), stop_after=10)
     running = [trial.number for trial in view.trials if trial.state == "running"]
     assert running
     spans = slot_spans(view.study, view.trials)
@@ -50,7 +50,7 @@ def test_a_trial_under_way_holds_its_slot(tmp_path: Path) -> None:
         assert not set(ended) & set(running)
 
 
-def test_workers_are_shown_as_they_were_recorded(view: StudyView) -> None:
+def test_workers_are_shown_as_recorded(view: StudyView) -> None:
     spans = worker_spans(view.trials)
     assert {span.worker for span in spans} == set(range(N_WORKERS))
     shown = sorted((s.number, epoch) for s in spans for epoch in range(s.first_epoch, s.last_epoch + 1))
@@ -70,7 +70,7 @@ def test_the_time_adds_up(view: StudyView) -> None:
     assert spent.idle_s == pytest.approx(N_WORKERS * session.seconds - 0.875 * n_epochs)
 
 
-def test_a_night_between_two_runs_is_no_idle_time(view: StudyView) -> None:
+def test_time_between_two_runs_is_not_idle_time(view: StudyView) -> None:
     night_s = 40_000.0
     half = first_moment(view) + 40
     later = tuple(shifted(trial, half, night_s) for trial in view.trials)
@@ -80,7 +80,7 @@ def test_a_night_between_two_runs_is_no_idle_time(view: StudyView) -> None:
     assert max(span.end_s for span in worker_spans(later)) < night_s
 
 
-def test_a_record_without_workers_leaves_idle_time_open(view: StudyView) -> None:
+def test_without_recorded_workers_the_idle_time_is_unknown(view: StudyView) -> None:
     old = [without_workers(trial) for trial in view.trials]
     assert worker_spans(old) == []
     assert time_spent(old).idle_s is None

@@ -1,4 +1,4 @@
-"""The table of trials: the record's figures with their types, sorted, filtered, and written to files."""
+"""The table of trials has the recorded figures with their types, and can be sorted, filtered and written to files."""
 
 import re
 import subprocess
@@ -36,7 +36,7 @@ def by_optuna(finished: Folder) -> list[optuna.trial.FrozenTrial]:
     return optuna.load_study(study_name="small", storage=f"sqlite:///{finished.storage}").trials
 
 
-def test_the_table_holds_what_optuna_reads_from_the_same_storage(
+def test_the_table_equals_what_optuna_reads_from_the_storage(
     frame: pd.DataFrame, by_optuna: list[optuna.trial.FrozenTrial]
 ) -> None:
     assert frame["number"].tolist() == [trial.number for trial in by_optuna]
@@ -53,16 +53,16 @@ def test_the_table_holds_what_optuna_reads_from_the_same_storage(
             assert row["best_epoch"] == best["epoch"]
         else:
             assert row[["valid_loss", "valid_accuracy", "best_epoch"]].isna().all()
-        # Optuna dates in local time, without saying so.
+        # Optuna's dates are in local time, without a time zone.
         assert row["started_at"].to_pydatetime() == trial.datetime_start.astimezone()
         assert row["finished_at"].to_pydatetime() == trial.datetime_complete.astimezone()
         assert row["finished_at"].tzname() == "UTC"
 
 
-def test_the_size_and_the_arithmetic_of_a_one_layer_network_by_hand(frame: pd.DataFrame) -> None:
+def test_parameters_and_flops_equal_a_calculation_by_hand(frame: pd.DataFrame) -> None:
     width = frame["width"]
     assert (frame["n_parameters"] == (784 + 1) * width + (width + 1) * 10).all()
-    # 97 steps of 512; 4 FLOPs a weight of the first layer, which needs no gradient of its input, 6 of the second.
+    # 97 steps of 512 examples: 4 FLOPs per weight of the first layer, which needs no input gradient, 6 of the second.
     assert (frame["train_flops"] == (4 * 784 * width + 6 * width * 10) * 97 * 512 * frame["n_epochs"]).all()
 
 
@@ -88,7 +88,7 @@ def test_columns_are_typed(frame: pd.DataFrame) -> None:
     assert list(frame["state"].cat.categories) == ["complete", "pruned", "failed", "running", "paused"]
 
 
-def test_hyperparameters_of_every_kind_and_a_trial_that_has_just_begun() -> None:
+def test_hyperparameters_of_every_type_and_a_trial_without_epochs_are_typed() -> None:
     study = Study.model_validate(
         {
             "name": "kinds",
@@ -110,7 +110,7 @@ def test_hyperparameters_of_every_kind_and_a_trial_that_has_just_begun() -> None
     assert trials_frame(study, []).dtypes.equals(frame.dtypes)
 
 
-def test_a_sorted_table_ends_with_what_is_missing(frame: pd.DataFrame) -> None:
+def test_missing_values_are_sorted_last(frame: pd.DataFrame) -> None:
     for descending in (False, True):
         losses = choose(frame, sort="valid_loss", descending=descending)["valid_loss"]
         assert losses.isna().any()
@@ -118,7 +118,7 @@ def test_a_sorted_table_ends_with_what_is_missing(frame: pd.DataFrame) -> None:
         assert losses.dropna().is_monotonic_decreasing if descending else losses.dropna().is_monotonic_increasing
 
 
-def test_the_top_is_by_valid_loss_unless_told_otherwise(frame: pd.DataFrame) -> None:
+def test_the_top_trials_are_by_default_those_of_the_lowest_valid_loss(frame: pd.DataFrame) -> None:
     assert choose(frame, top=3)["valid_loss"].tolist() == sorted(frame["valid_loss"].dropna())[:3]
     assert choose(frame, sort="number", top=3)["number"].tolist() == [0, 1, 2]
     assert choose(frame, descending=True)["number"].tolist() == list(range(7, -1, -1))
@@ -140,7 +140,7 @@ def test_the_top_is_by_valid_loss_unless_told_otherwise(frame: pd.DataFrame) -> 
         ("started_at<2020-01-01", lambda t: t["number"] < 0),
     ],
 )
-def test_a_condition_keeps_the_rows_that_fulfil_it(frame: pd.DataFrame, condition: str, expected: Any) -> None:
+def test_a_condition_selects_the_matching_rows(frame: pd.DataFrame, condition: str, expected: Any) -> None:
     kept = choose(frame, where=[condition])
     assert 0 < len(kept) < len(frame) or condition.startswith("started_at")
     assert kept["number"].tolist() == frame.loc[expected(frame), "number"].tolist()
@@ -156,7 +156,7 @@ def test_all_conditions_must_hold(frame: pd.DataFrame) -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "fragments"),
     [
         ({"where": ["learning_rat<0.1"]}, ["'learning_rat<0.1'", "did you mean 'learning_rate'?", "valid_accuracy"]),
         ({"where": ["learning_rate"]}, ["'learning_rate'", "COLUMN<VALUE"]),
@@ -168,14 +168,16 @@ def test_all_conditions_must_hold(frame: pd.DataFrame) -> None:
     ],
     ids=str,
 )
-def test_a_mistake_is_told_with_what_there_is(frame: pd.DataFrame, asked: dict[str, Any], told: list[str]) -> None:
+def test_a_mistake_is_reported_with_the_alternatives(
+    frame: pd.DataFrame, asked: dict[str, Any], fragments: list[str]
+) -> None:
     with pytest.raises(UserError) as caught:
         choose(frame, **asked)
-    for fragment in told:
+    for fragment in fragments:
         assert fragment in str(caught.value)
 
 
-def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_path: Path) -> None:
+def test_output_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_path: Path) -> None:
     csv, parquet = tmp_path / "trials.csv", tmp_path / "trials.parquet"
     options = ["--where", "width=32", "--sort", "l2", "--descending"]
     outcome = finished.call("trials", "small", *options, "--csv", str(csv), "--parquet", str(parquet), "--json")
@@ -184,7 +186,7 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
     times = {name: pd.to_datetime(expected[name]) for name in ("started_at", "finished_at")}
     as_text = pd.read_csv(csv, dtype=expected.dtypes.drop(list(times)).to_dict(), parse_dates=list(times))
     pd.testing.assert_frame_equal(as_text.astype(expected.dtypes.to_dict()), expected)
-    # And the JSON beside them.
+    # The JSON output as well.
     printed = TrialsOutput.model_validate_json(outcome.out).root
     assert [trial.number for trial in printed] == expected["number"].tolist()
     assert [trial.best_valid_loss for trial in printed] == [
@@ -194,7 +196,7 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "fragments"),
     [
         (["--state", "complet"], ["--state 'complet': no such state", "did you mean 'complete'?"]),
         (["--where", "lernrate<1"], ["no column 'lernrate'", "did you mean"]),
@@ -202,29 +204,29 @@ def test_files_hold_the_same_table(finished: Folder, frame: pd.DataFrame, tmp_pa
     ],
     ids=" ".join,
 )
-def test_a_misused_option(finished: Folder, options: list[str], told: list[str]) -> None:
-    assert_refused(finished.call("trials", "small", *options), *told)
+def test_a_wrong_option_is_refused(finished: Folder, options: list[str], fragments: list[str]) -> None:
+    assert_refused(finished.call("trials", "small", *options), *fragments)
 
 
-def test_where_no_trial_matches_it_says_so(finished: Folder) -> None:
+def test_the_command_says_if_no_trial_matches(finished: Folder) -> None:
     nothing = finished.call("trials", "small", "--where", "width>9999")
     assert (nothing.code, nothing.out, nothing.err) == (0, "", "no trial matches\n")
     as_json = finished.call("trials", "small", "--where", "width>9999", "--json")
     assert (as_json.json(), as_json.err) == ([], "no trial matches\n")
 
 
-def test_headings_and_help_name_the_columns(finished: Folder, frame: pd.DataFrame) -> None:
+def test_headings_and_help_list_the_columns(finished: Folder, frame: pd.DataFrame) -> None:
     header = finished.call("trials", "small").out.splitlines()[0]
     shown = [heading.strip().replace(" ", "_") for heading in re.split(r" {2,}", header.strip())]
     assert {"number", "n_epochs", "n_parameters"} <= set(shown) <= set(frame.columns)
-    (told,) = re.findall(r"Columns: (.*?)\.", " ".join(finished.call("trials", "--help").out.split()))
+    (columns,) = re.findall(r"Columns: (.*?)\.", " ".join(finished.call("trials", "--help").out.split()))
     parameters = list(frame.columns[3:6])
-    assert told.replace("each searched hyperparameter", ", ".join(parameters)).split(", ") == list(frame.columns)
+    assert columns.replace("each searched hyperparameter", ", ".join(parameters)).split(", ") == list(frame.columns)
 
 
-def test_on_a_narrow_terminal_no_number_is_cut(finished: Folder, frame: pd.DataFrame) -> None:
+def test_numbers_are_not_truncated_on_a_narrow_terminal(finished: Folder, frame: pd.DataFrame) -> None:
     for columns in (80, 200):
-        lines = finished.on_terminal(columns, "trials", "small").splitlines()
+        lines = finished.call_on_terminal(columns, "trials", "small").splitlines()
         assert max(map(len, lines)) <= columns
         text = "\n".join(lines)
         assert "…" not in text
@@ -232,12 +234,12 @@ def test_on_a_narrow_terminal_no_number_is_cut(finished: Folder, frame: pd.DataF
             assert f"{loss:.5f}" in text
 
 
-def test_the_package_alone_loads_neither_pandas_nor_optuna() -> None:
+def test_importing_the_package_loads_neither_pandas_nor_optuna() -> None:
     program = "import sys, mnist_hpo; print(sorted({'pandas', 'optuna', 'jax', 'pydantic'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 
 
-def test_the_environment_names_the_storage(
+def test_the_environment_sets_the_storage(
     finished: Folder, frame: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MNIST_HPO_STORAGE", f"sqlite:///{finished.storage}")

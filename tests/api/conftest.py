@@ -1,11 +1,11 @@
-"""The study that the command line has run, run and re-trained from Python."""
+"""The command-line tests' study, run and re-trained from Python."""
 
 import io
 from contextlib import redirect_stderr, redirect_stdout
 
 import optuna
 import pytest
-from called import Retrained, Runs, StopError, global_state, our_children, started_since
+from api_results import Retrained, Runs, StopError, global_state, our_children, started_since
 from command import SMALL, Folder
 
 import mnist_hpo
@@ -21,10 +21,10 @@ def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
     path.write_text(SMALL)
     study = read_study(path).study
     half = study.model_copy(update={"budget": study.budget.model_copy(update={"n_trials": 4})})
-    told: list[TrialRecord] = []
+    reported: list[TrialRecord] = []
 
-    def stop_at_the_first_end(trial: TrialRecord) -> None:
-        told.append(trial)
+    def stop_after_the_first_trial(trial: TrialRecord) -> None:
+        reported.append(trial)
         if trial.has_ended:
             raise StopError
 
@@ -33,12 +33,12 @@ def runs(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Ru
     before, children, printed = global_state(), our_children(), io.StringIO()
     with redirect_stdout(printed), redirect_stderr(printed):
         with pytest.raises(StopError):
-            mnist_hpo.run_study(half, folder=folder, progress=stop_at_the_first_end)
+            mnist_hpo.run_study(half, folder=folder, progress=stop_after_the_first_trial)
         left_running = started_since(children)
         result = mnist_hpo.run_study(path, folder=folder, n_workers=1, progress=False)
     after = global_state()
     optuna.logging.set_verbosity(verbosity)
-    return Runs(folder, told, left_running, result, printed.getvalue(), before, after)
+    return Runs(folder, reported, left_running, result, printed.getvalue(), before, after)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""From Python: re-train, predict and compare."""
+"""The Python API: re-train, predict and compare."""
 
 import math
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from called import Retrained, Runs, our_children, started_since
+from api_results import Retrained, Runs, our_children, started_since
 from command import Folder
 from mlflow import MlflowClient
 
@@ -26,7 +26,7 @@ def model(retrained: Retrained) -> LoadedModel:
     return mnist_hpo.load_model("small", folder=retrained.folder)
 
 
-def test_the_figures_are_those_that_the_command_prints(retrained: Retrained, runs: Runs) -> None:
+def test_retrain_returns_the_figures_that_the_command_prints(retrained: Retrained, runs: Runs) -> None:
     figures = retrained.figures
     assert RetrainOutput.model_validate(figures).model_dump() == figures
     assert runs.result.best is not None
@@ -34,7 +34,7 @@ def test_the_figures_are_those_that_the_command_prints(retrained: Retrained, run
     assert figures["test_accuracy_mean"] > 0.9
 
 
-def test_re_training_changes_nothing_of_the_process(retrained: Retrained) -> None:
+def test_re_training_does_not_change_the_callers_process(retrained: Retrained) -> None:
     assert retrained.after == retrained.before
 
 
@@ -44,7 +44,7 @@ def test_the_model_is_registered_in_the_folders_mlflow(retrained: Retrained) -> 
     assert version.run_id == retrained.figures["run_id"]
 
 
-def test_the_champion_predicts_as_it_was_tested(
+def test_the_loaded_champion_has_the_recorded_test_accuracy(
     retrained: Retrained, model: LoadedModel, mnist: PreparedDataset
 ) -> None:
     images, labels = load_test(mnist.directory, "standard")
@@ -55,7 +55,7 @@ def test_the_champion_predicts_as_it_was_tested(
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
-def test_images_have_any_usual_shape_and_type(model: LoadedModel, mnist: PreparedDataset) -> None:
+def test_images_may_have_any_usual_shape_and_type(model: LoadedModel, mnist: PreparedDataset) -> None:
     images = np.asarray(load_test(mnist.directory, "standard")[0])[:7]
     expected = model.predict_proba(images)
     for shape in ((7, 784), (7, 28, 28), (7, 28, 28, 1)):
@@ -67,7 +67,7 @@ def test_images_have_any_usual_shape_and_type(model: LoadedModel, mnist: Prepare
             model.predict(wrong)
 
 
-def test_without_a_champion_it_is_the_best_trials_model(runs: Runs) -> None:
+def test_without_a_champion_the_best_trials_model_is_loaded(runs: Runs) -> None:
     model = mnist_hpo.load_model("small", folder=runs.folder)
     assert runs.result.best is not None
     assert model.folder.name == f"best-{runs.result.best.number:05d}"
@@ -78,7 +78,7 @@ def test_without_a_champion_it_is_the_best_trials_model(runs: Runs) -> None:
     assert mnist_hpo.load_model(runs.folder / "small.yaml", folder=runs.folder).folder == model.folder
 
 
-def test_a_model_that_is_not_there_is_an_exception(runs: Runs, tmp_path: Path) -> None:
+def test_a_missing_model_raises_an_exception(runs: Runs, tmp_path: Path) -> None:
     with pytest.raises(mnist_hpo.UserError, match="not a model"):
         mnist_hpo.load_model(tmp_path)
     with pytest.raises(mnist_hpo.UserError, match="no study 'other'"):
@@ -88,7 +88,7 @@ def test_a_model_that_is_not_there_is_an_exception(runs: Runs, tmp_path: Path) -
         mnist_hpo.load_model("small", folder=tmp_path)
 
 
-def test_what_cannot_be_re_trained_is_an_exception(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_of_retrain_raise_an_exception(runs: Runs, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(mnist_hpo.UserError, match="no trial 99; the study has 8 trials"):
         mnist_hpo.retrain("small", trial=99, folder=runs.folder)
     with pytest.raises(mnist_hpo.UserError, match="n_seeds is 0"):
@@ -114,7 +114,7 @@ def test_an_interrupt_ends_re_training_and_keeps_the_champion(retrained: Retrain
     assert not list(champions.glob("*/.*"))
 
 
-def test_trials_are_compared(retrained: Retrained) -> None:
+def test_trials_can_be_compared(retrained: Retrained) -> None:
     best = retrained.figures["trial"]
     comparison = mnist_hpo.compare([f"small:{best}", "small:0"], runs=True, folder=retrained.folder)
     assert comparison.comparable
@@ -134,7 +134,7 @@ def test_trials_are_compared(retrained: Retrained) -> None:
         (["small", "other"], {"target": math.nan}, "is not a loss"),
     ],
 )
-def test_what_cannot_be_compared_is_an_exception(
+def test_invalid_arguments_of_compare_raise_an_exception(
     runs: Runs, names: list[str], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(mnist_hpo.UserError, match=message):

@@ -1,4 +1,4 @@
-"""`mnist-hpo bench` on small lists; that it is fast is for its figures to say, not for a test."""
+"""`mnist-hpo bench` on small lists. The tests check that its figures are consistent, not that they are fast."""
 
 import importlib.util
 import json
@@ -25,7 +25,7 @@ def trainings(tmp_path: Path) -> Path:
 
 
 def bench(*arguments: str | Path) -> Any:
-    """What a verb prints, checked against its schema."""
+    """Run a benchmark and return its JSON output, validated against its schema."""
     ended = subprocess.run([PROGRAM, "bench", *arguments, "--json"], env=ENVIRONMENT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     document = json.loads(ended.stdout)
@@ -41,14 +41,14 @@ def refused(*arguments: str | Path) -> str:
     return ended.stderr
 
 
-def test_a_replay_accounts_for_its_time_and_its_arithmetic(trainings: Path, mnist: PreparedDataset) -> None:
+def test_the_times_and_flops_of_a_replay_add_up(trainings: Path, mnist: PreparedDataset) -> None:
     figures = bench("replay", trainings, "--workers", "2")
     seconds = figures["worker_s"]
     assert sum(seconds.values()) == pytest.approx(2 * figures["wall_s"])
     assert min(seconds.values()) >= 0
     assert figures["gflops"] == pytest.approx(1000 * figures["tflop"] / figures["wall_s"])
     assert figures["fraction_of_peak"] == pytest.approx(figures["gflops"] / figures["sgemm_peak_gflops"])
-    # 4 FLOPs a multiply-add in the first layer and 6 in the others, 50,000 examples an epoch.
+    # 4 FLOPs per multiply-add in the first layer and 6 in the others; 50,000 examples per epoch.
     one, two = 4 * 784 * 16 + 6 * 160, 4 * 784 * 16 + 6 * (256 + 160)
     assert figures["tflop"] == pytest.approx(50_000 * (4 * one + two) / 1e12)
     assert len(figures["valid_accuracy"]) == 3
@@ -56,7 +56,7 @@ def test_a_replay_accounts_for_its_time_and_its_arithmetic(trainings: Path, mnis
     assert figures["valid_accuracy"][0] != figures["valid_accuracy"][2]
 
 
-def test_a_replay_computes_the_same_with_any_number_of_workers_and_a_cold_cache(trainings: Path) -> None:
+def test_results_of_a_replay_do_not_depend_on_the_workers_or_the_cache(trainings: Path) -> None:
     accuracies = [
         bench("replay", trainings, *options)["valid_accuracy"] for options in (["--workers", "1"], ["--cold"])
     ]
@@ -64,7 +64,7 @@ def test_a_replay_computes_the_same_with_any_number_of_workers_and_a_cold_cache(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "fragment"),
     [
         ('[{"depth": 1}]', "entry 0.width: Field required"),
         ("[", "line 1, column 2"),
@@ -76,16 +76,16 @@ def test_a_replay_computes_the_same_with_any_number_of_workers_and_a_cold_cache(
         ("9" * 5000, "4300 digits"),
     ],
 )
-def test_a_list_that_is_wrong_is_told_with_its_place(tmp_path: Path, text: str, told: str) -> None:
+def test_a_mistake_in_a_list_is_reported_with_its_place(tmp_path: Path, text: str, fragment: str) -> None:
     path = tmp_path / "trainings.json"
     path.write_text(text)
     for verb in ("replay", "peers"):
         message = refused(verb, path)
         assert str(path) in message
-        assert told in message
+        assert fragment in message
 
 
-def test_without_pytorch_the_peers_say_how_to_get_it(trainings: Path) -> None:
+def test_without_pytorch_the_error_says_how_to_install_it(trainings: Path) -> None:
     program = "import sys; sys.modules['torch'] = None; from mnist_hpo.cli import main; main()"
     command = [sys.executable, "-c", program, "bench", "peers", trainings]
     ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
@@ -95,7 +95,7 @@ def test_without_pytorch_the_peers_say_how_to_get_it(trainings: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra bench: PyTorch")
-def test_the_peers_learn_the_same_trainings(trainings: Path) -> None:
+def test_the_peers_reach_similar_accuracies(trainings: Path) -> None:
     figures = bench("peers", trainings, "--rounds", "1")
     contenders = figures["contenders"]
     assert {"mnist-hpo bf16", "mnist-hpo fp32", "pytorch fp32", "pytorch bf16 autocast"} <= contenders.keys()
@@ -106,7 +106,7 @@ def test_the_peers_learn_the_same_trainings(trainings: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_overhead_is_that_of_the_starts_and_of_the_trials_asked_for() -> None:
+def test_overhead_is_measured_for_startup_and_for_the_given_numbers_of_trials() -> None:
     figures = bench("overhead", "--trials", "10", "--trials", "30")
     assert figures["first_epoch_s"] > figures["help_s"] > 0
     assert [study["n_trials"] for study in figures["studies"]] == [10, 30]

@@ -1,4 +1,4 @@
-"""Debian's Chromium, for Playwright."""
+"""Launch Debian's Chromium with Playwright."""
 
 import os
 import shutil
@@ -6,9 +6,9 @@ import shutil
 from playwright.sync_api import Browser, Playwright
 
 CHROMIUM = shutil.which("chromium")
-"""Where it is; None where it is not installed."""
+"""The path of the program, or None if it is not installed."""
 
-# Nothing that a browser does of its own accord: no network, no first steps.
+# Disable what the browser does by itself: background network traffic and first-run pages.
 ARGUMENTS = [
     "--disable-gpu",
     "--disable-quic",
@@ -20,6 +20,6 @@ ARGUMENTS = [
 
 
 def launch(playwright: Playwright) -> Browser:
-    # Chromium's sandbox does not work for root.
+    # Chromium's sandbox refuses to run as root.
     arguments = [*ARGUMENTS, "--no-sandbox"] if os.geteuid() == 0 else ARGUMENTS
     return playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)

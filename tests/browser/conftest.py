@@ -1,4 +1,4 @@
-"""A real browser, and `mnist-hpo ui` on a study that was run for real, both started once."""
+"""A real browser, and `mnist-hpo ui` serving a study that really ran; each is started once per session."""
 
 import socket
 from collections.abc import Generator
@@ -7,10 +7,10 @@ import pytest
 from chromium import CHROMIUM, launch
 from command import Folder, make_folder
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from showing import Shown, wait_until_it_answers
+from ui_server import UiServer, wait_until_reachable
 
 SLOW_MACHINE_MS = 60_000
-"""No test is decided by time; this only keeps a page that never comes from hanging the tests."""
+"""No test depends on timing: this only ends the wait for a page that never loads."""
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def chromium() -> Generator[Browser]:
 
 @pytest.fixture
 def page(chromium: Browser) -> Generator[Page]:
-    """An empty page of a browser without any history, wide enough for the columns beside MLflow's assistant."""
+    """An empty page in a new browser context, wide enough for MLflow's columns beside its assistant."""
     context = chromium.new_context(viewport={"width": 1900, "height": 900})
     context.set_default_timeout(SLOW_MACHINE_MS)
     yield context.new_page()
@@ -44,8 +44,8 @@ def find_free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Generator[Shown]:
-    folder = make_folder(tmp_path_factory.getbasetemp(), "shown")
+def ui_server(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Generator[UiServer]:
+    folder = make_folder(tmp_path_factory.getbasetemp(), "ui")
     finished.copy_record(folder, "optuna.db", "mlflow.db")
     ports = find_free_port(), find_free_port()
     ui = folder.start("ui", "--dashboard", "--port", str(ports[0]), "--dashboard-port", str(ports[1]))
@@ -57,7 +57,7 @@ def shown(chromium: Browser, finished: Folder, tmp_path_factory: pytest.TempPath
         name, _, address = line.strip().partition(": ")
         printed[name] = address
     for port in ports:
-        wait_until_it_answers(port)
-    yield Shown(folder, printed["MLflow UI"], printed["small"], printed["Optuna Dashboard"])
+        wait_until_reachable(port)
+    yield UiServer(folder, printed["MLflow UI"], printed["small"], printed["Optuna Dashboard"])
     ui.terminate()
-    assert ui.end().code == 0
+    assert ui.wait().code == 0

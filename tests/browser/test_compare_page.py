@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize(("columns", "scheme"), [(1200, "light"), (390, "dark")])
-def test_the_curves_side_by_side_or_below_each_other(
+def test_curves_are_side_by_side_on_wide_screens_and_stacked_on_narrow_ones(
     finished: Folder, chromium: Browser, tmp_path: Path, columns: int, scheme: Any
 ) -> None:
     page_file = tmp_path / "compared.html"
@@ -24,7 +24,7 @@ def test_the_curves_side_by_side_or_below_each_other(
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.goto(page_file.as_uri())
     page.wait_for_selector("#anytime .scatterlayer .trace")
-    assert page.locator("#anytime .scatterlayer .trace").count() == 2 * 2  # single trials have no panel of trials begun
+    assert page.locator("#anytime .scatterlayer .trace").count() == 2 * 2  # Trials have no third panel.
     assert page.evaluate("document.documentElement.scrollWidth") <= columns
     boxes = [box.bounding_box() for box in page.locator("#anytime .nsewdrag").all()]
     lefts = {round(box["x"]) for box in boxes if box}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command import Folder
 from playwright.sync_api import Page, expect
-from showing import wait_until_it_answers
+from ui_server import wait_until_reachable
 
 from mnist_hpo.bench.overhead import InstantExecutor
 from mnist_hpo.data.registry import DATASETS
@@ -23,7 +23,7 @@ N_TRIALS = 2000
 
 
 def run_large_study(folder: Path) -> float:
-    """Run it with everything at its default place; return the best valid_loss."""
+    """Run the study with the default storage and MLflow store of a folder; return the best valid_loss."""
     study = Study.model_validate(
         {
             "name": "large",
@@ -58,7 +58,7 @@ def run_large_study(folder: Path) -> float:
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.timeout(1800)
-def test_its_trials_open_with_the_best_first_and_more_on_demand(page: Page, tmp_path: Path, free_port: int) -> None:
+def test_mlflow_lists_the_best_trial_first_and_loads_more_on_demand(page: Page, tmp_path: Path, free_port: int) -> None:
     best = run_large_study(tmp_path)
     ui = Folder(tmp_path).start("ui", "--port", str(free_port))
     try:
@@ -68,7 +68,7 @@ def test_its_trials_open_with_the_best_first_and_more_on_demand(page: Page, tmp_
             if line.startswith("  large: "):
                 address = line.split(": ", 1)[1].strip()
                 break
-        wait_until_it_answers(free_port)
+        wait_until_reachable(free_port)
         page.goto(address)
         losses = page.locator("[role=gridcell][col-id*=best_valid_loss]")
         expect(losses.first).to_be_visible()
@@ -80,4 +80,4 @@ def test_its_trials_open_with_the_best_first_and_more_on_demand(page: Page, tmp_
         expect(page.get_by_text("200", exact=True).first).to_be_visible()
     finally:
         ui.process.send_signal(signal.SIGTERM)
-        ui.end()
+        ui.wait()

@@ -1,4 +1,4 @@
-"""The report as a reader sees it in Chromium."""
+"""The report rendered in Chromium."""
 
 import re
 from collections.abc import Callable, Generator
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
-from pretended_study import run_pretended, study_of
+from simulated_study import run_simulated, study_of
 
 from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.study_view import StudyView
@@ -17,14 +17,14 @@ pytestmark = pytest.mark.browser
 
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>"
 DRAWN_MS = 120_000
-"""No test is decided by time; this only keeps a page that never draws from hanging the tests."""
+"""No test depends on timing: this only ends the wait for a page that never draws."""
 
 OpenPage = Callable[..., Page]
 
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("browser"), study_of(description=HOSTILE))
+    return run_simulated(tmp_path_factory.mktemp("browser"), study_of(description=HOSTILE))
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def report(view: StudyView, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def open_page(chromium: Browser) -> Generator[OpenPage]:
-    """Opens a report, waits until all of it is drawn, and notes in `page.requests` and `page.errors` what it did."""
+    """Return a function that opens a report and waits until it is drawn, with logs in `page.requests` and `.errors`."""
     contexts: list[Any] = []
 
     def open_file(path: Path, **options: Any) -> Page:
@@ -60,11 +60,11 @@ def wait_until_drawn(page: Page, theme: str = "") -> None:
 
 
 def paper_of(page: Page) -> str:
-    """The colour behind the first plot, as it is painted."""
+    """Return the background colour of the first plot, as rendered."""
     return page.eval_on_selector(".chart .main-svg", "svg => getComputedStyle(svg).backgroundColor")
 
 
-def test_every_chart_is_drawn_and_nothing_is_fetched(report: Path, open_page: OpenPage) -> None:
+def test_every_chart_is_drawn_without_network_requests(report: Path, open_page: OpenPage) -> None:
     page = open_page(report, offline=True)
     assert page.locator(".chart").count() == 10
     assert page.locator(".chart .main-svg .subplot").count() >= 10
@@ -73,7 +73,7 @@ def test_every_chart_is_drawn_and_nothing_is_fetched(report: Path, open_page: Op
     assert page.errors == []  # type: ignore[attr-defined]
 
 
-def test_a_point_tells_its_trial(view: StudyView, report: Path, open_page: OpenPage) -> None:
+def test_hovering_over_a_point_shows_its_trial(view: StudyView, report: Path, open_page: OpenPage) -> None:
     page = open_page(report)
     history = page.locator(".chart").first
     history.scroll_into_view_if_needed()
@@ -85,7 +85,7 @@ def test_a_point_tells_its_trial(view: StudyView, report: Path, open_page: OpenP
     expect(label).to_contain_text(f"learning_rate: {view.best.parameters['learning_rate']:.4g}")
 
 
-def test_the_theme_is_the_systems_until_it_is_chosen_and_then_remembered(report: Path, open_page: OpenPage) -> None:
+def test_the_theme_follows_the_system_until_one_is_chosen_and_stored(report: Path, open_page: OpenPage) -> None:
     page = open_page(report, color_scheme="dark")
     dark = paper_of(page)
     page.get_by_role("button", name="Change between dark and light").click()
@@ -99,7 +99,7 @@ def test_the_theme_is_the_systems_until_it_is_chosen_and_then_remembered(report:
     assert paper_of(page) == light
 
 
-def test_the_system_changes_its_theme(report: Path, open_page: OpenPage) -> None:
+def test_the_report_follows_a_change_of_the_systems_theme(report: Path, open_page: OpenPage) -> None:
     page = open_page(report, color_scheme="light")
     light = paper_of(page)
     page.emulate_media(color_scheme="dark")
@@ -113,10 +113,10 @@ def visible_ticks(page: Page, title: str) -> list[str]:
 
 
 @pytest.mark.parametrize("max_epochs", [2, 5, 9])
-def test_epochs_and_trials_are_whole_numbers_and_each_stands_once(
+def test_axes_of_epochs_and_trials_have_distinct_integer_ticks(
     open_page: OpenPage, tmp_path: Path, max_epochs: int
 ) -> None:
-    view = run_pretended(tmp_path, study_of(budget={"n_trials": 5, "max_epochs": max_epochs}, pruner={"name": "none"}))
+    view = run_simulated(tmp_path, study_of(budget={"n_trials": 5, "max_epochs": max_epochs}, pruner={"name": "none"}))
     path = tmp_path / "short.html"
     path.write_text(report_html(view, []), encoding="utf-8")
     page = open_page(path)
@@ -125,9 +125,9 @@ def test_epochs_and_trials_are_whole_numbers_and_each_stands_once(
     assert visible_ticks(page, "Optimisation history") == ["0", "1", "2", "3", "4"]
 
 
-def test_the_themes_button_lends_its_word_to_no_other(report: Path, open_page: OpenPage) -> None:
+def test_the_theme_buttons_style_does_not_apply_to_other_buttons(report: Path, open_page: OpenPage) -> None:
     page = open_page(report)
-    # As a reader zooms in for the first time.
+    # Zoom in, as a reader would.
     history = page.locator(".chart").first
     history.scroll_into_view_if_needed()
     box = history.locator(".nsewdrag").first.bounding_box()
@@ -144,8 +144,8 @@ def test_the_themes_button_lends_its_word_to_no_other(report: Path, open_page: O
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_confusion_can_be_read(view: StudyView, open_page: OpenPage, tmp_path: Path, scheme: str) -> None:
-    """By the contrast that the Web's guidelines ask of text, 4.5, from the palest cell to the strongest one."""
+def test_the_confusion_matrix_is_legible(view: StudyView, open_page: OpenPage, tmp_path: Path, scheme: str) -> None:
+    """Text has at least the contrast that WCAG requires, 4.5, in the lightest and in the darkest cells."""
     assert view.best is not None
     matrix = [[1000 if i == j else (7 * i + 3 * j) % 10 for j in range(10)] for i in range(10)]
     measures = {f"test_{name}_{of}": 0.5 for name in ("accuracy", "macro_f1", "log_loss") for of in ("mean", "std")}
@@ -190,14 +190,14 @@ def test_a_phone_needs_no_sideways_scrolling(report: Path, open_page: OpenPage) 
     assert wide == 0
 
 
-def test_the_texts_of_a_study_do_nothing(report: Path, open_page: OpenPage) -> None:
+def test_texts_of_a_study_are_not_executed(report: Path, open_page: OpenPage) -> None:
     page = open_page(report)
     assert page.evaluate("window.hacked") is None
     expect(page.locator("header p")).to_have_text(HOSTILE)
 
 
-def test_a_script_that_is_not_the_reports_does_not_run(report: Path, open_page: OpenPage, tmp_path: Path) -> None:
-    """Even where a text should get through as markup."""
+def test_injected_scripts_do_not_run(report: Path, open_page: OpenPage, tmp_path: Path) -> None:
+    """The content security policy blocks them even if a text were not escaped."""
     changed = tmp_path / "changed.html"
     changed.write_text(report.read_text(encoding="utf-8").replace("<main>", f"<main>{HOSTILE}"), encoding="utf-8")
     page = open_page(changed)
@@ -207,7 +207,7 @@ def test_a_script_that_is_not_the_reports_does_not_run(report: Path, open_page: 
 
 @pytest.mark.slow
 def test_two_thousand_trials_are_drawn_from_less_than_10_mb(open_page: OpenPage, tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(budget={"n_trials": 2000, "max_epochs": 27}, slots=8))
+    view = run_simulated(tmp_path, study_of(budget={"n_trials": 2000, "max_epochs": 27}, slots=8))
     path = tmp_path / "large.html"
     path.write_text(report_html(view, []), encoding="utf-8")
     assert path.stat().st_size < 10e6
@@ -216,8 +216,8 @@ def test_two_thousand_trials_are_drawn_from_less_than_10_mb(open_page: OpenPage,
     assert n_points >= sum(bool(trial.epochs) for trial in view.trials)
 
 
-def test_on_paper_every_chart_is_drawn_and_none_is_cut(report: Path, open_page: OpenPage) -> None:
-    page = open_page(report, bypass_csp=True)  # To wait for a condition is to evaluate one.
+def test_in_print_every_chart_is_drawn_and_none_is_cut_off(report: Path, open_page: OpenPage) -> None:
+    page = open_page(report, bypass_csp=True)  # `wait_for_function` evaluates a script.
     page.emulate_media(media="print")
     right_ends = "[...document.querySelectorAll('.chart .main-svg')].map((svg) => svg.getBoundingClientRect().right)"
     paper_end = "document.body.getBoundingClientRect().right"
@@ -229,6 +229,6 @@ def test_on_paper_every_chart_is_drawn_and_none_is_cut(report: Path, open_page: 
 
 
 def brightness(colour: str) -> float:
-    """0 to 255, of a CSS colour rgb(…)."""
+    """Return the brightness, 0 to 255, of a CSS colour rgb(…)."""
     red, green, blue = map(float, re.findall(r"[\d.]+", colour)[:3])
     return (red + green + blue) / 3

@@ -1,4 +1,4 @@
-"""The best trial's model, trained again where its checkpoint is gone: the recorded one, or none."""
+"""Without its checkpoint the best trial is trained again; its model is written only if it equals the record."""
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ def best_bundle(folder: Folder, number: int) -> Path | None:
     return next((folder.path / "mlruns" / "checkpoints").rglob(f"best-{number:05d}"), None)
 
 
-def test_trained_again_it_is_the_recorded_one(finished: Folder, tmp_path: Path) -> None:
+def test_a_best_model_that_is_trained_again_equals_the_recorded_one(finished: Folder, tmp_path: Path) -> None:
     best = finished.status()["best"]
     folder = make_folder(tmp_path, "without-checkpoints")
     finished.copy_record(folder, "optuna.db")
@@ -25,8 +25,8 @@ def test_trained_again_it_is_the_recorded_one(finished: Folder, tmp_path: Path) 
     assert (found / "weights.safetensors").read_bytes() == (recorded / "weights.safetensors").read_bytes()
 
 
-def test_a_training_that_differs_from_the_record_gives_no_model(finished: Folder, tmp_path: Path) -> None:
-    """As on a machine that rounds otherwise: the last bit of one recorded training loss is another."""
+def test_a_training_that_differs_from_the_record_writes_no_model(finished: Folder, tmp_path: Path) -> None:
+    """One recorded training loss differs in its last bit, as on a machine that rounds differently."""
     best = finished.status()["best"]
     folder = make_folder(tmp_path, "differing")
     finished.copy_record(folder, "optuna.db")
@@ -47,7 +47,7 @@ def test_a_training_that_differs_from_the_record_gives_no_model(finished: Folder
     assert folder.status()["state"] == "complete"
 
 
-def test_a_best_model_that_is_a_file_is_written_again(finished: Folder, tmp_path: Path) -> None:
+def test_a_file_in_the_place_of_the_best_model_is_replaced(finished: Folder, tmp_path: Path) -> None:
     best = finished.status()["best"]
     folder = make_folder(tmp_path, "file")
     finished.copy_record(folder, "optuna.db")
@@ -55,6 +55,6 @@ def test_a_best_model_that_is_a_file_is_written_again(finished: Folder, tmp_path
     assert recorded is not None
     damaged = folder.path / recorded.relative_to(finished.path)
     damaged.parent.mkdir(parents=True)
-    damaged.write_text("made by hand")
+    damaged.write_text("not a model")
     folder.run()
     assert load_bundle(damaged).provenance["trial"] == best["number"]

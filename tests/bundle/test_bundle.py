@@ -1,4 +1,4 @@
-"""A model on disk comes back as it was, or is refused."""
+"""A model on disk loads exactly as it was written, or is refused."""
 
 import dataclasses
 import hashlib
@@ -52,7 +52,7 @@ def digits(mnist: PreparedDataset) -> NDArray[np.uint8]:
     return np.asarray(load_search(mnist.directory, "standard").valid_images[:500])
 
 
-def test_it_comes_back_whole(directory: Path, weights: Tensors) -> None:
+def test_a_bundle_loads_what_was_written(directory: Path, weights: Tensors) -> None:
     bundle = load_bundle(directory)
     assert bundle.model == MODEL
     assert bundle.provenance == {"study": "small", "trial": 7}
@@ -61,8 +61,8 @@ def test_it_comes_back_whole(directory: Path, weights: Tensors) -> None:
         assert bundle.tensors[name].tobytes() == weight.tobytes()
 
 
-def test_it_predicts_what_the_weights_say(directory: Path, weights: Tensors, digits: NDArray[np.uint8]) -> None:
-    """Against the network written out in NumPy; at prediction there is no dropout."""
+def test_predictions_are_those_of_the_network(directory: Path, weights: Tensors, digits: NDArray[np.uint8]) -> None:
+    """Compares with the network written in NumPy; predictions use no dropout."""
     x = digits.astype(np.float64) / 255
     for layer in ("hidden.0", "hidden.1"):
         x = np.tanh(x @ weights[f"{layer}.kernel"] + weights[f"{layer}.bias"])
@@ -87,7 +87,7 @@ assert not {"mlflow", "optuna", "tensorflow_datasets"} & set(sys.modules)
     assert found == load_bundle(directory).log_probabilities(digits).tobytes()
 
 
-def test_it_is_tensors_and_json_and_says_how_to_use_them(directory: Path) -> None:
+def test_a_bundle_is_tensors_and_json_that_describes_their_use(directory: Path) -> None:
     assert sorted(file.name for file in directory.iterdir()) == ["model.json", "weights.safetensors"]
     description = json.loads((directory / "model.json").read_text())
     assert description["classes"] == [str(digit) for digit in range(10)]
@@ -104,12 +104,12 @@ def no_weights(directory: Path) -> None:
     (directory / "weights.safetensors").unlink()
 
 
-def half_a_description(directory: Path) -> None:
+def truncated_description(directory: Path) -> None:
     text = (directory / "model.json").read_text()
     (directory / "model.json").write_text(text[: len(text) // 2])
 
 
-def half_the_weights(directory: Path) -> None:
+def truncated_weights(directory: Path) -> None:
     content = (directory / "weights.safetensors").read_bytes()
     (directory / "weights.safetensors").write_bytes(content[: len(content) // 2])
 
@@ -119,7 +119,7 @@ def a_newer_format(directory: Path) -> None:
 
 
 def the_old_format(directory: Path) -> None:
-    """As if a changed number could switch the check of the digests off."""
+    """A changed format number must not disable the check of the digests."""
     change_description(directory, format=1)
 
 
@@ -128,7 +128,7 @@ def another_provenance(directory: Path) -> None:
 
 
 def other_weights(directory: Path) -> None:
-    """Of the right names and shapes, in a whole file."""
+    """Write other weights of the right names and shapes, in a valid file."""
     weights = load_file(directory / "weights.safetensors")
     weights["logits.bias"][3] += np.float32(1e-3)
     save_file(weights, directory / "weights.safetensors")
@@ -151,12 +151,12 @@ def no_digests(directory: Path) -> None:
     remove_fields(directory, "weights_sha256", "description_sha256")
 
 
-def a_byte_more(directory: Path) -> None:
+def a_trailing_byte(directory: Path) -> None:
     with (directory / "weights.safetensors").open("ab") as file:
         file.write(b"\0")
 
 
-def no_weights_at_all(directory: Path) -> None:
+def empty_weights_file(directory: Path) -> None:
     (directory / "weights.safetensors").write_bytes(b"")
 
 
@@ -170,12 +170,12 @@ def no_provenance(directory: Path) -> None:
     (directory / "model.json").write_text(json.dumps(description))
 
 
-def a_description_of_nothing(directory: Path) -> None:
+def a_list_as_description(directory: Path) -> None:
     (directory / "model.json").write_text("[1, 2, 3]")
 
 
 def an_unknown_model(directory: Path) -> None:
-    """In a description whose digest is right: it was written so."""
+    """Name an unknown model in a description with a correct digest."""
     write_bundle(directory, dataclasses.replace(MODEL, model="oracle"), weights_of(5), {})
 
 
@@ -214,8 +214,8 @@ def change_description(directory: Path, **changes: object) -> None:
     [
         no_description,
         no_weights,
-        half_a_description,
-        half_the_weights,
+        truncated_description,
+        truncated_weights,
         a_newer_format,
         the_old_format,
         another_provenance,
@@ -224,30 +224,30 @@ def change_description(directory: Path, **changes: object) -> None:
         no_digest_of_the_weights,
         no_digest_of_the_description,
         no_digests,
-        a_byte_more,
-        no_weights_at_all,
+        a_trailing_byte,
+        empty_weights_file,
         deep_nesting,
         no_provenance,
-        a_description_of_nothing,
+        a_list_as_description,
         an_unknown_model,
         a_wider_architecture,
         a_layer_too_few,
         a_layer_too_many,
     ],
 )
-def test_a_broken_one_is_refused(directory: Path, damage) -> None:
+def test_a_damaged_bundle_is_refused(directory: Path, damage) -> None:
     damage(directory)
     with pytest.raises(UserError, match=str(directory)):
         load_bundle(directory)
 
 
-def test_none_at_all(tmp_path: Path) -> None:
+def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere: not a model of mnist-hpo"):
         load_bundle(tmp_path / "nowhere")
 
 
-def test_no_changed_byte_of_the_weights_is_loaded(directory: Path) -> None:
-    """One bit at a time, all over the file: its length, its header, and each tensor."""
+def test_any_changed_bit_of_the_weights_is_refused(directory: Path) -> None:
+    """Flips one bit at a time across the file: its length, its header, and each tensor."""
     path = directory / "weights.safetensors"
     content = path.read_bytes()
     header_bytes = 8 + int.from_bytes(content[:8], "little")
@@ -259,7 +259,7 @@ def test_no_changed_byte_of_the_weights_is_loaded(directory: Path) -> None:
     load_bundle(directory)
 
 
-def test_no_changed_byte_of_the_description_is_loaded(directory: Path) -> None:
+def test_any_changed_bit_of_the_description_is_refused(directory: Path) -> None:
     path = directory / "model.json"
     content = path.read_bytes()
     fields = json.loads(content)
@@ -270,7 +270,7 @@ def test_no_changed_byte_of_the_description_is_loaded(directory: Path) -> None:
             load_bundle(directory)
         except UserError:
             continue
-        # Between the fields, white space may be another white space.
+        # Between the fields, one whitespace character may replace another.
         assert json.loads(changed) == fields, position
 
 
@@ -280,10 +280,10 @@ def with_a_flipped_bit(content: bytes, position: int) -> bytes:
     return bytes(changed)
 
 
-def test_cut_off_anywhere(directory: Path) -> None:
+def test_truncated_files_are_refused(directory: Path) -> None:
     for name in ("model.json", "weights.safetensors"):
         content = (directory / name).read_bytes()
-        # The last byte of the description is only its line's end.
+        # The last byte of the description is only a line feed.
         for length in [*range(0, len(content) - 1, 997), len(content) - 2]:
             (directory / name).write_bytes(content[:length])
             with pytest.raises(UserError, match=str(directory)):
@@ -291,7 +291,7 @@ def test_cut_off_anywhere(directory: Path) -> None:
         (directory / name).write_bytes(content)
 
 
-def test_the_message_names_the_file_and_the_way_out(directory: Path) -> None:
+def test_the_message_names_the_file_and_the_fix(directory: Path) -> None:
     other_weights(directory)
     with pytest.raises(
         UserError, match=r"weights\.safetensors has changed .*restore the folder, or train the model again"
@@ -302,14 +302,14 @@ def test_the_message_names_the_file_and_the_way_out(directory: Path) -> None:
         load_bundle(directory)
 
 
-def test_another_file_beside_them_changes_nothing(directory: Path, digits: NDArray[np.uint8]) -> None:
+def test_other_files_in_the_folder_are_ignored(directory: Path, digits: NDArray[np.uint8]) -> None:
     before = load_bundle(directory).log_probabilities(digits)
     (directory / ".DS_Store").write_bytes(b"left by a file manager")
     assert (load_bundle(directory).log_probabilities(digits) == before).all()
 
 
 def change_to_format_2(directory: Path) -> None:
-    """As an earlier version wrote it: champions exist."""
+    """Rewrite the description as an earlier version wrote it; champions of that version exist."""
     remove_fields(directory, "model", "parameters", "image_shape", "n_classes")
     program = {
         "model": "mlp",
@@ -341,12 +341,12 @@ def test_a_model_of_format_1_loads_without_digests(directory: Path, weights: Ten
     assert all((bundle.tensors[name] == weight).all() for name, weight in weights.items())
 
 
-def test_images_may_come_flat_or_shaped(directory: Path, digits: NDArray[np.uint8]) -> None:
+def test_images_may_be_flat_or_shaped(directory: Path, digits: NDArray[np.uint8]) -> None:
     bundle = load_bundle(directory)
     assert (bundle.log_probabilities(digits.reshape(-1, 28, 28, 1)) == bundle.log_probabilities(digits)).all()
 
 
-def test_it_replaces_what_was_there(directory: Path, weights: Tensors) -> None:
+def test_writing_replaces_a_whole_folder(directory: Path, weights: Tensors) -> None:
     (directory / "of the old one").touch()
     write_bundle(directory, MODEL, weights, {"trial": 8})
     assert load_bundle(directory).provenance == {"trial": 8}
@@ -354,7 +354,7 @@ def test_it_replaces_what_was_there(directory: Path, weights: Tensors) -> None:
     assert list(directory.parent.iterdir()) == [directory]
 
 
-def test_it_replaces_a_file_of_its_name(tmp_path: Path, weights: Tensors) -> None:
+def test_writing_replaces_a_file_of_the_same_name(tmp_path: Path, weights: Tensors) -> None:
     (tmp_path / "model").write_text("damaged by hand")
     write_bundle(tmp_path / "model", MODEL, weights, {"trial": 8})
     assert load_bundle(tmp_path / "model").provenance == {"trial": 8}
@@ -374,27 +374,27 @@ while True:
 """
 
 
-def test_killed_while_it_is_replaced_it_is_the_old_one_or_the_new_one(directory: Path) -> None:
+def test_a_kill_during_replacement_leaves_the_old_or_the_new_bundle(directory: Path) -> None:
     for n_writes in (1, 2, 5, 9):
         with subprocess.Popen([sys.executable, "-c", REWRITE, str(directory)], stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             process.stdout.readline()
             seen = set[int]()
             while len(seen) < n_writes:
-                seen.add(whole_bundle(directory))
+                seen.add(number_of_complete_bundle(directory))
             process.kill()
-        whole_bundle(directory)
+        number_of_complete_bundle(directory)
 
 
-def whole_bundle(directory: Path) -> int:
-    """The number of the bundle that is there; fails where it is none, or of two."""
-    # Opened once: a reader that has opened the folder sees one bundle, whatever is put in its place.
+def number_of_complete_bundle(directory: Path) -> int:
+    """Return the number of the bundle in place; fail if its two files belong to different bundles."""
+    # The open folder stays the same one, even while another replaces it.
     folder = os.open(directory, os.O_RDONLY)
     try:
         description = json.loads(read_in(folder, "model.json"))
         content = read_in(folder, "weights.safetensors")
     except FileNotFoundError:
-        return 0  # Replaced and deleted in between.
+        return 0  # The folder was replaced and deleted in the meantime.
     finally:
         os.close(folder)
     assert description["weights_sha256"] == hashlib.sha256(content).hexdigest()
@@ -406,8 +406,8 @@ def read_in(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def test_a_full_disk_leaves_the_old_one(directory: Path, weights: Tensors) -> None:
-    """Stands for a full disk: a limit on the size of files, which a write meets in its middle."""
+def test_a_full_disk_keeps_the_old_bundle(directory: Path, weights: Tensors) -> None:
+    """A limit on file sizes makes a write fail in the middle, as a full disk does."""
     program_text = (
         "import pathlib, resource, signal, sys, numpy as np\n"
         "from mnist_hpo.bundle.writing import ModelDescription, write_bundle\n"

@@ -1,4 +1,4 @@
-"""Images in any usual shape and type become the pixels that the caller means, or are refused."""
+"""Images of any usual shape and type are converted to the intended pixels, or refused."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def digits(mnist: PreparedDataset) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", ">i4", "f2", "f4", "f8"])
 @pytest.mark.parametrize("shape", [(50, 784), (50, 28, 28)])
-def test_the_same_pixels_in_any_type_and_shape(digits: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> None:
+def test_pixels_do_not_depend_on_type_and_shape(digits: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> None:
     found = to_pixels(digits.reshape(shape).astype(dtype), 784)
     assert found.dtype == np.uint8
     assert np.array_equal(found, digits)
 
 
-def test_lists_and_views_and_no_image_at_all(digits: NDArray[np.uint8]) -> None:
+def test_lists_views_and_empty_arrays_are_accepted(digits: NDArray[np.uint8]) -> None:
     assert np.array_equal(to_pixels(digits.tolist(), 784), digits)
     assert np.array_equal(to_pixels(digits[::-2], 784), digits[::-2])
     assert to_pixels(np.empty((0, 28, 28)), 784).shape == (0, 784)
@@ -35,7 +35,7 @@ def black(dtype: Any = np.float32) -> NDArray[Any]:
     return np.zeros((2, 784), dtype)
 
 
-def test_black_images_of_floats_and_the_faintest_ones_of_integers() -> None:
+def test_black_float_images_and_the_faintest_integer_images_are_accepted() -> None:
     assert not to_pixels(black(), 784).any()
     faint = black(np.int64)
     faint[0, 0] = 1
@@ -49,7 +49,7 @@ def with_value(value: float, dtype: Any = np.float64) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize(
-    ("images", "told"),
+    ("images", "message"),
     [
         (black()[0], r"shape \(784,\); pass \(n, 784\) or \(n, 28, 28\); for a single image, pass image\[None\]"),
         (black()[0].reshape(28, 28), r"shape \(28, 28\);.* pass image\[None\]"),
@@ -71,11 +71,11 @@ def with_value(value: float, dtype: Any = np.float64) -> NDArray[Any]:
         (black() + 1, r"scaled to 0\.\.1"),
     ],
 )
-def test_anything_else_is_refused_with_the_way_out(images: Any, told: str) -> None:
-    with pytest.raises(UserError, match=told):
+def test_other_arrays_are_refused_with_the_fix(images: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         to_pixels(images, 784)
 
 
-def test_pixels_that_are_no_square() -> None:
+def test_the_message_for_non_square_images_names_only_the_flat_shape() -> None:
     with pytest.raises(UserError, match=r"shape \(2, 784\); pass \(n, 12\)$"):
         to_pixels(black(), 12)

@@ -1,4 +1,4 @@
-"""A folder that is replaced is the old one or the new one, whole, whenever the process is killed."""
+"""Replacing a folder is atomic: after a kill at any time the old or the new folder is there, complete."""
 
 import random
 import subprocess
@@ -13,7 +13,7 @@ from mnist_hpo.bundle.replace import replacing
 
 FILES = [f"file-{index}" for index in range(20)]
 
-REPLACE_FOR_EVER = """\
+REPLACE_FOREVER = """\
 import itertools, sys
 from pathlib import Path
 from mnist_hpo.bundle.replace import replacing
@@ -32,7 +32,7 @@ def write(folder: Path, text: str) -> None:
 
 
 def read(folder: Path) -> str:
-    """What every file of the folder says."""
+    """Return the text that all files of the folder must share."""
     assert sorted(file.name for file in folder.iterdir()) == sorted(FILES)
     (text,) = {(folder / name).read_text() for name in FILES}
     return text
@@ -47,20 +47,20 @@ def fail_midway(folder: Path, error: type[BaseException]) -> None:
 
 @pytest.fixture(params=[True, False], ids=["exchanged", "renamed twice"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place for a folder, on a file system that can exchange two names or, as NFS, cannot."""
+    """A path for a folder, on a file system that can exchange two names atomically, or (as NFS) cannot."""
     if not request.param:
         monkeypatch.setattr(module, "_exchange", lambda _one, _other: False)
     return tmp_path / "champions" / "trial-00001"
 
 
-def test_the_new_folder_takes_the_place_of_the_old_one(folder: Path) -> None:
+def test_the_new_folder_replaces_the_old_one(folder: Path) -> None:
     for text in ("first", "second", "third"):
         write(folder, text)
         assert read(folder) == text
         assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_an_error_leaves_the_old_folder(folder: Path) -> None:
+def test_an_error_keeps_the_old_folder(folder: Path) -> None:
     with pytest.raises(KeyError), replacing(folder):
         raise KeyError
     assert list(folder.parent.iterdir()) == []
@@ -72,15 +72,15 @@ def test_an_error_leaves_the_old_folder(folder: Path) -> None:
         assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_a_kill_at_any_moment_leaves_a_whole_folder(tmp_path: Path) -> None:
+def test_a_kill_at_any_time_leaves_a_complete_folder(tmp_path: Path) -> None:
     folder, draw = tmp_path / "champions" / "trial-00001", random.Random(10)
     write(folder, "first")
     for attempt in range(8):
-        command = [sys.executable, "-c", REPLACE_FOR_EVER, folder, str(attempt)]
+        command = [sys.executable, "-c", REPLACE_FOREVER, folder, str(attempt)]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            time.sleep(draw.uniform(0, 0.02))  # Any moment is right.
+            time.sleep(draw.uniform(0, 0.02))  # The test must pass for any delay.
             process.kill()
         read(folder)
     write(folder, "last")

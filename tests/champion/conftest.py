@@ -1,4 +1,4 @@
-"""A study that was run once, and its best trial re-trained once."""
+"""A study that ran once, and its best trial, re-trained once."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from mnist_hpo.data.prepared import PreparedDataset
 
 @pytest.fixture(scope="session")
 def copy_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Folder], Folder]:
-    """A folder with another one's storage and MLflow store, to be changed."""
+    """Return a function that copies a folder's storage and MLflow store to a new folder, to be changed."""
 
     def copy(folder: Folder) -> Folder:
         other = make_folder(tmp_path_factory.getbasetemp(), "copy")

@@ -1,4 +1,4 @@
-"""The report of a study whose best trial was re-trained and tested for real."""
+"""The report of a study whose best trial was really re-trained and tested."""
 
 from typing import Any
 

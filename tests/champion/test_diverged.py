@@ -1,4 +1,4 @@
-"""Seeds that diverge are a result: counted, left out of the means, and shown as such everywhere."""
+"""Seeds that diverge are a result: they are counted, excluded from the means, and shown everywhere."""
 
 import json
 import math
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from command import SMALL, Folder, Outcome, make_folder
-from driving import Driver
 from mlflow import MlflowClient
+from policy_driver import Driver
 
 from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.data.prepared import PreparedDataset
@@ -19,9 +19,9 @@ from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.storage.study_storage import StudyStorage
 
-# At such a learning rate about every other training diverges, whatever its seed and the CPU; here the trial's did not.
-ABSURD = """\
-name: absurd
+# At this learning rate about half of the trainings diverge, on any CPU. The trial's training did not.
+UNSTABLE = """\
+name: unstable
 seed: 3
 budget: {n_trials: 3, max_epochs: 1}
 slots: 3
@@ -44,20 +44,20 @@ def page_of(folder: Folder, study: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def absurd(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A study whose best trial is absurd, though finite, re-trained with eight seeds."""
-    folder = make_folder(tmp_path_factory.getbasetemp(), "absurd")
-    (folder.path / "absurd.yaml").write_text(ABSURD)
-    assert folder.call("run", "absurd.yaml").code == 0
-    outcome = folder.call("retrain", "absurd", "--seeds", str(N_SEEDS), "--json")
+def unstable(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A folder with a study whose best trial has an unstable learning rate, re-trained with eight seeds."""
+    folder = make_folder(tmp_path_factory.getbasetemp(), "unstable")
+    (folder.path / "unstable.yaml").write_text(UNSTABLE)
+    assert folder.call("run", "unstable.yaml").code == 0
+    outcome = folder.call("retrain", "unstable", "--seeds", str(N_SEEDS), "--json")
     assert outcome.code == 0, outcome.err
     (folder.path / "champion.json").write_text(outcome.out)
     return folder
 
 
 @pytest.fixture(scope="module")
-def figures(absurd: Folder) -> dict[str, Any]:
-    return json.loads((absurd.path / "champion.json").read_text())
+def figures(unstable: Folder) -> dict[str, Any]:
+    return json.loads((unstable.path / "champion.json").read_text())
 
 
 @pytest.mark.slow
@@ -73,40 +73,40 @@ def test_means_are_over_the_seeds_that_did_not_diverge(figures: dict[str, Any]) 
 
 
 @pytest.mark.slow
-def test_the_first_seed_that_did_not_diverge_is_registered(absurd: Folder, figures: dict[str, Any]) -> None:
+def test_the_first_seed_that_did_not_diverge_is_registered(unstable: Folder, figures: dict[str, Any]) -> None:
     finite = [seed for seed, accuracy in enumerate(figures["test_accuracy"]) if accuracy is not None]
     assert figures["registered_seed"] == finite[0]
     assert sum(map(sum, figures["confusion_matrix"])) == 10_000
-    models = sorted(path.name for path in (absurd.path / figures["model"]).parent.glob("model*"))
+    models = sorted(path.name for path in (unstable.path / figures["model"]).parent.glob("model*"))
     assert models == sorted(["model", *(f"model-seed-{seed}" for seed in finite[1:])])
-    kept = np.load(absurd.path / figures["report"] / "predictions.npz")
+    kept = np.load(unstable.path / figures["report"] / "predictions.npz")
     assert kept["seeds"].tolist() == finite
     shares = (kept["guesses"] == kept["labels"]).mean(axis=1)
     assert shares.tolist() == [figures["test_accuracy"][seed] for seed in finite]
 
 
 @pytest.mark.slow
-def test_mlflow_says_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
-    run = MlflowClient(absurd.tracking_uri).get_run(figures["run_id"])
+def test_mlflow_says_how_many_diverged(unstable: Folder, figures: dict[str, Any]) -> None:
+    run = MlflowClient(unstable.tracking_uri).get_run(figures["run_id"])
     assert run.info.status == "FINISHED"
     assert run.data.tags["n_diverged"] == str(figures["n_diverged"])
     assert all(math.isfinite(value) for value in run.data.metrics.values())
     assert run.data.metrics["test_accuracy"] == figures["test_accuracy_mean"]
-    version = MlflowClient(absurd.tracking_uri).get_model_version_by_alias("absurd", "champion")
+    version = MlflowClient(unstable.tracking_uri).get_model_version_by_alias("unstable", "champion")
     n_finite = N_SEEDS - figures["n_diverged"]
     assert f"over {n_finite} of {N_SEEDS} seeds (the others diverged)" in (version.description or "")
 
 
 @pytest.mark.slow
-def test_report_and_comparison_say_how_many_diverged(absurd: Folder, figures: dict[str, Any]) -> None:
-    told = f"{N_SEEDS} ({figures['n_diverged']} diverged)"
-    page = page_of(absurd, "absurd")
-    assert told in page
+def test_report_and_comparison_say_how_many_diverged(unstable: Folder, figures: dict[str, Any]) -> None:
+    expected = f"{N_SEEDS} ({figures['n_diverged']} diverged)"
+    page = page_of(unstable, "unstable")
+    assert expected in page
     assert f"Seed {figures['registered_seed']} of #" in page
-    # As if the last trial, which diverged, had been re-trained with the same outcome.
-    tested = (absurd.path / figures["report"]).parent
+    # Copy the test result to the last trial, which diverged, as if it had been re-trained with the same outcome.
+    tested = (unstable.path / figures["report"]).parent
     shutil.copytree(tested, tested.with_name("trial-00002"), dirs_exist_ok=True)
-    compared = absurd.call("compare", "--runs", f"absurd:{figures['trial']}", "absurd:2", "--json").json()
+    compared = unstable.call("compare", "--runs", f"unstable:{figures['trial']}", "unstable:2", "--json").json()
     test = compared["compared"][0]["test"]
     assert (test["n_seeds"], test["n_diverged"]) == (N_SEEDS, figures["n_diverged"])
     (paired,) = compared["paired_tests"]
@@ -116,9 +116,9 @@ def test_report_and_comparison_say_how_many_diverged(absurd: Folder, figures: di
 
 
 @pytest.fixture(scope="module")
-def hopeless(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, Outcome]:
-    """A record of another machine, where a trial came to an end that diverges on any seed here."""
-    folder = make_folder(tmp_path_factory.getbasetemp(), "hopeless")
+def all_diverge(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, Outcome]:
+    """A record as from another machine, with a complete trial that diverges here for every seed."""
+    folder = make_folder(tmp_path_factory.getbasetemp(), "all-diverge")
     file = parse_study(SMALL, folder.path / "small.yaml")
     context = {**provenance(), "dataset_digest": mnist.digest}
     storage = StudyStorage.create(f"sqlite:///{folder.storage}", file.study, study_file=SMALL, context=context)
@@ -134,8 +134,8 @@ def hopeless(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -
     return folder, folder.call("retrain", "small", "--seeds", "2", "--json")
 
 
-def test_a_trial_whose_seeds_all_diverge_has_no_model(hopeless: tuple[Folder, Outcome]) -> None:
-    folder, outcome = hopeless
+def test_a_trial_whose_seeds_all_diverge_has_no_model(all_diverge: tuple[Folder, Outcome]) -> None:
+    folder, outcome = all_diverge
     assert (outcome.code, "Traceback" in outcome.err) == (1, False), outcome.err
     found = json.loads(outcome.out)
     RetrainOutput.model_validate(found)
@@ -149,8 +149,8 @@ def test_a_trial_whose_seeds_all_diverge_has_no_model(hopeless: tuple[Folder, Ou
     assert not MlflowClient(folder.tracking_uri).search_registered_models()
 
 
-def test_report_and_comparison_of_a_trial_without_a_model(hopeless: tuple[Folder, Outcome]) -> None:
-    folder, _ = hopeless
+def test_report_and_comparison_of_a_trial_without_a_model(all_diverge: tuple[Folder, Outcome]) -> None:
+    folder, _ = all_diverge
     page = page_of(folder, "small")
     assert "Every seed of #0 diverged: there is no model to test." in page
     assert "2 (2 diverged)" in page
@@ -159,8 +159,8 @@ def test_report_and_comparison_of_a_trial_without_a_model(hopeless: tuple[Folder
     assert compared["paired_tests"] == []
 
 
-def test_a_person_is_told_that_all_seeds_diverged(hopeless: tuple[Folder, Outcome]) -> None:
-    folder, _ = hopeless
+def test_retrain_prints_that_all_seeds_diverged(all_diverge: tuple[Folder, Outcome]) -> None:
+    folder, _ = all_diverge
     outcome = folder.call("retrain", "small", "--seeds", "2")
     assert outcome.code == 1
     assert "diverged:   2 of 2 seeds" in outcome.out

@@ -1,4 +1,4 @@
-"""`retrain` and `sync` leave a study alone that is in use; a killed `retrain` keeps the old champion."""
+"""`retrain` and `sync` refuse a study in use, and a killed `retrain` keeps the old champion."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command import LONG_S, Call, Folder, assert_refused
+from command import TIMEOUT_S, Call, Folder, assert_refused
 from mlflow import MlflowClient
 
 from mnist_hpo.storage.lock import study_lock
@@ -28,8 +28,8 @@ def copy(retrained: Folder, copy_of: CopyOf) -> Folder:
 
 
 @pytest.mark.parametrize("verb", ["retrain", "sync"])
-def test_a_study_in_use_is_left_alone(copy: Folder, verb: str) -> None:
-    """Neither trains anything first, nor marks the runs of a live search as interrupted."""
+def test_a_study_in_use_is_refused(copy: Folder, verb: str) -> None:
+    """The commands train nothing before they refuse, and do not mark active runs as interrupted."""
     champions = copy.path / "mlruns" / "champions"
     before = files_of(champions)
     with study_lock(f"sqlite:///{copy.storage}", "small"):
@@ -40,12 +40,12 @@ def test_a_study_in_use_is_left_alone(copy: Folder, verb: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_search_is_refused_and_its_record_untouched_while_retrain_runs(copy: Folder) -> None:
-    retrain = freeze_while_training(copy)
+def test_run_and_sync_are_refused_while_retrain_runs(copy: Folder) -> None:
+    retrain = suspend_while_training(copy)
     for arguments in (("run", "small.yaml"), ("retrain", "small", "--trial", "0"), ("sync", "small")):
         assert_refused(copy.call(*arguments), f"'small' is in use by process {retrain.process.pid} on ")
-    retrain.thaw()
-    assert retrain.end().code == 0
+    retrain.resume()
+    assert retrain.wait().code == 0
 
 
 @pytest.mark.slow
@@ -53,14 +53,14 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
     (champions,) = (copy.path / "mlruns" / "champions").iterdir()
     (tested,) = champions.iterdir()
     before = files_of(tested)
-    retrain = freeze_while_training(copy)
+    retrain = suspend_while_training(copy)
     retrain.process.kill()
-    retrain.end()
+    retrain.wait()
     assert files_of(tested) == before
     assert copy.call("report", "small").code == 0
     again = copy.call("retrain", "small", "--seeds", "1")
     assert again.code == 0, again.err
-    assert list(champions.iterdir()) == [tested], "what the killed one left behind is gone"
+    assert list(champions.iterdir()) == [tested], "the temporary files of the killed process are removed"
     assert files_of(tested)["report/champion.json"] != before["report/champion.json"]
     client = MlflowClient(copy.tracking_uri)
     experiment = client.get_experiment_by_name("small")
@@ -69,10 +69,10 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
 
 
-def freeze_while_training(folder: Folder) -> Call:
-    """Start a long retrain, and stop it in the middle of its trainings."""
+def suspend_while_training(folder: Folder) -> Call:
+    """Start a long `retrain` and send it SIGSTOP while it trains."""
     retrain = folder.start("retrain", "small", "--seeds", "20", "--workers", "1")
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while not list((folder.path / "mlruns" / "champions").glob("*/.trial-*.new/*.safetensors")):
         assert retrain.process.poll() is None
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""The champion in MLflow's registry, loaded with MLflow alone in a fresh process, as the README shows it."""
+"""The registered champion, loaded with MLflow in a new process as the README shows."""
 
 import json
 import re
@@ -21,16 +21,16 @@ model = mlflow.pyfunc.load_model("models:/small@champion")
 expected = model.predict(images)
 square = images.reshape(-1, 28, 28)
 taken = [images.astype("f4"), images.astype("f8"), images.astype("i8"), square, square.astype("f4"), images.tolist()]
-told = []
+errors = []
 for refused in (images / np.float32(255), images.astype("i4") - 1, images[0], images[:, 1:], images.astype(str)):
     try:
         model.predict(refused)
-        told.append(None)
+        errors.append(None)
     except mlflow.MlflowException as error:
-        told.append([error.error_code, error.message])
+        errors.append([error.error_code, error.message])
 print(json.dumps({
     "same": [bool(np.array_equal(model.predict(inputs), expected)) for inputs in taken],
-    "told": told,
+    "errors": errors,
     "n_none": len(model.predict(images[:0])),
 }))
 """
@@ -41,11 +41,11 @@ def python(folder: Folder, cwd: Path, *arguments: str) -> "subprocess.CompletedP
     return subprocess.run([sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True)
 
 
-def test_to_retrain_warns_of_nothing(retrained: Folder) -> None:
+def test_retrain_prints_no_warnings(retrained: Folder) -> None:
     assert "arning" not in (retrained.path / "retrain.err").read_text()
 
 
-def test_any_usual_type_and_shape_gives_the_same_bits_and_anything_else_is_refused(
+def test_images_of_any_usual_type_and_shape_are_accepted_and_others_refused(
     retrained: Folder, mnist: PreparedDataset, tmp_path: Path
 ) -> None:
     np.save(tmp_path / "images.npy", load_search(mnist.directory, "standard").valid_images[:300])
@@ -54,22 +54,20 @@ def test_any_usual_type_and_shape_gives_the_same_bits_and_anything_else_is_refus
     found = json.loads(done.stdout)
     assert found["same"] == [True] * 6
     assert found["n_none"] == 0
-    for told, expected in zip(
-        found["told"],
+    for error, expected in zip(
+        found["errors"],
         [r"scaled to 0\.\.1; pass the raw", "from -1 to", r"image\[None\]", r"\(300, 783\)", "type <U"],
         strict=True,
     ):
-        assert told is not None, expected
-        assert told[0] == "INVALID_PARAMETER_VALUE"
-        assert re.search(expected, told[1])
+        assert error is not None, expected
+        assert error[0] == "INVALID_PARAMETER_VALUE"
+        assert re.search(expected, error[1])
 
 
-def test_the_snippet_of_the_readme_works_as_it_stands(
-    retrained: Folder, mnist: PreparedDataset, tmp_path: Path
-) -> None:
+def test_the_readmes_snippet_runs_unchanged(retrained: Folder, mnist: PreparedDataset, tmp_path: Path) -> None:
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (snippet,) = [snippet for snippet in snippets if "models:/quickstart@champion" in snippet]
-    # The study of this test is not called quickstart; the folder is the one in which the commands were called.
+    # Only the study's name differs; the working folder is that of the commands.
     done = python(retrained, retrained.path, "-c", snippet.replace("quickstart", "small"))
     assert done.returncode == 0, done.stderr
     (label,) = load_search(mnist.directory, "standard").train_labels[:1]

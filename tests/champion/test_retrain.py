@@ -1,4 +1,4 @@
-"""The champion: re-trained exactly, tested once, in MLflow with all its figures, and of use in another process."""
+"""The champion is re-trained exactly, tested, logged to MLflow with all figures, and usable in another process."""
 
 import csv
 import json
@@ -39,7 +39,7 @@ MEASURES = ("accuracy", "macro_f1", "macro_precision", "macro_recall", "log_loss
 
 @pytest.fixture(scope="module")
 def champion(retrained: Folder) -> Run:
-    """Its run, read with MLflow's own client."""
+    """The champion's run, read with MLflow's own client."""
     (run,) = champion_runs(MlflowClient(retrained.tracking_uri), "champion")
     return run
 
@@ -56,7 +56,7 @@ def test_digits(mnist: PreparedDataset) -> tuple[NDArray[np.uint8], NDArray[np.u
     return np.asarray(images), np.asarray(labels)
 
 
-def test_the_figures(finished: Folder, figures: dict[str, Any]) -> None:
+def test_retrain_prints_the_figures_of_the_best_trial(finished: Folder, figures: dict[str, Any]) -> None:
     best = finished.status()["best"]
     assert figures["reproduced"] == "exact"
     assert (figures["trial"], figures["valid_loss"]) == (best["number"], best["value"])
@@ -67,12 +67,12 @@ def test_the_figures(finished: Folder, figures: dict[str, Any]) -> None:
     for measure in MEASURES:
         assert 0 < figures[f"test_{measure}_mean"] < 1
         assert 0 <= figures[f"test_{measure}_std"] < 0.05
-    # Three epochs of the smallest network learn this much at least.
+    # Three epochs of the smallest network reach at least this accuracy.
     assert figures["test_accuracy_mean"] > 0.9
     assert figures["test_macro_f1_mean"] > 0.9
 
 
-def test_the_tested_models_are_those_on_disk(
+def test_the_models_on_disk_have_the_printed_figures(
     retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 ) -> None:
     images, labels = test_digits
@@ -86,7 +86,7 @@ def test_the_tested_models_are_those_on_disk(
     assert figures["confusion_matrix"] == confusion.tolist()
 
 
-def test_every_seeds_guesses_are_kept_for_paired_tests(
+def test_every_seeds_predictions_are_stored_for_paired_tests(
     retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 ) -> None:
     kept = np.load(retrained.path / figures["report"] / "predictions.npz")
@@ -95,7 +95,7 @@ def test_every_seeds_guesses_are_kept_for_paired_tests(
     assert (kept["guesses"] == kept["labels"]).mean(axis=1).tolist() == figures["test_accuracy"]
 
 
-def test_the_champion_learned_from_train_and_valid_together(
+def test_the_champion_is_trained_on_train_and_valid_together(
     retrained: Folder, figures: dict[str, Any], mnist: PreparedDataset, tmp_path: Path
 ) -> None:
     model = load_bundle(retrained.path / figures["model"])
@@ -127,7 +127,7 @@ def test_the_run_in_mlflow_has_all_figures(champion: Run, figures: dict[str, Any
     assert champion.data.params["width"] == str(figures["params"]["width"])
 
 
-def test_the_confusion_matrix_is_a_table_and_a_picture(
+def test_the_confusion_matrix_is_logged_as_a_table_and_a_picture(
     retrained: Folder, champion: Run, figures: dict[str, Any], tmp_path: Path
 ) -> None:
     client = MlflowClient(retrained.tracking_uri)
@@ -145,7 +145,7 @@ def test_the_confusion_matrix_is_a_table_and_a_picture(
     assert len(Path(by_class).read_text().splitlines()) == 1 + 10
 
 
-def test_pictures_of_what_it_learned_and_of_what_it_misreads(
+def test_pictures_of_learning_curves_and_mistakes_are_logged(
     retrained: Folder, champion: Run, figures: dict[str, Any], tmp_path: Path
 ) -> None:
     client = MlflowClient(retrained.tracking_uri)
@@ -156,10 +156,10 @@ def test_pictures_of_what_it_learned_and_of_what_it_misreads(
         assert min(height, width) >= 400
 
 
-def test_the_confidence_of_the_champion_is_measured(
+def test_the_calibration_error_of_the_champion_is_logged(
     retrained: Folder, figures: dict[str, Any], test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]
 ) -> None:
-    """Computed again another way, bin by bin."""
+    """An independent calculation, bin by bin, gives the same value."""
     images, labels = test_digits
     errors: list[float] = []
     for model in (figures["model"], f"{figures['model']}-seed-1"):
@@ -174,7 +174,7 @@ def test_the_confidence_of_the_champion_is_measured(
     assert figures["test_ece_mean"] == pytest.approx(np.mean(errors), abs=1e-9)
 
 
-def test_the_data_of_the_champion_is_logged_with_its_digest(champion: Run, mnist: PreparedDataset) -> None:
+def test_the_champions_dataset_is_logged_with_its_digest(champion: Run, mnist: PreparedDataset) -> None:
     used = {
         entry.dataset.name: (entry.dataset.digest, [tag.value for tag in entry.tags])
         for entry in champion.inputs.dataset_inputs
@@ -185,7 +185,7 @@ def test_the_data_of_the_champion_is_logged_with_its_digest(champion: Run, mnist
     }
 
 
-def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: PreparedDataset, tmp_path: Path) -> None:
+def test_the_registered_model_is_described(retrained: Folder, mnist: PreparedDataset, tmp_path: Path) -> None:
     client = MlflowClient(retrained.tracking_uri)
     model = client.get_registered_model("small")
     assert "a search of seconds" in model.description
@@ -198,7 +198,7 @@ def test_the_registered_model_says_what_it_is(retrained: Folder, mnist: Prepared
     )
     logged = mlflow.models.Model.load(saved)
     example = np.asarray(mlflow.pyfunc.load_model(saved).input_example)
-    # No schema of the input: MLflow would refuse all but one type and one shape; the model checks its input itself.
+    # There is no input schema, with which MLflow would accept only one type and shape; the model checks its input.
     assert logged.signature.inputs is None
     assert logged.signature.outputs.to_dict()[0]["tensor-spec"] == {"dtype": "float32", "shape": (-1, 10)}
     assert "[n, 784] or [n, 28, 28] with values from 0 to 255" in model.description
@@ -221,7 +221,7 @@ print(json.dumps({
 """
 
 
-def test_the_registered_model_predicts_in_a_fresh_process(
+def test_the_registered_model_predicts_in_a_new_process(
     retrained: Folder,
     figures: dict[str, Any],
     test_digits: tuple[NDArray[np.uint8], NDArray[np.uint8]],
@@ -245,10 +245,14 @@ def test_the_registered_model_predicts_in_a_fresh_process(
     assert not [name for name in found["files"] if name.endswith((".pkl", ".pickle", ".joblib", ".pt"))]
 
 
-def test_a_trial_without_an_epoch_cannot_be_champion() -> None:
+def test_a_trial_that_is_not_complete_cannot_be_re_trained() -> None:
     trials = [TrialRecord(0, "failed", {}, reason="diverged at epoch 1"), TrialRecord(1, "running", {})]
-    for number, told in ((0, "trial 0 .*diverged at epoch 1"), (1, "trial 1 .*it was interrupted"), (2, "no trial 2")):
-        with pytest.raises(UserError, match=told):
+    for number, message in (
+        (0, "trial 0 .*diverged at epoch 1"),
+        (1, "trial 1 .*it was interrupted"),
+        (2, "no trial 2"),
+    ):
+        with pytest.raises(UserError, match=message):
             choose_trial(trials, number)
     with pytest.raises(UserError, match="no trial of this study is complete"):
         choose_trial(trials, None)
@@ -256,7 +260,7 @@ def test_a_trial_without_an_epoch_cannot_be_champion() -> None:
 
 @pytest.fixture(scope="module")
 def tampered(retrained: Folder, copy_of: Callable[[Folder], Folder], figures: dict[str, Any]) -> Folder:
-    """The same study, but for one recorded loss that no training has given: epoch 1's of the best trial."""
+    """A copy of the study with a changed record: the loss of the best trial's first epoch. Re-trained again."""
     folder = copy_of(retrained)
     with sqlite3.connect(folder.storage) as connection:
         (trial_id,) = connection.execute("SELECT trial_id FROM trials WHERE number = ?", [figures["trial"]]).fetchone()
@@ -275,20 +279,20 @@ def tampered(retrained: Folder, copy_of: Callable[[Folder], Folder], figures: di
     return folder
 
 
-def test_a_record_that_cannot_be_reproduced_is_told(tampered: Folder) -> None:
+def test_a_record_that_cannot_be_reproduced_is_reported(tampered: Folder) -> None:
     found = json.loads((tampered.path / "champion.json").read_text())
     assert found["reproduced"] == "differs from epoch 1 on, valid_loss by at most 0.0625"
 
 
-def test_once_more_gives_the_same_figures(tampered: Folder, figures: dict[str, Any]) -> None:
-    """The record of a first epoch does not bear on how the champion is trained."""
+def test_re_training_again_gives_the_same_figures(tampered: Folder, figures: dict[str, Any]) -> None:
+    """The record of the first epoch has no influence on how the champion is trained."""
     again = json.loads((tampered.path / "champion.json").read_text())
     same = ["params", "best_epoch", "confusion_matrix", "test_accuracy"]
     same += [f"test_{measure}_{statistic}" for measure in MEASURES for statistic in ("mean", "std")]
     assert {name: again[name] for name in same} == {name: figures[name] for name in same}
 
 
-def test_once_more_is_the_next_version_of_the_model(tampered: Folder, figures: dict[str, Any]) -> None:
+def test_re_training_again_registers_the_next_version(tampered: Folder, figures: dict[str, Any]) -> None:
     client = MlflowClient(tampered.tracking_uri)
     assert figures["model_version"] == "1"
     assert str(client.get_model_version_by_alias("small", "champion").version) == "2"
@@ -296,7 +300,7 @@ def test_once_more_is_the_next_version_of_the_model(tampered: Folder, figures: d
 
 @dataclass(frozen=True)
 class Compared:
-    """A pruned trial that was re-trained with one seed, after it and the best had been with two."""
+    """A pruned trial re-trained with one seed, after it and the best trial were re-trained with two."""
 
     folder: Folder
     number: int
@@ -307,18 +311,18 @@ class Compared:
 def compared(retrained: Folder, copy_of: Callable[[Folder], Folder]) -> Compared:
     folder = copy_of(retrained)
     number = next(trial["number"] for trial in folder.trials() if trial["state"] == "pruned")
-    # As if the best trial's test were this one's: only its seeds are looked at.
+    # Copy the best trial's test to this trial, since only the number of seeds matters here.
     (tested,) = (retrained.path / "mlruns" / "champions").glob("small-*/trial-*")
     champions = folder.path / "mlruns" / "champions" / tested.parent.name
     shutil.copytree(tested, champions / f"trial-{number:05d}")
     return Compared(folder, number, folder.call("retrain", "small", "--trial", str(number), "--seeds", "1"))
 
 
-def test_a_test_with_fewer_seeds_than_before_says_what_it_replaces(compared: Compared) -> None:
+def test_a_test_with_fewer_seeds_reports_what_it_replaces(compared: Compared) -> None:
     assert f"trial {compared.number}: replaces a test with 2 seeds\n" in compared.outcome.err
 
 
-def test_another_trial_than_the_best_does_not_become_champion(compared: Compared, figures: dict[str, Any]) -> None:
+def test_only_the_best_trial_becomes_champion(compared: Compared, figures: dict[str, Any]) -> None:
     assert figures["champion_version"] == figures["model_version"] == "1"
     folder, pruned, outcome = compared.folder, compared.number, compared.outcome
     assert outcome.code == 0, outcome.err

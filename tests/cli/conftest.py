@@ -1,4 +1,4 @@
-"""Studies that were run once, and fresh folders."""
+"""Studies that ran once, and new working folders."""
 
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ def killed(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def shared_tracking(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One MLflow store for the tests that do not look at it: to make one takes seconds."""
+    """An MLflow store shared by the tests that do not read it, since creating one takes seconds."""
     return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
 
 
 @pytest.fixture
 def folder(mnist: PreparedDataset, tmp_path: Path, shared_tracking: str) -> Folder:
-    """An empty working folder but for the study file."""
+    """A new working folder that contains only the study file."""
     folder = Folder(tmp_path, shared_tracking)
     folder.write_study()
     return folder

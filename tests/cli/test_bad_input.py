@@ -1,4 +1,4 @@
-"""Bad input through the command line: one clear message, exit code 2, nothing written and nothing lost."""
+"""Bad input on the command line: one clear message, exit code 2, and no file is changed."""
 
 import gzip
 import sqlite3
@@ -41,20 +41,20 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("changes", "told"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_a_mistake_in_the_study_file(folder: Folder, changes: list[str], told: list[str]) -> None:
+@pytest.mark.parametrize(("changes", "fragments"), MISTAKES.values(), ids=MISTAKES.keys())
+def test_a_mistake_in_the_study_file_is_refused(folder: Folder, changes: list[str], fragments: list[str]) -> None:
     folder.write_study(*changes)
-    assert_refused(folder.call("run", "small.yaml"), "small.yaml", *told)
+    assert_refused(folder.call("run", "small.yaml"), "small.yaml", *fragments)
     assert folder.files() == []
 
 
-def test_a_study_file_that_is_not_there(folder: Folder) -> None:
+def test_a_missing_study_file_is_refused(folder: Folder) -> None:
     assert_refused(folder.call("run", "studies/smal.yaml"), "studies/smal.yaml", "no such study file")
     assert folder.files() == []
 
 
 @pytest.mark.parametrize("verb", ["status", "trials", "best", "report", "retrain", "sync", "run", "compare"])
-def test_a_study_name_that_none_can_have(finished: Folder, verb: str) -> None:
+def test_an_invalid_study_name_is_refused(finished: Folder, verb: str) -> None:
     beside = ["small"] if verb == "compare" else []
     for name in ("x" * 5000, "", "a\nb"):
         refused = finished.call(verb, *beside, name)
@@ -64,24 +64,24 @@ def test_a_study_name_that_none_can_have(finished: Folder, verb: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--storage", "--tracking-uri"])
-def test_a_url_that_is_not_utf_8(folder: Folder, option: str) -> None:
-    url = "sqlite:///\udcff.db"  # As Python passes on the byte 0xff.
+def test_a_url_that_is_not_utf_8_is_refused(folder: Folder, option: str) -> None:
+    url = "sqlite:///\udcff.db"  # Python's representation of the byte 0xff.
     assert_refused(folder.call("sync", "small", option, url), "is not a URL in UTF-8")
 
 
 @pytest.mark.parametrize("number", ["9" * 5000, "-1", "", "²"])
-def test_a_trial_number_that_is_none(folder: Folder, number: str) -> None:
+def test_an_invalid_trial_number_is_refused(folder: Folder, number: str) -> None:
     assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "names no trial")
 
 
 @pytest.mark.parametrize("target", ["nan", "inf", "-inf"])
-def test_a_target_that_is_no_loss(finished: Folder, target: str) -> None:
+def test_an_invalid_target_loss_is_refused(finished: Folder, target: str) -> None:
     for options in ([], ["--json"]):
         refused = finished.call("compare", "--runs", "small:0", "small:1", "--target", target, *options)
         assert_refused(refused, f"--target {target}", "not a loss")
 
 
-def test_a_study_in_which_every_trial_fails(folder: Folder) -> None:
+def test_a_study_in_which_every_trial_fails_exits_with_code_1_and_advice(folder: Folder) -> None:
     folder.write_study("[0.001, 0.05, 0.2, 1.0e+6]", "[1.0e+6]", "{learning_rate: 0.05", "{learning_rate: 1.0e+6")
     outcome = folder.call("run", "small.yaml")
     assert outcome.code == 1
@@ -105,15 +105,15 @@ UNOPENABLE = {
 }
 
 
-@pytest.mark.parametrize(("url", "told"), UNOPENABLE.items(), ids=UNOPENABLE.keys())
-def test_a_storage_that_cannot_be_opened(folder: Folder, url: str, told: list[str]) -> None:
+@pytest.mark.parametrize(("url", "fragments"), UNOPENABLE.items(), ids=UNOPENABLE.keys())
+def test_a_storage_that_cannot_be_opened_is_refused(folder: Folder, url: str, fragments: list[str]) -> None:
     refused = folder.call("run", "small.yaml", "--storage", url)
-    assert_refused(refused, *told)
+    assert_refused(refused, *fragments)
     assert "secret" not in refused.err
     assert folder.files() == []
 
 
-def test_a_storage_that_is_no_database(folder: Folder) -> None:
+def test_a_storage_that_is_not_a_database_is_refused(folder: Folder) -> None:
     folder.storage.parent.mkdir()
     folder.storage.write_text("Dear diary, today I learned about databases. " * 9)
     for verb in ("run", "status"):
@@ -121,7 +121,7 @@ def test_a_storage_that_is_no_database(folder: Folder) -> None:
     assert folder.storage.read_text().startswith("Dear diary")
 
 
-def test_a_storage_of_another_kind(finished: Folder, folder: Folder) -> None:
+def test_a_storage_that_is_not_readable_as_one_is_refused(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder)
     folder.storage.rename(folder.path / "newer.db")
     with sqlite3.connect(folder.path / "newer.db") as newer:
@@ -129,7 +129,7 @@ def test_a_storage_of_another_kind(finished: Folder, folder: Folder) -> None:
     with sqlite3.connect(folder.path / "theirs.db") as theirs:
         theirs.execute("CREATE TABLE plants (name TEXT)")
     (folder.path / "journal.log").write_text('{"op_code": 0}\n')
-    told = {
+    fragments = {
         "sqlite:///newer.db": "no longer compatible",
         "sqlite:///theirs.db": "not an Optuna storage",
         "sqlite:///mlruns": "unable to open database file",
@@ -138,13 +138,13 @@ def test_a_storage_of_another_kind(finished: Folder, folder: Folder) -> None:
         "journal:///mlruns": "Is a directory",
         "postgresql://localhost:port/studies": "not a storage URL",
     }
-    for url, problem in told.items():
+    for url, problem in fragments.items():
         refused = folder.call("status", "small", "--storage", url)
         assert_refused(refused, problem)
         assert refused.err.count("\n") == 1
 
 
-def test_a_study_of_that_name_that_is_not_ours(folder: Folder) -> None:
+def test_a_study_of_another_program_is_refused(folder: Folder) -> None:
     folder.storage.parent.mkdir()
     theirs = optuna.create_study(storage=f"sqlite:///{folder.storage}", study_name="small")
     theirs.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -152,7 +152,7 @@ def test_a_study_of_that_name_that_is_not_ours(folder: Folder) -> None:
     assert len(theirs.trials) == 1
 
 
-def test_a_study_that_has_changed_since(finished: Folder, folder: Folder) -> None:
+def test_a_changed_study_file_is_refused_with_a_diff(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder)
     before = rows(folder.storage)
     folder.write_study("max_epochs: 3", "max_epochs: 4", "slots: 3", "slots: 2")
@@ -163,7 +163,7 @@ def test_a_study_that_has_changed_since(finished: Folder, folder: Folder) -> Non
     assert rows(folder.storage) == before
 
 
-def test_a_corrupt_idx_file(folder: Folder, idx_files: dict[str, bytes], tmp_path: Path) -> None:
+def test_a_corrupt_idx_file_is_refused(folder: Folder, idx_files: dict[str, bytes], tmp_path: Path) -> None:
     source = tmp_path / "idx"
     source.mkdir()
     damaged = bytearray(idx_files["train-labels-idx1-ubyte"])
@@ -178,14 +178,14 @@ def test_a_corrupt_idx_file(folder: Folder, idx_files: dict[str, bytes], tmp_pat
     message = refused.err[refused.err.index("error: ") :]
     assert "train-labels-idx1-ubyte" in message
     assert "train-images" not in message.splitlines()[0]
-    assert "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5" in message, "the digest it should have"
+    assert "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5" in message, "the expected digest"
     assert folder.files() == []
     assert not (tmp_path / "prepared" / "mnist").exists()
 
 
 @pytest.fixture
 def idx_files(mnist: PreparedDataset) -> dict[str, bytes]:
-    """MNIST's four files as they came, by undoing what was done to them."""
+    """MNIST's four original files, rebuilt from the prepared dataset."""
     search = load_search(mnist.directory, "standard")
     test_images, test_labels = load_test(mnist.directory, "standard")
     original_order = np.argsort(permutation(60_000, SPLIT_KEY))

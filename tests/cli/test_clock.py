@@ -1,4 +1,4 @@
-"""A clock that jumps by days, in the coordinator and in the workers, changes no result and no order."""
+"""A clock that jumps by days, in the coordinator and in the workers, does not change the results or their order."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ time.time = lambda: honest() + random.uniform(-1e6, 1e6)
 
 
 @pytest.mark.slow
-def test_the_clock_jumps_all_the_time(
+def test_a_jumping_clock_does_not_change_the_results(
     folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]], tmp_path_factory: Any
 ) -> None:
-    # Python runs a module of this name at the start of every process that finds it.
+    # Python imports a module of this name when it starts.
     site: Path = tmp_path_factory.mktemp("site")
     (site / "sitecustomize.py").write_text(JUMPING_CLOCK)
     ended = folder.run(PYTHONPATH=str(site)).json()

@@ -1,13 +1,13 @@
-"""What a recorded study may be continued by: the same CPU features, and any study file before there are results."""
+"""Which processes may continue a study: those with the same CPU features; without results, with any study file."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command import Folder, assert_refused, make_folder
-from driving import Driver
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
+from policy_driver import Driver
 
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.spec.provenance import provenance
@@ -19,18 +19,18 @@ from mnist_hpo.tracking.projection import Projection
 
 @pytest.fixture(scope="module")
 def record(finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """The finished study's record, to be extended by two trials."""
+    """A copy of the finished study with a budget of two more trials."""
     folder = make_folder(tmp_path_factory.getbasetemp(), "extended")
     finished.copy_record(folder)
     folder.write_study("n_trials: 8", "n_trials: 10")
     return folder
 
 
-def test_other_cpu_features_of_numpy_are_refused_by_name(record: Folder) -> None:
+def test_other_cpu_features_of_numpy_are_refused_with_their_names(record: Folder) -> None:
     features = provenance()["numpy.cpu_features"]
     last = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [""])[-1]
     if not last:
-        pytest.skip("this CPU has only what NumPy always uses")
+        pytest.skip("this CPU has only the features of NumPy's baseline")
     before = record.trials()
     outcome = record.call("run", "small.yaml", NPY_DISABLE_CPU_FEATURES=last)
     assert_refused(
@@ -43,7 +43,7 @@ def test_other_cpu_features_of_numpy_are_refused_by_name(record: Folder) -> None
     assert record.trials() == before
 
 
-def test_the_kernels_cannot_be_switched_off_in_the_middle_of_a_study(record: Folder) -> None:
+def test_a_study_cannot_be_continued_with_the_kernels_disabled(record: Folder) -> None:
     before = record.trials()
     outcome = record.call("run", "small.yaml", MNIST_HPO_KERNELS="off")
     assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, and it is off now", "another name")
@@ -51,7 +51,7 @@ def test_the_kernels_cannot_be_switched_off_in_the_middle_of_a_study(record: Fol
 
 
 def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
-    """Leave what a search leaves that was killed in its first epoch: two trials, also in MLflow."""
+    """Write the record of a run that was killed in its first epoch: two trials, in the storage and in MLflow."""
     file = read_study(folder.path / "small.yaml")
     context = {**provenance(), "dataset_digest": digest}
     url = f"sqlite:///{folder.storage}"
@@ -66,7 +66,7 @@ def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
         projection.push(trial)
     checkpoints = folder.path / "mlruns" / "checkpoints" / storage.folder_name
     checkpoints.mkdir(parents=True)
-    (checkpoints / "trial-00000.safetensors").write_bytes(b"of an epoch that was not recorded")
+    (checkpoints / "trial-00000.safetensors").write_bytes(b"of an unrecorded epoch")
     return storage
 
 

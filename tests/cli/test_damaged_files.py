@@ -1,4 +1,4 @@
-"""Records that somebody has altered by hand: one clear message that names the place."""
+"""Records that were changed by hand: one clear message names the place."""
 
 import json
 import sqlite3
@@ -16,7 +16,7 @@ READERS = (["status", "small"], ["trials", "small"], ["report", "small"], ["run"
 
 @pytest.fixture
 def recorded(finished: Folder, tmp_path: Path, shared_tracking: str) -> Folder:
-    """A new folder with the finished study's record, to be damaged."""
+    """A copy of the finished study, to be damaged."""
     folder = Folder(tmp_path, shared_tracking)
     finished.copy_record(folder)
     return folder
@@ -24,7 +24,7 @@ def recorded(finished: Folder, tmp_path: Path, shared_tracking: str) -> Folder:
 
 @pytest.fixture
 def champions(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory, recorded: Folder) -> Path:
-    """The folder of trial 0's test results, to be damaged."""
+    """A folder with test results of trial 0, to be damaged."""
     retrained = retrained_small(tmp_path_factory.getbasetemp())
     (source,) = (retrained.path / "mlruns" / "champions").glob("*/trial-*/report")
     target = recorded.path / source.relative_to(retrained.path)
@@ -61,24 +61,24 @@ EPOCHS = {
 }
 
 
-@pytest.mark.parametrize(("change", "told"), EPOCHS.values(), ids=EPOCHS.keys())
-def test_an_altered_epoch(recorded: Folder, change: Any, told: str) -> None:
+@pytest.mark.parametrize(("change", "message"), EPOCHS.values(), ids=EPOCHS.keys())
+def test_a_damaged_epoch_is_named(recorded: Folder, change: Any, message: str) -> None:
     alter_first_epoch(recorded, change)
-    for verb in READERS[:1] if told != "epoch 1 has valid_loss" else READERS:
-        assert_refused(recorded.call(*verb), "optuna.db", told)
+    for verb in READERS[:1] if message != "epoch 1 has valid_loss" else READERS:
+        assert_refused(recorded.call(*verb), "optuna.db", message)
 
 
-def test_an_epoch_without_its_results(recorded: Folder) -> None:
+def test_an_epoch_without_its_results_is_named(recorded: Folder) -> None:
     alter(recorded, FIRST_EPOCH.format("DELETE FROM"))
     assert_refused(recorded.call("status", "small"), "trial 0 of the study 'small'", "'epoch:1' is missing")
 
 
-def test_a_trial_that_waits(recorded: Folder) -> None:
+def test_a_trial_in_the_state_waiting_is_refused(recorded: Folder) -> None:
     alter(recorded, "UPDATE trials SET state = 'WAITING' WHERE number = 7")
     assert_refused(recorded.call("status", "small"), "trial 7", "its state is WAITING")
 
 
-def test_a_study_of_another_program(recorded: Folder) -> None:
+def test_a_study_of_another_program_is_refused(recorded: Folder) -> None:
     optuna.create_study(storage=f"sqlite:///{recorded.storage}", study_name="theirs")
     for verb in ("status", "trials", "best", "report", "sync"):
         assert_refused(recorded.call(verb, "theirs"), "'theirs'", "not mnist-hpo's")
@@ -95,7 +95,7 @@ def test_a_file_in_the_place_of_the_best_model_is_replaced(recorded: Folder, sta
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"PK\3\4garbage", b"\x93NUMPY", b"[" * 100_000])
 @pytest.mark.parametrize("name", ["predictions.npz", "champion.json"])
-def test_a_damaged_test_result(recorded: Folder, champions: Path, name: str, content: bytes) -> None:
+def test_a_damaged_test_result_is_named(recorded: Folder, champions: Path, name: str, content: bytes) -> None:
     (champions / name).write_bytes(content)
     number = int(champions.parent.name.removeprefix("trial-"))
     refused = recorded.call("compare", "--runs", f"small:{number}", "small:1")

@@ -1,4 +1,4 @@
-"""The live picture: what it says, and that it fits its terminal, also one that changes its size."""
+"""The live display's content, and that it fits its terminal, even if the terminal is resized."""
 
 import io
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ def study_and_trials(finished: Folder) -> tuple[Study, list[TrialRecord]]:
 
 
 def as_it_went(trials: list[TrialRecord]) -> Iterator[TrialRecord]:
-    """Epoch by epoch, all but the last two trials to their ends."""
+    """Yield the trials' records epoch by epoch; the last two trials never end."""
     for trial in trials:
         for n_epochs in range(len(trial.epochs) + 1):
             epochs = {epoch: trial.epochs[epoch] for epoch in range(1, n_epochs + 1)}
@@ -49,7 +49,9 @@ def drawn(console: Console, picture: LivePicture) -> list[str]:
 
 
 @pytest.mark.parametrize("columns", [60, 80, 200])
-def test_a_picture_fits_its_terminal(columns: int, study_and_trials: tuple[Study, list[TrialRecord]]) -> None:
+def test_the_display_shows_the_study_and_fits_its_terminal(
+    columns: int, study_and_trials: tuple[Study, list[TrialRecord]]
+) -> None:
     console = Console(width=columns, file=io.StringIO(), force_terminal=True, color_system=None)
     lines = drawn(console, picture_at(console, study_and_trials))
     assert max(map(len, lines)) <= columns
@@ -75,14 +77,14 @@ def test_best_so_far_is_the_lowest_of_all_epochs(study_and_trials: tuple[Study, 
     assert len(curve) == len(losses)
     assert curve == sorted(curve, reverse=True)
     assert curve[-1] == min(losses)
-    # As far as it is recorded already, it is in the study's own order.
+    # Epochs that were recorded before are taken in the study's own order.
     picture = LivePicture(console)
     picture.begin(study, trials, "study small")
     assert len(picture.tally.best_so_far) == len(losses)
     assert picture.tally.best_so_far[-1] == min(losses)
 
 
-def test_after_a_change_of_size_the_terminal_is_drawn_anew(
+def test_the_display_is_redrawn_after_the_terminal_is_resized(
     study_and_trials: tuple[Study, list[TrialRecord]],
 ) -> None:
     console = Console(width=120, file=io.StringIO(), force_terminal=True, color_system=None)

@@ -1,6 +1,6 @@
-"""A study and a model that an earlier version recorded: `tests/fixtures/recorded`, written by commit a1e926c.
+"""A study and a model recorded by an earlier version: `tests/fixtures/recorded`, written by commit a1e926c.
 
-That version wrote records of format 1, which hold no costs and spell out every field of the study file.
+That version wrote records of format 1, which lack costs and contain every field of the study file.
 """
 
 import json
@@ -25,7 +25,7 @@ HISTORY_SHA256 = "302de10f011818ab859a3f551237308d1b5ccf5dfde694cbd3d3fa02306e3d
 
 @pytest.fixture
 def folder(tmp_path: Path, mnist: PreparedDataset) -> Folder:
-    """A folder with the record, as if it had been written on this machine."""
+    """A folder with the record, changed to look as if it had been written on this machine."""
     (tmp_path / "mlruns").mkdir()
     shutil.copy(RECORDED / "recorded.yaml", tmp_path)
     shutil.copy(RECORDED / "optuna.db", tmp_path / "mlruns")
@@ -48,20 +48,20 @@ def status_of(folder: Folder) -> dict[str, object]:
     return folder.call("status", "recorded", "--json").json()
 
 
-def test_it_is_shown_as_it_was(folder: Folder) -> None:
+def test_an_earlier_record_has_the_same_status(folder: Folder) -> None:
     status = status_of(folder)
     assert status["history_sha256"] == HISTORY_SHA256
     assert (status["state"], status["n_epochs"]) == ("complete", 14)
     assert folder.call("report", "recorded", "-o", "page.html").code == 0
 
 
-def test_the_same_command_finds_it_complete(folder: Folder) -> None:
+def test_an_earlier_record_is_recognised_as_complete(folder: Folder) -> None:
     outcome = folder.call("run", "recorded.yaml", "--json")
     assert outcome.code == 0, outcome.err
     assert outcome.json()["history_sha256"] == HISTORY_SHA256
 
 
-def test_it_is_extended(folder: Folder) -> None:
+def test_an_earlier_record_can_be_extended(folder: Folder) -> None:
     before = folder.call("trials", "recorded", "--json").json()
     file = folder.path / "recorded.yaml"
     file.write_text(file.read_text().replace("n_trials: 5", "n_trials: 6"))
@@ -72,7 +72,7 @@ def test_it_is_extended(folder: Folder) -> None:
     assert after[5]["state"] in ("complete", "pruned")
 
 
-def test_a_changed_file_is_refused_with_the_change(folder: Folder) -> None:
+def test_a_changed_file_is_refused_with_a_diff(folder: Folder) -> None:
     file = folder.path / "recorded.yaml"
     file.write_text(file.read_text().replace("reduction_factor: 2", "reduction_factor: 3"))
     outcome = folder.call("run", "recorded.yaml")
@@ -94,7 +94,7 @@ def test_a_record_of_a_newer_version_is_refused(folder: Folder) -> None:
     assert "format 99" in folder.call("run", "recorded.yaml").err
 
 
-def test_its_best_model_still_predicts(mnist: PreparedDataset) -> None:
+def test_the_best_model_of_an_earlier_version_predicts_as_recorded(mnist: PreparedDataset) -> None:
     bundle = load_bundle(RECORDED / "best")
     valid = load_search(mnist.directory, "standard")
     log_probabilities = bundle.log_probabilities(valid.valid_images)

@@ -1,4 +1,4 @@
-"""A disk that fills up while a study runs: a real one, of a few kilobytes."""
+"""A disk that becomes full while a study runs: a real file system of a few kilobytes."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ from command import Folder
 
 @pytest.fixture
 def tiny_disk() -> Generator[Callable[[Path, str], None]]:
-    """Mounts a disk of this size on a new folder."""
+    """Return a function that mounts a file system of a given size on a new folder."""
     mounted: list[Path] = []
 
     def mount(path: Path, size: str) -> None:
@@ -36,7 +36,7 @@ def make_room(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_while_a_checkpoint_is_written(
+def test_a_run_continues_after_the_disk_was_full_of_checkpoints(
     folder: Folder, tiny_disk: Callable[[Path, str], None], trials: list[dict[str, Any]]
 ) -> None:
     folder.write_study("n_trials: 8", "n_trials: 2")
@@ -58,10 +58,10 @@ def test_while_a_checkpoint_is_written(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", ["60k", "300k", "1100k"])
-def test_while_anything_is_written(
+def test_a_run_continues_after_the_disk_was_full(
     tmp_path: Path, tiny_disk: Callable[[Path, str], None], status: dict[str, Any], size: str
 ) -> None:
-    """Storage, tracking, checkpoints and locks on one disk: whichever meets the end of it."""
+    """Storage, tracking, checkpoints and locks share the disk; which write fails depends on its size."""
     folder = Folder(tmp_path)
     folder.write_study()
     tiny_disk(tmp_path / "mlruns", size)

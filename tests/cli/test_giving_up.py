@@ -1,4 +1,4 @@
-"""A trial that takes its workers down: the run halts, the same command continues it, or the user gives the trial up."""
+"""A trial that kills its workers halts the run; the same command continues it, or the user gives the trial up."""
 
 import json
 import os
@@ -15,7 +15,7 @@ DYING = Path(__file__).parents[1] / "executors" / "dying"
 
 @pytest.fixture(scope="module")
 def halted(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, Outcome]:
-    """A run whose first job killed three workers at epoch 1."""
+    """A run that halted after its first job killed three workers in epoch 1."""
     folder = make_folder(tmp_path_factory.getbasetemp(), "halted")
     deaths = folder.path / "deaths"
     deaths.mkdir()
@@ -26,13 +26,13 @@ def halted(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="module")
 def lost(halted: tuple[Folder, Outcome]) -> str:
-    """The number of the trial that the run halted at."""
+    """The number of the trial at which the run halted."""
     return halted[1].err.splitlines()[-1].split()[2]
 
 
 @pytest.fixture(scope="module")
 def given_up(halted: tuple[Folder, Outcome], lost: str, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """The study, continued without that trial."""
+    """The study, continued with that trial given up."""
     folder = make_folder(tmp_path_factory.getbasetemp(), "given-up")
     halted[0].copy_record(folder)
     folder.run("--give-up-trial", lost)
@@ -43,11 +43,11 @@ def test_the_run_halts_and_says_what_to_do(halted: tuple[Folder, Outcome], lost:
     folder, outcome = halted
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
-    said = outcome.err.splitlines()[-1]
+    message = outcome.err.splitlines()[-1]
     reason = "3 workers died of it: killed by SIGKILL (the system does so when memory runs out)"
-    assert said.startswith(f"error: trial {lost} cannot be trained on this machine: epoch 1: {reason}. ")
-    assert "learning_rate=" in said
-    assert f"--give-up-trial {lost}" in said
+    assert message.startswith(f"error: trial {lost} cannot be trained on this machine: epoch 1: {reason}. ")
+    assert "learning_rate=" in message
+    assert f"--give-up-trial {lost}" in message
     status = folder.status()
     assert status["n_trials"]["failed"] == 0
     assert not status["machine_dependent"]
@@ -61,7 +61,7 @@ def test_the_same_command_continues_the_study_to_the_same_history(
     assert folder.run().json()["history_sha256"] == finished.status()["history_sha256"]
 
 
-def test_a_study_with_a_trial_that_was_given_up_says_so_everywhere(given_up: Folder, lost: str) -> None:
+def test_a_study_with_a_given_up_trial_says_so_everywhere(given_up: Folder, lost: str) -> None:
     status = given_up.status()
     assert status["state"] == "complete"
     assert status["machine_dependent"]
@@ -85,7 +85,7 @@ def test_a_study_with_a_trial_that_was_given_up_says_so_everywhere(given_up: Fol
     assert sentence in parent.data.tags["mlflow.note.content"]
 
 
-def test_models_of_a_study_with_a_trial_that_was_given_up_record_it(given_up: Folder, tmp_path: Path) -> None:
+def test_models_of_a_study_with_a_given_up_trial_record_it(given_up: Folder, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     given_up.copy_record(folder)
     number = folder.status()["best"]["number"]
@@ -96,13 +96,13 @@ def test_models_of_a_study_with_a_trial_that_was_given_up_record_it(given_up: Fo
     assert json.loads((folder.path / champion["model"] / "model.json").read_bytes())["provenance"]["machine_dependent"]
 
 
-def test_a_study_without_one_says_so_too(finished: Folder) -> None:
+def test_a_study_without_a_given_up_trial_is_not_machine_dependent(finished: Folder) -> None:
     assert not finished.status()["machine_dependent"]
     assert not any(trial["given_up"] for trial in finished.trials())
     assert "depend on the machine" not in finished.call("best", "small").out
 
 
-def test_a_number_beyond_the_budget_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+def test_giving_up_a_trial_beyond_the_budget_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write_study()
     outcome = folder.call("run", "small.yaml", "--give-up-trial", "8")
@@ -111,7 +111,7 @@ def test_a_number_beyond_the_budget_is_refused_before_anything_is_recorded(tmp_p
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_the_command_can_be_repeated(given_up: Folder, lost: str, tmp_path: Path) -> None:
+def test_giving_up_a_trial_again_changes_nothing(given_up: Folder, lost: str, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     given_up.copy_record(folder, "optuna.db", "mlflow.db")
     again = json.loads(folder.run("--give-up-trial", lost).out)

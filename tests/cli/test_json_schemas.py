@@ -1,4 +1,4 @@
-"""What `--json` prints, against the schemas in docs/schemas."""
+"""The output of `--json` matches the schemas in docs/schemas."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ SCHEMAS = ROOT / "docs" / "schemas"
 
 
 def problems(document: Any, verb: str) -> list[str]:
-    """Where a document breaks the schema of a verb's output, and how."""
+    """Return where and how a document violates the schema of a verb's output."""
     schema = json.loads((SCHEMAS / f"{verb.replace(' ', '-')}.schema.json").read_text())
     Draft202012Validator.check_schema(schema)
     errors = Draft202012Validator(schema).iter_errors(document)
@@ -32,7 +32,7 @@ def retrained(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(scope="module")
 def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
-    """Real output of every verb that prints JSON."""
+    """The real output of every verb that prints JSON."""
     compared = retrained.call(
         "compare", "--runs", "small:0", "small:1", f"small:{finished.status()['best']['number']}", "--json"
     )
@@ -48,7 +48,7 @@ def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("verb", sorted(verb for verb in OUTPUTS if not verb.startswith("bench")))
-def test_real_output_is_as_its_schema_says(printed: dict[str, str], verb: str) -> None:
+def test_real_output_matches_its_schema(printed: dict[str, str], verb: str) -> None:
     document = json.loads(printed[verb], parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert problems(document, verb) == []
 
@@ -73,7 +73,7 @@ def test_every_verb_that_prints_json_has_a_schema() -> None:
     assert with_json == set(OUTPUTS)
 
 
-def test_the_schemas_are_those_of_the_code() -> None:
+def test_the_schema_files_match_the_code() -> None:
     path = ROOT / "scripts" / "write_schemas.py"
     spec = importlib.util.spec_from_file_location("write_schemas", path)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""What a person meets in the first minutes: help, tables on narrow terminals, a study that was stopped."""
+"""What a new user sees first: help, tables on narrow terminals, a study that was stopped."""
 
 import re
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from command import Folder
-from pretended_study import run_pretended, study_of
+from simulated_study import run_simulated, study_of
 
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.trials_table import trials_frame
@@ -25,14 +25,14 @@ with study_lock(sys.argv[1], "large"):
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Folder, StudyView]:
-    """A folder with a study that was stopped in the middle of some trials."""
+    """A folder with a study that was stopped while trials were running, and a view of the study."""
     path = tmp_path_factory.mktemp("stopped")
-    return Folder(path), run_pretended(path, study_of(), stop_after=15)
+    return Folder(path), run_simulated(path, study_of(), stop_after=15)
 
 
 @pytest.fixture
 def coordinator(stopped: tuple[Folder, StudyView]) -> Generator[None]:
-    """Another process that holds the study."""
+    """Another process that holds the study's lock."""
     folder, _ = stopped
     command = [sys.executable, "-c", HOLD, f"sqlite:///{folder.path}/mlruns/optuna.db"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -46,7 +46,7 @@ def coordinator(stopped: tuple[Folder, StudyView]) -> Generator[None]:
     "arguments",
     [["--help"], ["run", "--help"], ["trials", "--help"], ["bench", "--help"], ["bench", "replay", "--help"]],
 )
-def test_a_flag_has_no_type_in_the_help(tmp_path: Path, arguments: list[str]) -> None:
+def test_help_shows_no_type_for_flags(tmp_path: Path, arguments: list[str]) -> None:
     outcome = Folder(tmp_path).call(*arguments)
     assert outcome.code == 0, outcome.err
     assert "--help" in outcome.out
@@ -55,9 +55,11 @@ def test_a_flag_has_no_type_in_the_help(tmp_path: Path, arguments: list[str]) ->
 
 @pytest.mark.parametrize("columns", [30, 60, 80, 120])
 @pytest.mark.parametrize("sort", ["valid_accuracy", "train_flops"])
-def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView], columns: int, sort: str) -> None:
+def test_numbers_are_not_truncated_on_a_narrow_terminal(
+    stopped: tuple[Folder, StudyView], columns: int, sort: str
+) -> None:
     folder, view = stopped
-    screen = folder.on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
+    screen = folder.call_on_terminal(columns, "trials", "large", "--state", "complete", "--sort", sort)
     assert "…" not in screen
     frame = trials_frame(view.study, view.trials)
     for row in frame.loc[frame["state"] == "complete"].to_dict("records"):
@@ -72,14 +74,14 @@ def test_no_number_is_cut_on_a_narrow_terminal(stopped: tuple[Folder, StudyView]
     assert all(len(line) <= columns for line in lines if "trial" not in line and "narrow" not in line) or columns == 30
 
 
-def test_what_finds_no_room_is_named_with_the_way_to_see_it(stopped: tuple[Folder, StudyView]) -> None:
+def test_columns_that_do_not_fit_are_named_with_a_way_to_see_them(stopped: tuple[Folder, StudyView]) -> None:
     folder, _ = stopped
-    screen = folder.on_terminal(60, "trials", "large", "--sort", "valid_accuracy")
+    screen = folder.call_on_terminal(60, "trials", "large", "--sort", "valid_accuracy")
     assert re.search(r"too narrow for [a-z_, ]+: widen the terminal, or write all columns with --csv FILE", screen)
-    assert "too narrow" not in folder.on_terminal(200, "trials", "large", "--sort", "valid_accuracy")
+    assert "too narrow" not in folder.call_on_terminal(200, "trials", "large", "--sort", "valid_accuracy")
 
 
-def test_the_trials_of_a_stopped_study_are_interrupted(stopped: tuple[Folder, StudyView]) -> None:
+def test_running_trials_of_a_stopped_study_are_shown_as_interrupted(stopped: tuple[Folder, StudyView]) -> None:
     folder, view = stopped
     n_running = sum(trial.state == "running" for trial in view.trials)
     assert n_running
@@ -99,7 +101,7 @@ def test_the_trials_of_a_stopped_study_are_interrupted(stopped: tuple[Folder, St
     assert f"<b>trial #{number}</b>: interrupted".replace("<", "\\u003c") in page
 
 
-def test_for_scripts_a_trials_state_is_the_recorded_one(stopped: tuple[Folder, StudyView]) -> None:
+def test_machine_readable_output_has_the_recorded_state(stopped: tuple[Folder, StudyView]) -> None:
     folder, view = stopped
     n_running = sum(trial.state == "running" for trial in view.trials)
     status = folder.call("status", "large", "--json").json()
@@ -108,7 +110,9 @@ def test_for_scripts_a_trials_state_is_the_recorded_one(stopped: tuple[Folder, S
     assert (pd.read_csv(folder.path / "trials.csv")["state"] == "running").sum() == n_running
 
 
-def test_while_a_coordinator_holds_it_they_are_running(stopped: tuple[Folder, StudyView], coordinator: None) -> None:
+def test_trials_are_shown_as_running_while_a_coordinator_runs(
+    stopped: tuple[Folder, StudyView], coordinator: None
+) -> None:
     folder, _ = stopped
     status = folder.call("status", "large")
     assert "running" in status.out

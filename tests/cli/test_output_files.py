@@ -1,4 +1,4 @@
-"""Where a result may be written: real files, links, devices and pipes, through the command line and directly."""
+"""Output options write to files, links, devices and pipes, and never destroy anything else."""
 
 import os
 import shlex
@@ -27,14 +27,14 @@ DEV_FULL = os.makedev(1, 7)
 
 @pytest.fixture
 def recorded(finished: Folder, tmp_path: Path) -> Folder:
-    """A new folder over the finished study's record, to write into."""
+    """A copy of the finished study, to write into."""
     folder = Folder(tmp_path)
     finished.copy_record(folder)
     return folder
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_a_study_file_is_replaced_only_by_force(recorded: Folder, command: list[str]) -> None:
+def test_a_study_file_is_replaced_only_with_force(recorded: Folder, command: list[str]) -> None:
     study = recorded.path / "small.yaml"
     study.chmod(0o640)
     text = study.read_bytes()
@@ -52,7 +52,7 @@ def test_a_study_file_is_replaced_only_by_force(recorded: Folder, command: list[
 @pytest.mark.parametrize(
     ("command", "name"), list(zip(COMMANDS.values(), ["a.html", "a.csv", "a.html", "a.csv", "a"], strict=True))
 )
-def test_its_own_result_is_replaced_without_asking(recorded: Folder, command: list[str], name: str) -> None:
+def test_an_earlier_result_is_replaced_without_force(recorded: Folder, command: list[str], name: str) -> None:
     assert recorded.call(*command, name).code == 0
     first = (recorded.path / name).read_bytes()
     assert recorded.call(*command, name).code == 0
@@ -60,9 +60,9 @@ def test_its_own_result_is_replaced_without_asking(recorded: Folder, command: li
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
-def test_a_full_device_stays_a_device(recorded: Folder, command: list[str]) -> None:
+def test_a_full_device_is_reported_and_not_replaced(recorded: Folder, command: list[str]) -> None:
     try:
-        # Not /dev/full itself, which a mistake would destroy for the whole machine.
+        # A copy of /dev/full, since a bug would destroy the original for the whole machine.
         os.mknod(recorded.path / "full", stat.S_IFCHR | 0o666, DEV_FULL)
     except PermissionError:
         pytest.skip("only root can make a device")
@@ -73,7 +73,7 @@ def test_a_full_device_stays_a_device(recorded: Folder, command: list[str]) -> N
 
 
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
-def test_standard_output_is_appended_to_where_the_shell_appends(recorded: Folder, name: str) -> None:
+def test_standard_output_is_appended_to_if_the_shell_appends(recorded: Folder, name: str) -> None:
     kept = recorded.path / "kept.csv"
     kept.write_text("before\n")
     command = shlex.join([str(PROGRAM), *COMMANDS["trials --csv"], name])
@@ -84,22 +84,22 @@ def test_standard_output_is_appended_to_where_the_shell_appends(recorded: Folder
     assert len(rows) == 8
 
 
-def test_a_page_goes_through_a_pipe_alone(recorded: Folder) -> None:
+def test_a_report_can_be_piped(recorded: Folder) -> None:
     page = shell(recorded, f"{PROGRAM} report small -o - | cat")
     assert page.startswith("<!DOCTYPE html>")
     assert page.endswith("</html>\n")
     assert not (recorded.path / "-").exists()
 
 
-def test_a_shell_substitution_takes_the_result(recorded: Folder) -> None:
+def test_a_result_can_be_written_to_a_process_substitution(recorded: Folder) -> None:
     shell(recorded, f"{PROGRAM} trials small --csv >(cat > through.csv) && wait $!")
     assert (recorded.path / "through.csv").read_text().startswith("number,state,")
 
 
-def test_a_failed_write_leaves_the_old_page(recorded: Folder) -> None:
+def test_a_failed_write_keeps_the_old_report(recorded: Folder) -> None:
     page = recorded.path / "small.html"
     page.write_bytes(PAGE)
-    # Larger than what SQLite needs to read, smaller than the page.
+    # The limit is above what SQLite needs to read and below the size of the report.
     outcome = subprocess.run(
         ["bash", "-c", f"ulimit -f 500; exec {PROGRAM} report small"],
         cwd=recorded.path,
@@ -113,12 +113,12 @@ def test_a_failed_write_leaves_the_old_page(recorded: Folder) -> None:
     assert not list(recorded.path.glob(".mnist-hpo-*"))
 
 
-def test_a_place_that_cannot_be_written_is_found_before_the_study_is_read(folder: Folder) -> None:
+def test_an_unwritable_path_is_reported_before_the_study_is_read(folder: Folder) -> None:
     for option, value in (("--csv", "nowhere/a.csv"), ("--parquet", "x" * 300), ("--csv", ".")):
         assert_refused(folder.call("trials", "small", option, value), f"{option} {value[:60]}")
 
 
-def test_two_results_in_one_place_are_refused(folder: Folder) -> None:
+def test_two_results_in_one_file_are_refused(folder: Folder) -> None:
     both = folder.call("trials", "small", "--csv", "a", "--parquet", "./a")
     assert_refused(both, "--csv and --parquet name the same file")
     mixed = folder.call("trials", "small", "--csv", "-", "--json")
@@ -131,7 +131,7 @@ def test_a_new_file_has_the_usual_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "a.html").stat().st_mode == (tmp_path / "b.html").stat().st_mode
 
 
-def test_owner_and_permissions_of_a_replaced_file_stay(tmp_path: Path) -> None:
+def test_a_replaced_file_keeps_its_owner_and_permissions(tmp_path: Path) -> None:
     path = tmp_path / "a.html"
     path.write_bytes(PAGE)
     path.chmod(0o604)
@@ -144,7 +144,7 @@ def test_owner_and_permissions_of_a_replaced_file_stay(tmp_path: Path) -> None:
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
 
 
-def test_a_link_to_nothing_is_filled(tmp_path: Path) -> None:
+def test_a_dangling_link_is_followed(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder/new.html")
     output(tmp_path / "link").write(PAGE)
@@ -194,7 +194,7 @@ def test_only_a_file_of_the_same_kind_is_replaced(
     assert path.read_bytes() == (b"new" if is_replaced else content)
 
 
-def test_a_file_that_appears_while_the_work_is_done_stays(tmp_path: Path) -> None:
+def test_a_file_that_appears_in_the_meantime_is_not_replaced(tmp_path: Path) -> None:
     place = output(tmp_path / "a.html")
     place.check()
     place.path.write_text("notes")
@@ -203,7 +203,7 @@ def test_a_file_that_appears_while_the_work_is_done_stays(tmp_path: Path) -> Non
     assert place.path.read_text() == "notes"
 
 
-def test_what_is_no_file_is_refused_even_by_force(tmp_path: Path) -> None:
+def test_paths_that_are_not_files_are_refused_even_with_force(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "file").touch()
     expected = {
@@ -221,10 +221,10 @@ def test_what_is_no_file_is_refused_even_by_force(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "loop"]
 
 
-def test_a_socket_and_a_disk_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_socket_and_a_block_device_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind("socket")  # By a short path: a socket's is limited.
+        server.bind("socket")  # A relative path, since the length of a socket's path is limited.
         with pytest.raises(UserError, match="is a disk or a socket"):
             output(tmp_path / "socket", force=True).check()
     try:
@@ -235,7 +235,7 @@ def test_a_socket_and_a_disk_are_refused(tmp_path: Path, monkeypatch: pytest.Mon
         output(tmp_path / "disk", force=True).check()
 
 
-def test_a_descriptor_that_the_program_has_opened_itself_is_refused(tmp_path: Path) -> None:
+def test_a_file_descriptor_that_the_program_opened_itself_is_refused(tmp_path: Path) -> None:
     with (tmp_path / "database").open("wb") as database:
         with pytest.raises(UserError, match="is not open"):
             output(Path(f"/dev/fd/{database.fileno()}")).check()
@@ -244,7 +244,7 @@ def test_a_descriptor_that_the_program_has_opened_itself_is_refused(tmp_path: Pa
     assert (tmp_path / "database").read_bytes() == PAGE
 
 
-def test_outputs_into_one_file_by_two_names_are_refused(tmp_path: Path) -> None:
+def test_two_outputs_to_one_file_through_a_link_are_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("a")
     places = [OutputFile("--csv", tmp_path / "a", CSV_TABLE), OutputFile("--html", tmp_path / "link", HTML_PAGE)]
     with pytest.raises(UserError, match="--csv and --html name the same file"):
@@ -256,7 +256,7 @@ def output(path: Path, *, force: bool = False) -> OutputFile:
 
 
 def shell(folder: Folder, command: str) -> str:
-    """What a command line prints in bash."""
+    """Return what a bash command line prints to standard output."""
     return subprocess.run(
         ["bash", "-c", command],
         cwd=folder.path,

@@ -1,4 +1,4 @@
-"""The study file decides what is computed; the machine only how fast."""
+"""A study's history does not depend on the folder, the terminal, the workers or on being extended."""
 
 import os
 import pty
@@ -9,17 +9,17 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from command import LONG_S, PROGRAM, Folder
+from command import PROGRAM, TIMEOUT_S, Folder
 
 
-def test_in_another_folder_on_a_terminal_with_one_worker(
+def test_one_worker_on_a_terminal_gives_the_same_history(
     folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]]
 ) -> None:
-    """The same study ran before in a pipe, with a worker on each core."""
+    """The study it is compared with ran in a pipe, with one worker per core."""
     code, shown = run_on_a_terminal(folder, "run", "small.yaml", "--workers", "1")
     assert code == 0
     assert "Traceback" not in shown
-    assert "\x1b[" in shown, "a live picture moves the cursor"
+    assert "\x1b[" in shown, "the live display moves the cursor"
     assert re.search(r"\d+ complete, \d+ pruned, \d+ failed", shown)
     assert "epochs/min on 1 worker" in shown
     assert "history_sha256" in shown
@@ -29,7 +29,7 @@ def test_in_another_folder_on_a_terminal_with_one_worker(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n_first", [1, 5])
-def test_extended(folder: Folder, status: dict[str, Any], n_first: int) -> None:
+def test_an_extended_study_has_the_same_history(folder: Folder, status: dict[str, Any], n_first: int) -> None:
     folder.write_study("n_trials: 8", f"n_trials: {n_first}")
     first = folder.run().json()
     assert sum(first["n_trials"].values()) == n_first
@@ -42,21 +42,21 @@ def test_extended(folder: Folder, status: dict[str, Any], n_first: int) -> None:
 
 
 def run_on_a_terminal(folder: Folder, *arguments: str) -> tuple[int, str]:
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
+    controller, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
     process = subprocess.Popen(
         [PROGRAM, *arguments],
         cwd=folder.path,
         env=folder.environment(TERM="xterm-256color"),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         start_new_session=True,
     )
-    os.close(theirs)
+    os.close(terminal)
     shown = b""
-    with suppress(OSError):  # which is how a terminal tells that its last user has gone
-        while piece := os.read(ours, 65536):
+    with suppress(OSError):  # Linux raises EIO once no process has the terminal open any more.
+        while piece := os.read(controller, 65536):
             shown += piece
-    os.close(ours)
-    return process.wait(LONG_S), shown.decode()
+    os.close(controller)
+    return process.wait(TIMEOUT_S), shown.decode()

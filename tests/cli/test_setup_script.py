@@ -1,4 +1,4 @@
-"""`scripts/setup` on a checkout that is set up already."""
+"""`scripts/setup`, mostly on a checkout that is already set up."""
 
 import shutil
 import subprocess
@@ -10,7 +10,7 @@ from command import ROOT
 
 @pytest.fixture
 def path_without_python(tmp_path: Path) -> Path:
-    """Where there is no Python on PATH nothing can be installed, so that even a broken setup does no harm here."""
+    """A folder for PATH without Python, so even a broken script cannot install anything."""
     for tool in ("bash", "cat", "cksum", "dirname", "grep", "rm", "sed"):
         found = shutil.which(tool)
         assert found is not None
@@ -25,16 +25,16 @@ def setup(path: Path, *options: str) -> "subprocess.CompletedProcess[str]":
 
 @pytest.mark.parametrize("options", [[], ["--dev"]], ids=["for a user", "for a developer"])
 def test_a_second_call_installs_nothing(path_without_python: Path, options: list[str]) -> None:
-    """Whoever runs the tests has called it a first time: if this fails with other requirements, call it again."""
+    """Assumes that the script ran before; if this fails after a change of the requirements, run the script again."""
     if not (ROOT / ".venv" / "stamp").exists():
-        pytest.skip("these tests run from an environment that scripts/setup did not make")
+        pytest.skip("scripts/setup did not create the environment of these tests")
     done = setup(path_without_python, *options)
     assert (done.stdout, done.stderr) == ("", "")
     assert done.returncode == 0
 
 
 def test_without_python_it_says_what_it_needs(path_without_python: Path) -> None:
-    """On a bare clone: a copy of the scripts and nothing else."""
+    """Runs in a copy of the script and the files that it reads, as in a new clone."""
     for file in ("scripts/setup", "requirements.txt", "requirements-dev.txt", "pyproject.toml"):
         (path_without_python / "clone" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / file, path_without_python / "clone" / file)
@@ -49,15 +49,15 @@ def test_without_python_it_says_what_it_needs(path_without_python: Path) -> None
     assert not (path_without_python / "clone" / ".venv").exists()
 
 
-def test_where_the_environment_is_activated_the_python_that_made_it_installs(path_without_python: Path) -> None:
-    """The environment's own comes first on PATH then, and has no pip."""
+def test_in_an_activated_environment_the_system_python_is_used(path_without_python: Path) -> None:
+    """The environment's own Python comes first on PATH and has no pip."""
     own, outside = path_without_python / ".venv" / "bin", path_without_python / "outside"
     for folder, exit_code in ((own, 1), (outside, 0)):
         folder.mkdir(parents=True)
         (folder / "python3").write_text(f"#!{shutil.which('bash')}\nexit {exit_code}\n")
         (folder / "python3").chmod(0o755)
     script = (ROOT / "scripts" / "setup").read_text()
-    finder = script[script.index("find_python()") : script.index("# What .venv was made from")]
+    finder = script[script.index("find_python()") : script.index("# Identifies the requirements")]
     done = subprocess.run(
         ["bash", "-c", f"{finder}\nfind_python"],
         cwd=path_without_python,
@@ -68,23 +68,23 @@ def test_where_the_environment_is_activated_the_python_that_made_it_installs(pat
     assert done.stdout.strip() == str(outside / "python3")
 
 
-def test_a_browser_where_apt_is_not(path_without_python: Path) -> None:
+def test_without_apt_get_installing_a_browser_is_refused(path_without_python: Path) -> None:
     done = setup(path_without_python, "--browser")
     assert done.returncode == 2
     assert "no apt-get" in done.stderr
     assert "browser tests are skipped" in done.stderr
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="scripts/setup --browser has not been called")
-def test_a_browser_that_is_there_is_not_installed_again(path_without_python: Path) -> None:
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs scripts/setup --browser")
+def test_an_installed_browser_is_not_installed_again(path_without_python: Path) -> None:
     if not (ROOT / ".venv" / "stamp").exists():
-        pytest.skip("these tests run from an environment that scripts/setup did not make")
+        pytest.skip("scripts/setup did not create the environment of these tests")
     (path_without_python / "chromium").symlink_to(shutil.which("chromium") or "")
     done = setup(path_without_python, "--browser")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_a_word_that_it_does_not_know(path_without_python: Path) -> None:
+def test_an_unknown_option_is_refused_with_the_known_ones(path_without_python: Path) -> None:
     done = setup(path_without_python, "--prod")
     assert done.returncode == 2
     assert "scripts/setup --dev" in done.stdout + done.stderr

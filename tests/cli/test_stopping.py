@@ -1,4 +1,4 @@
-"""Stopped and killed in every way, a study goes on with the same command and comes to the same history."""
+"""After Ctrl-C, SIGTERM or kill -9, the same command continues a study to the same history."""
 
 import socket
 from collections.abc import Generator
@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Call, Folder, Killed, TooLateError, assert_refused, in_time, make_folder, wait_until_gone
+from command import Call, Folder, Killed, TooLateError, assert_refused, make_folder, retry_if_too_late, wait_until_gone
 
 
-def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[str, Any]) -> None:
+def test_a_study_continues_after_ctrl_c_and_sigterm(
+    tmp_path: Path, shared_tracking: str, status: dict[str, Any]
+) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "stopped", shared_tracking)
-        for stop, code in ((Call.press_ctrl_c, 130), (Call.terminate, 143)):
+        for stop, code in ((Call.send_ctrl_c, 130), (Call.terminate, 143)):
             run = folder.start("run", "small.yaml", "--workers", "1")
-            run.freeze_after(r"^trial \d")
+            run.suspend_after(r"^trial \d")
             stop(run)
-            run.thaw()
-            outcome = run.end()
+            run.resume()
+            outcome = run.wait()
             if outcome.code == 0:
                 raise TooLateError
             assert outcome.code == code
@@ -27,75 +29,75 @@ def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[s
             assert outcome.out == ""
         return folder
 
-    resumed = in_time(attempt).run("--workers", "1")
+    resumed = retry_if_too_late(attempt).run("--workers", "1")
     assert "recorded already" in resumed.err
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
 @pytest.fixture
 def hanging_server() -> Generator[str]:
-    """A server that takes every connection and never answers: whoever ends its business with it first waits."""
+    """A server that accepts connections and never answers, so that the process that writes MLflow hangs."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
 @pytest.mark.slow
-def test_a_second_ctrl_c_ends_at_once(
+def test_a_second_ctrl_c_ends_a_run_at_once(
     tmp_path: Path, hanging_server: str, shared_tracking: str, status: dict[str, Any]
 ) -> None:
     def attempt() -> Path:
         folder = make_folder(tmp_path, "stopped", hanging_server)
         run = folder.start("run", "small.yaml")
-        run.freeze_after(r"^trial \d")
+        run.suspend_after(r"^trial \d")
         processes = run.workers() + run.writers()
-        run.press_ctrl_c()
-        run.thaw()
+        run.send_ctrl_c()
+        run.resume()
         run.wait_for("again to end at once")
-        run.press_ctrl_c()
-        outcome = run.end()
+        run.send_ctrl_c()
+        outcome = run.wait()
         assert outcome.code == 130
         if "To go on" in outcome.err:
-            raise TooLateError  # The first one's way to its end was over already.
+            raise TooLateError  # The run ended before the second Ctrl-C.
         assert "Traceback" not in outcome.err
         wait_until_gone(processes)
         return folder.path
 
-    resumed = Folder(in_time(attempt), shared_tracking).run()
+    resumed = Folder(retry_if_too_late(attempt), shared_tracking).run()
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
-def test_a_killed_coordinator_takes_its_processes_along(killed: Killed) -> None:
-    # All of them have ended, or the fixture would still wait.
+def test_all_processes_of_a_killed_coordinator_end(killed: Killed) -> None:
+    # The fixture has waited for all of them to end.
     assert killed.n_workers >= 1
     assert killed.n_writers == 1
 
 
-def test_a_killed_study_goes_on_to_the_same_end(killed: Killed, status: dict[str, Any]) -> None:
-    assert killed.left_behind["state"] == "incomplete"
+def test_a_killed_study_continues_to_the_same_history(killed: Killed, status: dict[str, Any]) -> None:
+    assert killed.status_after_kill["state"] == "incomplete"
     assert "recorded already" in killed.resumed.err
     ended = killed.resumed.json()
     assert ended["history_sha256"] == status["history_sha256"]
     assert ended["n_trials"]["running"] == 0
 
 
-def test_a_second_coordinator_is_told_of_the_first(killed: Killed) -> None:
+def test_a_second_coordinator_is_refused_and_names_the_first(killed: Killed) -> None:
     host = socket.gethostname()
-    assert_refused(killed.second, f"process {killed.pid} on {host}, started 20")
+    assert_refused(killed.second_coordinator, f"process {killed.pid} on {host}, started 20")
 
 
 @pytest.mark.slow
-def test_a_killed_worker_costs_nothing_but_time(
+def test_killed_workers_do_not_change_the_results(
     tmp_path: Path, shared_tracking: str, status: dict[str, Any], trials: list[dict[str, Any]]
 ) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "worker", shared_tracking)
         run = folder.start("run", "small.yaml")
-        run.freeze_after(r"^study small")
+        run.suspend_after(r"^study small")
         for worker in run.workers():
             worker.kill()
-        run.thaw()
-        outcome = run.end()
+        run.resume()
+        outcome = run.wait()
         assert outcome.code == 0, outcome.err
         return folder
 
-    assert in_time(attempt).trials() == trials
+    assert retry_if_too_late(attempt).trials() == trials

@@ -1,4 +1,4 @@
-"""Standard output and standard error that are full, closed, or read no further."""
+"""Standard output and standard error may be full, closed, or no longer read."""
 
 import re
 import shlex
@@ -48,7 +48,7 @@ class Piped:
 
 
 def redirected(folder: Folder, command: list[str], redirection: str) -> Piped:
-    """Call the program with a redirection of bash's, or into a pipe."""
+    """Run the command with a bash redirection, or into a pipe."""
     line = f"{shlex.join([str(PROGRAM), *command])} {redirection}; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(
         ["bash", "-c", line], cwd=folder.path, env=folder.environment(), capture_output=True, text=True
@@ -73,15 +73,15 @@ def test_a_closed_standard_output_is_an_error(recorded: Folder, command: list[st
 
 
 @pytest.mark.parametrize("command", SLOWER)
-def test_a_reader_that_leaves_ends_the_command_silently(recorded: Folder, command: list[str]) -> None:
+def test_a_closed_pipe_ends_the_command_silently(recorded: Folder, command: list[str]) -> None:
 
     outcome = redirected(recorded, command, "| exec 0<&-")
-    assert outcome.code in (0, 1)  # 0 only where the output still fitted into the pipe.
+    assert outcome.code in (0, 1)  # 0 only if all output fitted into the pipe's buffer.
     assert outcome.err == ""
 
 
 @pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
-def test_a_lost_message_loses_no_result(recorded: Folder, redirection: str) -> None:
+def test_an_unwritable_standard_error_does_not_affect_the_result(recorded: Folder, redirection: str) -> None:
     usual = redirected(recorded, ["status", "small", "--json"], "")
     assert redirected(recorded, ["status", "small", "--json"], redirection) == usual
     table = redirected(recorded, ["trials", "small", "--csv", "trials.csv"], redirection)
@@ -91,17 +91,17 @@ def test_a_lost_message_loses_no_result(recorded: Folder, redirection: str) -> N
 
 
 @pytest.mark.slow
-def test_a_search_goes_on_where_its_log_is_full(folder: Folder) -> None:
+def test_a_run_continues_if_standard_error_is_full(folder: Folder) -> None:
     outcome = redirected(folder, ["run", "small.yaml"], "2> /dev/full")
     assert outcome.code == 0
     assert "8 of 8 trials ended" in outcome.out
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_characters_that_an_encoding_lacks_are_replaced(recorded: Folder, encoding: str) -> None:
+def test_characters_missing_in_the_encoding_are_replaced(recorded: Folder, encoding: str) -> None:
     outcome = recorded.call("trials", "small", PYTHONIOENCODING=encoding)
     assert (outcome.code, outcome.err) == (0, "")
-    # A trial that has failed in its first epoch has no loss: a dash stands there, or what replaces it.
+    # A trial that failed in its first epoch has a dash in place of its loss, here replaced by a question mark.
     assert re.search(r"failed \(diverged.*\?", outcome.out)
 
 
@@ -110,13 +110,13 @@ def test_characters_that_an_encoding_lacks_are_replaced(recorded: Folder, encodi
     [{"COLUMNS": "1"}, {"COLUMNS": "0"}, {"COLUMNS": "x"}, {"TERM": "dumb"}, {"NO_COLOR": "1"}, {"LC_ALL": "C"}],
     ids=str,
 )
-def test_any_terminal_will_do(recorded: Folder, environment: dict[str, str]) -> None:
+def test_output_does_not_depend_on_the_terminal(recorded: Folder, environment: dict[str, str]) -> None:
     usual = recorded.call("trials", "small")
     assert recorded.call("trials", "small", **environment) == usual
 
 
 @pytest.mark.slow
-def test_warnings_of_libraries_stop_no_verb(folder: Folder) -> None:
+def test_every_verb_works_with_warnings_as_errors(folder: Folder) -> None:
     folder.write_study("n_trials: 8", "n_trials: 2")
     folder.write_study("n_trials: 8", "n_trials: 2", "name: small", "name: other", name="other.yaml")
     verbs = (

@@ -1,4 +1,4 @@
-"""`mnist-hpo ui`: what it needs, what it prints, and that it leaves nothing behind."""
+"""`mnist-hpo ui`: what it needs, what it prints, and that all its processes end."""
 
 import shutil
 import socket
@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from command import LONG_S, Folder, assert_refused, wait_until_gone
+from command import TIMEOUT_S, Folder, assert_refused, wait_until_gone
 
 
 @pytest.fixture
@@ -25,37 +25,37 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def wait_until_it_answers(port: int) -> None:
-    deadline = time.monotonic() + LONG_S
+def wait_until_reachable(port: int) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
     while True:
         try:
-            assert requests.get(f"http://127.0.0.1:{port}/", timeout=LONG_S).ok
+            assert requests.get(f"http://127.0.0.1:{port}/", timeout=TIMEOUT_S).ok
             return
         except requests.ConnectionError:
-            assert time.monotonic() < deadline, "the server never came up"
+            assert time.monotonic() < deadline, "the server did not start"
             time.sleep(0.2)
 
 
-def test_without_a_store_it_says_how_to_get_one(folder: Folder) -> None:
+def test_without_a_tracking_store_the_error_says_how_to_create_one(folder: Folder) -> None:
     refused = folder.call("ui", "--tracking-uri", f"sqlite:///{folder.path}/mlruns/mlflow.db")
     assert_refused(refused, "nothing is tracked", "mnist-hpo run")
 
 
-def test_without_a_storage_there_is_no_dashboard(finished: Folder, tmp_path: Path) -> None:
+def test_without_a_storage_the_dashboard_is_refused(finished: Folder, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path}/optuna.db"
     assert_refused(finished.call("ui", "--dashboard", "--storage", storage), storage, "no storage yet")
     assert not (tmp_path / "optuna.db").exists()
 
 
 @pytest.mark.parametrize("option", ["--port", "--dashboard-port"])
-def test_on_a_taken_port_it_says_so(finished: Folder, taken_port: str, option: str) -> None:
+def test_a_port_in_use_is_reported_with_the_option(finished: Folder, taken_port: str, option: str) -> None:
     other = {"--port": "--dashboard-port", "--dashboard-port": "--port"}[option]
     refused = finished.call("ui", "--dashboard", option, taken_port, other, free_port())
     assert_refused(refused, taken_port, "taken", f"choose one with {option}")
 
 
-def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Path) -> None:
-    """In an environment with everything but the dashboard's program."""
+def test_without_the_extra_the_error_says_how_to_install_it(finished: Folder, tmp_path: Path) -> None:
+    """Uses an environment with everything except the dashboard's program."""
     installed = Path(sys.prefix)
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(Path(sys.executable).resolve())
@@ -68,7 +68,7 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
         env=finished.environment(),
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 2, done.stderr
     assert done.stderr == (
@@ -77,26 +77,26 @@ def test_without_the_extra_it_says_what_brings_it(finished: Folder, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_of_two_at_once_on_one_port_one_says_that_it_is_taken(finished: Folder) -> None:
+def test_of_two_servers_started_on_one_port_one_reports_it_in_use(finished: Folder) -> None:
     port = free_port()
     both = [finished.start("ui", "--port", port) for _ in range(2)]
-    deadline = time.monotonic() + LONG_S
+    deadline = time.monotonic() + TIMEOUT_S
     while all(ui.process.poll() is None for ui in both):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     both.sort(key=lambda ui: ui.process.poll() is None)
-    loser, winner = both[0].end(), both[1]
+    loser, winner = both[0].wait(), both[1]
     assert winner.process.stdout is not None
     assert any(line.startswith("Ctrl-C ends it") for line in winner.process.stdout)
-    winner.press_ctrl_c()
-    assert winner.end().code == 0
+    winner.send_ctrl_c()
+    assert winner.wait().code == 0
     assert (loser.code, "http://" in loser.out) == (2, False)
     assert f"error: port {port} on 127.0.0.1 is taken" in loser.err
     assert "ended by itself" not in loser.err
 
 
-def test_ctrl_c_ends_both(finished: Folder) -> None:
-    """And SIGTERM does: that is how the browser's tests end them."""
+def test_ctrl_c_ends_both_servers(finished: Folder) -> None:
+    """The browser tests end them with SIGTERM."""
     ports = free_port(), free_port()
     ui = finished.start("ui", "--dashboard", "--port", ports[0], "--dashboard-port", ports[1])
     assert ui.process.stdout is not None
@@ -107,15 +107,15 @@ def test_ctrl_c_ends_both(finished: Folder) -> None:
             break
     for port in ports:
         assert f"http://127.0.0.1:{port}" in printed
-    wait_until_it_answers(int(ports[0]))
+    wait_until_reachable(int(ports[0]))
     children = psutil.Process(ui.process.pid).children(recursive=True)
     assert len(children) >= 2
-    ui.press_ctrl_c()
-    ended = ui.end()
+    ui.send_ctrl_c()
+    ended = ui.wait()
     assert (ended.code, "Traceback" in ended.err) == (0, False)
-    # No line for each request.
+    # Requests are not logged.
     assert "GET /" not in ended.out + ended.err
     wait_until_gone(children)
     for port in ports:
         with socket.create_server(("127.0.0.1", int(port))):
-            pass  # Nobody holds the port any more.
+            pass  # The port is free again.

@@ -1,4 +1,4 @@
-"""`mnist-hpo report` on a study that ran for real."""
+"""`mnist-hpo report` on a study that really ran."""
 
 import re
 import shutil
@@ -14,7 +14,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 @pytest.fixture(scope="module")
 def recorded(finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder of its own over the finished study's storage, to write into."""
+    """A copy of the finished study, to write into."""
     folder = Folder(tmp_path_factory.mktemp("recorded"))
     finished.copy_record(folder)
     return folder
@@ -24,24 +24,24 @@ def recorded(finished: Folder, tmp_path_factory: pytest.TempPathFactory) -> Fold
 def page(recorded: Folder) -> str:
     outcome = recorded.call("report", "small")
     assert outcome.code == 0, outcome.err
-    told = re.fullmatch(r"report: small\.html \((\d+\.\d) MB\); open it in a browser\n", outcome.out)
-    assert told, outcome.out
+    printed = re.fullmatch(r"report: small\.html \((\d+\.\d) MB\); open it in a browser\n", outcome.out)
+    assert printed, outcome.out
     path = recorded.path / "small.html"
-    assert float(told[1]) == pytest.approx(path.stat().st_size / 1e6, abs=0.05)
+    assert float(printed[1]) == pytest.approx(path.stat().st_size / 1e6, abs=0.05)
     assert path.stat().st_size < 10e6
     return path.read_text(encoding="utf-8")
 
 
-def test_the_page_holds_the_study(page: str, status: dict[str, Any]) -> None:
+def test_the_page_shows_the_study(page: str, status: dict[str, Any]) -> None:
     best = status["best"]
     assert f"Trial #{best['number']} has the lowest valid_loss" in page
     assert f"{best['value']:.5f}" in page
     assert status["history_sha256"] in page
-    assert "slots: 3" in page  # the study file itself
+    assert "slots: 3" in page  # The study file itself.
     assert "mnist-hpo retrain small" in page
 
 
-def test_the_workers_that_computed_are_in_the_record_and_on_the_page(recorded: Folder, page: str) -> None:
+def test_workers_are_recorded_and_shown(recorded: Folder, page: str) -> None:
     storage = StudyStorage.load(f"sqlite:///{recorded.storage}", "small")
     workers = {result.worker for trial in storage.trials() for result in trial.epochs.values()}
     storage.close()
@@ -51,7 +51,7 @@ def test_the_workers_that_computed_are_in_the_record_and_on_the_page(recorded: F
         assert f'"worker {worker}"' in page
 
 
-def test_a_report_changes_nothing_but_its_file(recorded: Folder, page: str) -> None:
+def test_a_report_changes_only_its_own_file(recorded: Folder, page: str) -> None:
     before = recorded.status()
     files = [name for name in recorded.files() if not name.endswith(("-shm", "-wal"))]
     assert recorded.call("report", "small", "-o", "again.html").code == 0
@@ -61,11 +61,11 @@ def test_a_report_changes_nothing_but_its_file(recorded: Folder, page: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("output", "told"),
+    ("output", "message"),
     [("nowhere/report.html", "there is no folder nowhere"), ("mlruns", "is a folder")],
 )
-def test_a_place_that_cannot_be_written_is_refused(recorded: Folder, output: str, told: str) -> None:
-    assert_refused(recorded.call("report", "small", "-o", output), output, told)
+def test_an_unwritable_output_path_is_refused(recorded: Folder, output: str, message: str) -> None:
+    assert_refused(recorded.call("report", "small", "-o", output), output, message)
 
 
 def test_a_damaged_test_result_is_named(recorded: Folder, tmp_path: Path) -> None:

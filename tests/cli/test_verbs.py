@@ -1,4 +1,4 @@
-"""What the verbs print for people and for machines."""
+"""What the verbs print for users and for scripts."""
 
 import json
 import subprocess
@@ -17,7 +17,7 @@ def test_help_shows_an_example(folder: Folder, verb: str) -> None:
     assert f"Example: mnist-hpo {verb}" in help_text
 
 
-def test_the_program_alone_lists_its_verbs(folder: Folder) -> None:
+def test_help_lists_the_verbs(folder: Folder) -> None:
     overview = folder.call()
     assert "Example: mnist-hpo run" in overview.out
     for verb in VERBS:
@@ -25,12 +25,12 @@ def test_the_program_alone_lists_its_verbs(folder: Folder) -> None:
     assert overview.err == ""
 
 
-def test_the_version(folder: Folder) -> None:
-    told = folder.call("--version")
-    assert (told.code, told.out, told.err) == (0, f"mnist-hpo {version('mnist-hpo')}\n", "")
+def test_the_version_is_printed(folder: Folder) -> None:
+    outcome = folder.call("--version")
+    assert (outcome.code, outcome.out, outcome.err) == (0, f"mnist-hpo {version('mnist-hpo')}\n", "")
 
 
-def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
+def test_status_as_json_agrees_with_the_trials(status: dict[str, Any], trials: list[dict[str, Any]]) -> None:
     assert status["study"] == "small"
     assert status["state"] == "complete"
     assert set(status["n_trials"]) == {"complete", "pruned", "failed", "running", "paused"}
@@ -42,13 +42,13 @@ def test_status_is_json_for_scripts(status: dict[str, Any], trials: list[dict[st
     assert status["best"] == {key: best[key] for key in ("number", "value", "params")}
 
 
-def test_run_ends_with_the_status(finished: Folder, status: dict[str, Any]) -> None:
+def test_run_prints_the_status_at_its_end(finished: Folder, status: dict[str, Any]) -> None:
     printed = json.loads((finished.path / "run.json").read_text())
     assert printed.pop("seconds") > 0
     assert printed == status
 
 
-def test_trials_are_a_json_list_with_every_kind_of_end(trials: list[dict[str, Any]]) -> None:
+def test_trials_are_a_json_list_with_every_final_state(trials: list[dict[str, Any]]) -> None:
     assert [trial["number"] for trial in trials] == list(range(8))
     for trial in trials:
         assert set(trial) >= {"number", "state", "params", "value", "valid_loss", "reason"}
@@ -70,23 +70,23 @@ def test_trials_are_a_json_list_with_every_kind_of_end(trials: list[dict[str, An
     assert {trial["state"] for trial in trials} == {"complete", "pruned", "failed"}
 
 
-def test_the_enqueued_trials_come_first(trials: list[dict[str, Any]]) -> None:
+def test_enqueued_trials_come_first(trials: list[dict[str, Any]]) -> None:
     first, second, *_ = trials
     assert (first["params"]["learning_rate"], first["params"]["width"]) == (0.05, 32)
     assert (second["params"]["learning_rate"], second["params"]["width"]) == (1e6, 16)
 
 
-def test_best_is_the_best_trial_in_full(finished: Folder, status: dict[str, Any]) -> None:
+def test_best_prints_the_best_trial_in_full(finished: Folder, status: dict[str, Any]) -> None:
     best = finished.call("best", "small", "--json").json()
     assert (best["number"], best["value"]) == (status["best"]["number"], status["best"]["value"])
-    # Searched, fixed and by default: all that the training was told.
+    # All hyperparameters of the training: searched, fixed and by default.
     assert best["params"] | status["best"]["params"] == best["params"]
     assert best["params"] | {"optimizer": "sgd", "batch_size": 512, "depth": 1, "momentum": 0.9} == best["params"]
     assert best["valid_loss"][str(best["best_epoch"])] == best["value"]
     assert 0.5 < best["valid_accuracy"][str(best["best_epoch"])] <= 1
 
 
-def test_tables_for_people_say_the_same(finished: Folder, status: dict[str, Any]) -> None:
+def test_tables_agree_with_the_json_output(finished: Folder, status: dict[str, Any]) -> None:
     best = status["best"]
     table = finished.call("status", "small").out
     assert status["history_sha256"] in table
@@ -98,11 +98,11 @@ def test_tables_for_people_say_the_same(finished: Folder, status: dict[str, Any]
     assert "failed (diverged at epoch 1)" in rows[2]
 
 
-def test_a_study_is_named_by_its_file_too(finished: Folder, status: dict[str, Any]) -> None:
+def test_a_study_can_be_named_by_its_file(finished: Folder, status: dict[str, Any]) -> None:
     assert finished.call("status", "small.yaml", "--json").json() == status
 
 
-def test_the_storage_can_be_named_in_the_environment(finished: Folder, folder: Folder, status: dict[str, Any]) -> None:
+def test_the_storage_can_be_set_in_the_environment(finished: Folder, folder: Folder, status: dict[str, Any]) -> None:
     url = f"sqlite:///{finished.storage}"
     by_environment = folder.call("status", "small", "--json", MNIST_HPO_STORAGE=url).json()
     by_option = folder.call("status", "small", "--json", "--storage", url).json()
@@ -111,24 +111,24 @@ def test_the_storage_can_be_named_in_the_environment(finished: Folder, folder: F
 
 
 @pytest.mark.parametrize("verb", ["status", "retrain", "report", "sync"])
-def test_an_unknown_study_is_told_with_the_nearest(finished: Folder, verb: str) -> None:
+def test_an_unknown_study_is_reported_with_the_nearest_name(finished: Folder, verb: str) -> None:
     assert_refused(finished.call(verb, "smal"), "'smal'", "did you mean 'small'?")
 
 
 @pytest.mark.parametrize("verb", ["status", "retrain"])
-def test_nothing_run_yet(folder: Folder, verb: str) -> None:
+def test_without_a_storage_verbs_are_refused(folder: Folder, verb: str) -> None:
     assert_refused(folder.call(verb, "small"), "no storage yet", "mnist-hpo run")
     assert folder.files() == []
 
 
-def test_retrain_names_the_trials_that_there_are(finished: Folder) -> None:
+def test_the_error_about_a_missing_trial_states_the_existing_numbers(finished: Folder) -> None:
     before = finished.files()
     assert_refused(finished.call("retrain", "small", "--trial", "8"), "no trial 8", "8 trials, counted from 0")
     assert finished.files() == before
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["run"], "STUDY"),
         (["run", "small.yaml", "--wrokers", "2"], "--wrokers"),
@@ -138,8 +138,8 @@ def test_retrain_names_the_trials_that_there_are(finished: Folder) -> None:
     ],
     ids=" ".join,
 )
-def test_a_misused_command_line(folder: Folder, arguments: list[str], told: str) -> None:
-    assert_refused(folder.call(*arguments), told, "--help")
+def test_wrong_usage_is_refused(folder: Folder, arguments: list[str], message: str) -> None:
+    assert_refused(folder.call(*arguments), message, "--help")
     assert folder.files() == []
 
 
@@ -152,7 +152,7 @@ def test_a_misused_command_line(folder: Folder, arguments: list[str], told: str)
         ("data", "head -1"),
     ],
 )
-def test_a_reader_that_has_read_enough(finished: Folder, verb: str, reader: str) -> None:
+def test_a_closed_pipe_causes_no_error_message(finished: Folder, verb: str, reader: str) -> None:
     command = f"{PROGRAM} {verb} | {reader}"
     done = subprocess.run(
         command, shell=True, cwd=finished.path, env=finished.environment(), capture_output=True, text=True
@@ -162,7 +162,7 @@ def test_a_reader_that_has_read_enough(finished: Folder, verb: str, reader: str)
     assert len(done.stdout.splitlines()) == (reader == "head -1")
 
 
-def test_data_says_what_there_is(folder: Folder) -> None:
+def test_data_describes_the_prepared_dataset(folder: Folder) -> None:
     data = folder.call("data", "--json").json()
     assert data["dataset"] == "mnist"
     sizes = {name: (split["n_train"], split["n_valid"], split["n_test"]) for name, split in data["splits"].items()}

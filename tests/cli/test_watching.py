@@ -1,4 +1,4 @@
-"""Looking at a study while it runs: what is shown, and that looking never holds the search up."""
+"""`status --watch` shows a running study, and no reader of the storage ever delays the run."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Call, Folder, TooLateError, assert_refused, in_time, make_folder
+from command import Call, Folder, TooLateError, assert_refused, make_folder, retry_if_too_late
 
 READER = """
 import sqlite3, sys, time
@@ -21,13 +21,11 @@ time.sleep(600)
 
 
 @pytest.mark.slow
-def test_readers_that_hang_do_not_hold_the_search_up(
-    tmp_path: Path, shared_tracking: str, status: dict[str, Any]
-) -> None:
+def test_suspended_readers_do_not_block_a_run(tmp_path: Path, shared_tracking: str, status: dict[str, Any]) -> None:
     def attempt() -> Folder:
         folder = make_folder(tmp_path, "watched", shared_tracking)
         run = folder.start("run", "small.yaml", "--workers", "1", "--json")
-        run.freeze_after(r"^study small")
+        run.suspend_after(r"^study small")
         watching = folder.start("status", "small", "--watch", PYTHONUNBUFFERED="1")
         assert watching.process.stdout is not None
         assert watching.process.stdout.readline().startswith("small: ")
@@ -41,14 +39,14 @@ def test_readers_that_hang_do_not_hold_the_search_up(
                 process.send_signal(signal.SIGSTOP)
             if n_trials == 8:
                 raise TooLateError
-            run.thaw()
-            ended = run.end()
+            run.resume()
+            ended = run.wait()
             assert ended.code == 0, ended.err
             assert ended.json()["history_sha256"] == status["history_sha256"]
             assert holding.poll() is None
-            # The one that watched wakes up, sees the end, and ends too.
-            watching.thaw()
-            woken = watching.end()
+            # The resumed `status --watch` notices that the study is complete, and exits.
+            watching.resume()
+            woken = watching.wait()
             assert woken.code == 0
             assert status["history_sha256"] in woken.out
             assert "small: 8/8 trials" in woken.out
@@ -58,13 +56,13 @@ def test_readers_that_hang_do_not_hold_the_search_up(
             holding.wait()
         return folder
 
-    folder = in_time(attempt)
+    folder = retry_if_too_late(attempt)
     with sqlite3.connect(folder.storage) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_ctrl_c_ends_the_watching_and_nothing_else(tmp_path: Path, finished: Folder) -> None:
-    """A study with one trial more to come, that nobody runs."""
+def test_ctrl_c_ends_watching_and_leaves_the_study_unchanged(tmp_path: Path, finished: Folder) -> None:
+    """The study has one trial left in its budget, and no process runs it."""
     folder = make_folder(tmp_path, "watched")
     finished.copy_record(folder)
     with sqlite3.connect(folder.storage) as connection:
@@ -76,7 +74,7 @@ def test_ctrl_c_ends_the_watching_and_nothing_else(tmp_path: Path, finished: Fol
     line = watching.process.stdout.readline()
     assert line.startswith(f"small: 8/9 trials, {finished.status()['n_epochs']} epochs, best #")
     os.killpg(watching.process.pid, signal.SIGINT)
-    ended = watching.end()
+    ended = watching.wait()
     assert ended.code == 130
     assert "Traceback" not in ended.err
     assert folder.status()["state"] == "incomplete"
@@ -89,5 +87,5 @@ def test_a_complete_study_is_shown_once(finished: Folder, status: dict[str, Any]
     assert status["history_sha256"] in outcome.out
 
 
-def test_watching_prints_no_json(finished: Folder) -> None:
+def test_watching_with_json_is_refused(finished: Folder) -> None:
     assert_refused(finished.call("status", "small", "--watch", "--json"), "--watch", "--json")

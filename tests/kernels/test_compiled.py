@@ -1,4 +1,4 @@
-"""The cache of the kernels' machine code: it saves time, and no fault of it stops a training."""
+"""The cache of the kernels' machine code is reused, and a damaged or unwritable cache is ignored."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,7 +27,7 @@ def files(directory: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in directory.rglob("*.nb[ci]")}
 
 
-def test_machine_code_is_kept_beside_jaxs_programs(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
+def test_machine_code_is_cached_in_jaxs_compilation_cache(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
     use_cache(tmp_path)
     settings = numba.config.CACHE_DIR, numba.config.CPU_FEATURES
     compile_handler(_handler)
@@ -35,10 +35,10 @@ def test_machine_code_is_kept_beside_jaxs_programs(use_cache: Callable[[Path], N
     assert {path.suffix for path in written} == {".nbi", ".nbc"}
     assert compile_handler(_handler)
     assert files(tmp_path) == written
-    assert settings == (numba.config.CACHE_DIR, numba.config.CPU_FEATURES), "a notebook's own settings are kept"
+    assert settings == (numba.config.CACHE_DIR, numba.config.CPU_FEATURES), "the caller's settings of Numba are kept"
 
 
-def test_a_damaged_cache_is_compiled_around(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
+def test_a_damaged_cache_is_ignored(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
     use_cache(tmp_path)
     compile_handler(_handler)
     for path in files(tmp_path):
@@ -46,8 +46,8 @@ def test_a_damaged_cache_is_compiled_around(use_cache: Callable[[Path], None], t
     assert compile_handler(_handler)
 
 
-def test_a_cache_that_cannot_be_written_is_compiled_around(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
+def test_an_unwritable_cache_is_ignored(use_cache: Callable[[Path], None], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     use_cache(tmp_path / "file")
     assert compile_handler(_handler)
-    assert not files(Path(__file__).parent), "nor is the source's folder used in its place"
+    assert not files(Path(__file__).parent), "nothing is cached beside the source"

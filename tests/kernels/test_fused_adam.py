@@ -1,4 +1,4 @@
-"""The fused update against Adam's formula in float64, at sizes that do and do not fill a vector."""
+"""The fused Adam update equals the formula in float64, for sizes that do and do not fill a SIMD vector."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from mnist_hpo.kernels import fused_adam
 
 RATE, L1, L2 = 0.01, 3e-3, 2e-2
 ROUNDING = 3e-5 * RATE
-"""1 - 0.999 has few digits left in float32."""
+"""An absolute tolerance: in float32, 1 - 0.999 has few significant digits left."""
 
 
 def tensors(seed: int, *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
@@ -24,7 +24,7 @@ def tensors(seed: int, *shapes: tuple[int, ...]) -> list[NDArray[np.float32]]:
 def formula(
     weights: list[Any], slopes: list[list[Any]], *, l1: float, l2: float, decoupled: bool
 ) -> tuple[list[Any], list[Any], list[Any]]:
-    """Kingma & Ba's algorithm 1, and the decoupled penalty of Loshchilov & Hutter."""
+    """Compute Kingma & Ba's algorithm 1, with the decoupled penalty of Loshchilov & Hutter as an option."""
     weights = [weight.astype(np.float64) for weight in weights]
     means, squares = ([np.zeros_like(weight) for weight in weights] for _ in range(2))
     for step, gradients in enumerate(slopes, start=1):
@@ -53,7 +53,7 @@ def fused(weights: list[Any], slopes: list[list[Any]], **options: Any) -> tuple[
 
 @pytest.mark.parametrize("decoupled", [False, True])
 @pytest.mark.parametrize("size", [1, 3, 15, 16, 17, 64, 1003])
-def test_it_steps_as_the_formula_says(size: int, decoupled: bool) -> None:
+def test_updates_equal_the_formula(size: int, decoupled: bool) -> None:
     shapes = ((size,), (size, 5), (1, size))
     weights = tensors(0, *shapes)
     weights[1][0, 0] = 0.0
@@ -66,8 +66,8 @@ def test_it_steps_as_the_formula_says(size: int, decoupled: bool) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.0, 1e-18, 1e-12, 1e-8, 1e-3, 1e6, 1e15])
-def test_gradients_of_any_size_make_the_right_step(scale: float) -> None:
-    """The reciprocal is right over the whole range of its divisor."""
+def test_updates_are_correct_for_gradients_of_any_magnitude(scale: float) -> None:
+    """The reciprocal is correct over the whole range of its divisor."""
     weights = tensors(0, (40, 2))
     slopes = [[np.float32(scale) * gradient for gradient in tensors(1, (40, 2))]]
     found, _ = fused(weights, slopes, l1=0.0, l2=0.0, decoupled=False)
@@ -76,8 +76,8 @@ def test_gradients_of_any_size_make_the_right_step(scale: float) -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
-def test_what_is_not_finite_stays_so_and_stays_where_it_is(poison: float) -> None:
-    """A diverged training must not look sound again."""
+def test_a_non_finite_gradient_makes_its_own_weight_non_finite(poison: float) -> None:
+    """Otherwise a diverged training would go unnoticed."""
     weights, (gradient,) = tensors(0, (40, 2)), tensors(1, (40, 2))
     gradient[7, 1] = poison
     found, _ = fused(weights, [[gradient]], l1=0.0, l2=0.0, decoupled=False)
@@ -86,7 +86,7 @@ def test_what_is_not_finite_stays_so_and_stays_where_it_is(poison: float) -> Non
 
 
 def test_tensors_are_updated_in_place() -> None:
-    """The compiled update needs no memory for a copy of even its smallest matrix; copying would cost what it saves."""
+    """The compiled update allocates less memory than a copy of its smallest matrix would need."""
     shapes = ((256, 256), (256,))
     weights, slopes = tensors(0, *shapes), tensors(1, *shapes)
     rates = {"learning_rate": jnp.float32(RATE), "l1": 0.0, "l2": 0.0, "decoupled": False}
@@ -101,12 +101,12 @@ def test_tensors_are_updated_in_place() -> None:
     rounded = [weights[0].astype(ml_dtypes.bfloat16), None]
     compiled = jax.jit(steps, donate_argnums=(0, 1, 2)).lower(weights, fused_adam.init(weights), rounded).compile()
     memory = compiled.memory_analysis()
-    assert memory.alias_size_in_bytes > 3 * weights[0].nbytes, "weights and moments are given away"
+    assert memory.alias_size_in_bytes > 3 * weights[0].nbytes, "weights and moments are donated"
     assert memory.temp_size_in_bytes < 256 * 256 * 2
 
 
 @pytest.mark.parametrize("size", [1, 17, 2047, 2048, 2049, 5000])
-def test_the_new_kernels_come_rounded_too(size: int) -> None:
+def test_updated_kernels_are_also_returned_rounded(size: int) -> None:
     shapes = ((size,), (size, 3), (1, size))
     weights, slopes = tensors(0, *shapes), tensors(1, *shapes)
     empty = [None, *(np.zeros(shape, ml_dtypes.bfloat16) for shape in shapes[1:])]
@@ -118,8 +118,8 @@ def test_the_new_kernels_come_rounded_too(size: int) -> None:
         assert np.array_equal(copy, np.asarray(weight).astype(ml_dtypes.bfloat16))
 
 
-def test_the_corrections_hold_after_many_updates() -> None:
-    """A mean that is as it should be after 10,000 updates steps by the learning rate."""
+def test_the_bias_corrections_are_correct_after_many_updates() -> None:
+    """With converged moments after 10,000 updates, a step is as long as the learning rate."""
     weights = tensors(0, (4, 4))
     steady = fused_adam.AdamState(
         [np.full((4, 4), 0.5, np.float32)], [np.full((4, 4), 0.25, np.float32)], np.float32(1e4)

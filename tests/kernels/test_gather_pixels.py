@@ -1,4 +1,4 @@
-"""A batch's images against NumPy's own indexing."""
+"""`gather_pixels` equals NumPy's indexing."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 
 
 @pytest.mark.parametrize(("n_rows", "n_features"), [(1, 1), (5, 784), (32, 17), (128, 784)])
-def test_the_rows_come_in_the_order_asked_for(n_rows: int, n_features: int) -> None:
+def test_rows_are_returned_in_the_requested_order(n_rows: int, n_features: int) -> None:
     rng = np.random.default_rng(n_rows)
     images = rng.integers(0, 256, (300, n_features), dtype=np.uint8)
     rows = rng.integers(0, 300, n_rows, dtype=np.int32)
@@ -20,7 +20,7 @@ def test_the_rows_come_in_the_order_asked_for(n_rows: int, n_features: int) -> N
 
 
 @pytest.mark.parametrize(("n_rows", "n_features"), [(1, 1), (5, 784), (32, 17), (128, 784)])
-def test_they_can_be_rounded_on_the_way(n_rows: int, n_features: int) -> None:
+def test_rows_can_be_rounded_to_bfloat16(n_rows: int, n_features: int) -> None:
     rng = np.random.default_rng(n_rows)
     images = rng.integers(0, 256, (300, n_features), dtype=np.uint8)
     rows = rng.integers(0, 300, n_rows, dtype=np.int32)
@@ -29,8 +29,8 @@ def test_they_can_be_rounded_on_the_way(n_rows: int, n_features: int) -> None:
     assert np.array_equal(found, (images[rows].astype(np.float32) * SCALE).astype(ml_dtypes.bfloat16))
 
 
-def test_training_and_prediction_see_the_same_pixels() -> None:
-    """The core scales with `SCALE` where it predicts."""
+def test_training_and_prediction_scale_pixels_equally() -> None:
+    """The core multiplies pixels by `SCALE` in predictions."""
     every_byte = np.arange(256, dtype=np.uint8)[None]
     found = np.asarray(jax.jit(gather_pixels)(every_byte, np.zeros(1, np.int32)))
     assert np.array_equal(found[0], np.arange(256, dtype=np.float32) * SCALE)

@@ -1,4 +1,4 @@
-"""Each kernel against its pure-JAX reference, and when the reference takes the kernel's place."""
+"""Each kernel agrees with its pure-JAX reference, and the reference is used where the kernel cannot be."""
 
 import ctypes
 from collections.abc import Callable
@@ -35,7 +35,7 @@ B, F, C = 5, 19, 10
 
 
 class Case(NamedTuple):
-    """A kernel's public function, arguments for it, and how far it may be from its reference."""
+    """A kernel's public function, its arguments, and the allowed relative error against its reference."""
 
     function: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -84,7 +84,7 @@ def assert_close(ours: Any, theirs: Any, relative_error: float) -> None:
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         assert one.dtype == other.dtype
         if one.dtype == jnp.bfloat16 and relative_error:
-            relative_error = 2**-8  # A last bit of difference before rounding can become one after it.
+            relative_error = 2**-8  # A difference in the last bit before rounding can remain one after it.
         np.testing.assert_allclose(
             np.asarray(one, np.float64), np.asarray(other, np.float64), rtol=relative_error, atol=relative_error / 10
         )
@@ -121,7 +121,7 @@ def test_under_vmap_the_reference_is_used(name: str, monkeypatch: pytest.MonkeyP
 
 
 def test_under_vmap_arguments_may_be_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where several trainings read batches of their own from one array of images."""
+    """For example, several trainings read different batches from one array of images."""
     monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
     (images, rows), other = make_cases(0)["gather_pixels to float32"].arguments, jnp.arange(B, dtype=jnp.int32)
     both = jax.vmap(gather_pixels, in_axes=(None, 0))(images, jnp.stack([rows, other]))
@@ -129,9 +129,7 @@ def test_under_vmap_arguments_may_be_shared(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_where_jax_computes_on_another_platform_the_reference_is_used(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_other_platforms_the_reference_is_used(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     function, arguments, _ = make_cases(0)[name]
     monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
@@ -140,7 +138,7 @@ def test_where_jax_computes_on_another_platform_the_reference_is_used(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_exported_program_holds_no_call_of_a_kernel(name: str) -> None:
+def test_an_exported_program_calls_no_kernel(name: str) -> None:
     function, arguments, _ = make_cases(0)[name]
     with references_only():
         exported = jax.export.export(jax.jit(lambda *a: function(*a)), platforms=["cpu", "cuda"])(*arguments)
@@ -148,22 +146,22 @@ def test_an_exported_program_holds_no_call_of_a_kernel(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_kernels_can_be_switched_off_by_the_environment(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_variable_disables_the_kernels(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     function, arguments, _ = make_cases(0)[name]
     monkeypatch.setenv("MNIST_HPO_KERNELS", "off")
     assert "mnist_hpo." not in lowered(lambda *a: function(*a), *arguments)
 
 
-def _answer_only(call: Any) -> Any:
+def _register_only(call: Any) -> Any:
     answers_registration(address_of(call))
     return pointer_to(0)
 
 
 @pytest.mark.parametrize(("frame_bytes", "major"), [(FRAME_BYTES, INTERFACE_VERSION[0]), (FRAME_BYTES + 8, -1)])
-def test_a_handler_states_its_version_only_to_an_xla_whose_frames_have_the_known_size(
+def test_a_handler_reports_its_version_only_if_xlas_call_frame_has_the_expected_size(
     frame_bytes: int, major: int
 ) -> None:
-    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(compile_handler(_answer_only))
+    handler = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(compile_handler(_register_only))
     metadata = np.zeros(6, np.int64)
     extension = np.array([32, 1, 0, metadata.ctypes.data], np.int64)
     frame = np.array([frame_bytes, extension.ctypes.data, *[0] * 19], np.int64)
@@ -172,7 +170,7 @@ def test_a_handler_states_its_version_only_to_an_xla_whose_frames_have_the_known
 
 
 def _report_sizes(call: Any) -> Any:
-    """Out: the bytes that XLA states for the frame, its inputs, its outputs, and an input's buffer."""
+    """Output the sizes in bytes that XLA states for the frame, its inputs, its outputs, and an input's buffer."""
     frame = address_of(call)
     if answers_registration(frame):
         return pointer_to(0)
@@ -184,7 +182,7 @@ def _report_sizes(call: Any) -> Any:
     return pointer_to(0)
 
 
-def test_xlas_structs_have_the_sizes_that_the_kernels_were_written_for() -> None:
+def test_xlas_structs_have_the_expected_sizes() -> None:
     target = register_kernel("report_sizes", _report_sizes)
     sizes = jax.ffi.ffi_call(target, jax.ShapeDtypeStruct((4,), jnp.int32))(jnp.float32(0))
     assert sizes.tolist() == [FRAME_BYTES, VALUES_BYTES, VALUES_BYTES, BUFFER_BYTES]

@@ -1,4 +1,4 @@
-"""The mean cross-entropy and its gradient against the formula in float64."""
+"""The mean cross-entropy and its gradient equal the formula in float64."""
 
 from typing import Any
 
@@ -32,7 +32,7 @@ def formula(logits: Any, labels: Any, rows: Any, smoothing: float) -> tuple[floa
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
 @pytest.mark.parametrize("scale", [0.0, 0.01, 1.0, 30.0])
 @pytest.mark.parametrize(("n_examples", "n_classes"), [(1, 2), (7, 10), (64, 10), (33, 16), (5, 47)])
-def test_it_is_the_formula(n_examples: int, n_classes: int, scale: float, smoothing: float) -> None:
+def test_loss_and_gradient_equal_the_formula(n_examples: int, n_classes: int, scale: float, smoothing: float) -> None:
     batch = draw(n_examples, n_classes, scale)
     loss, gradient = loss_and_gradient(*batch, np.float32(smoothing))
     expected_loss, expected_gradient = formula(*batch, smoothing)
@@ -40,7 +40,7 @@ def test_it_is_the_formula(n_examples: int, n_classes: int, scale: float, smooth
     np.testing.assert_allclose(gradient, expected_gradient, rtol=2e-5, atol=2e-7)
 
 
-def test_logits_of_any_size_are_finite() -> None:
+def test_loss_and_gradient_are_finite_for_logits_of_any_magnitude() -> None:
     logits = np.array([[1e30, -1e30, 0.0], [-3e4, -3e4, -3e4], [88.0, 0.0, -88.0]], np.float32)
     labels, rows = np.array([0, 1, 2], np.uint8), np.arange(3, dtype=np.int32)
     loss, gradient = loss_and_gradient(logits, labels, rows, np.float32(0))
@@ -49,8 +49,8 @@ def test_logits_of_any_size_are_finite() -> None:
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-def test_what_is_not_finite_shows(poison: float) -> None:
-    """A training that has diverged must not look sound."""
+def test_a_non_finite_logit_makes_the_loss_non_finite(poison: float) -> None:
+    """Otherwise a diverged training would go unnoticed."""
     logits, labels, rows = draw(8, 10, 1.0)
     logits[3, 4] = poison
     loss, gradient = loss_and_gradient(logits, labels, rows, np.float32(0))
@@ -59,7 +59,7 @@ def test_what_is_not_finite_shows(poison: float) -> None:
     assert np.isfinite(np.delete(gradient, 3, axis=0)).all()
 
 
-def test_the_slope_of_what_follows_is_taken_along() -> None:
+def test_the_gradient_follows_the_chain_rule() -> None:
     logits, labels, rows = draw(8, 10, 1.0)
     once, thrice = (
         jax.grad(lambda logits, factor=factor: factor * softmax_loss(logits, labels, rows, np.float32(0)))(logits)

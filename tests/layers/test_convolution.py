@@ -1,4 +1,4 @@
-"""Convolutions against XLA's own in the same precision, and the form that their gradients take."""
+"""Convolutions equal XLA's in the same precision, and their gradients have the form that is fast on CPUs."""
 
 import re
 from typing import Any
@@ -27,7 +27,7 @@ def rounded(x: Any, precision: str) -> NDArray[np.float32]:
     ("kernel_size", "padding"),
     [((3, 3), ((1, 1), (1, 1))), ((5, 2), ((2, 1), (0, 0))), ((4, 4), ((1, 2), (1, 2))), ((1, 1), ((0, 0), (0, 0)))],
 )
-def test_factors_are_rounded_and_sums_are_not(kernel_size: tuple[int, int], padding: Any, precision: str) -> None:
+def test_factors_are_rounded_but_sums_are_not(kernel_size: tuple[int, int], padding: Any, precision: str) -> None:
     x, kernel = array(0, 3, 8, 7, 2), array(1, *kernel_size, 2, 4)
 
     def exact(x: Any, kernel: Any) -> jax.Array:
@@ -42,8 +42,8 @@ def test_factors_are_rounded_and_sums_are_not(kernel_size: tuple[int, int], padd
         np.testing.assert_allclose(gradient, exactly, rtol=1e-4, atol=1e-4)
 
 
-def test_no_convolution_of_a_loop_takes_a_form_that_is_slow_on_a_cpu() -> None:
-    """XLA's CPU backend runs every other form than this one in naive loops."""
+def test_every_convolution_in_a_loop_has_the_form_that_is_fast_on_cpus() -> None:
+    """XLA's CPU backend compiles any other form to naive loops."""
     xs, kernel = array(0, 2, 3, 8, 8, 2), array(1, 3, 3, 2, 4)
 
     def gradients(xs: Any, kernel: Any) -> Any:
@@ -65,14 +65,14 @@ def test_no_convolution_of_a_loop_takes_a_form_that_is_slow_on_a_cpu() -> None:
     [{"strides": 2}, {"kernel_dilation": 2}, {"feature_group_count": 2}],
     ids=lambda options: next(iter(options)),
 )
-def test_what_is_not_supported_is_refused(options: dict[str, int]) -> None:
+def test_unsupported_options_are_refused(options: dict[str, int]) -> None:
     layer = nnx.Conv(2, 4, (3, 3), conv_general_dilated=conv_general_dilated("fp32"), rngs=nnx.Rngs(0), **options)
     with pytest.raises(ValueError, match="without strides, dilation and groups"):
         layer(array(0, 1, 8, 8, 2))
 
 
 @pytest.mark.parametrize("padding", ["SAME", "VALID", 2])
-def test_a_layer_of_flax_takes_it(padding: str | int) -> None:
+def test_a_flax_layer_can_use_it(padding: str | int) -> None:
     layer = nnx.Conv(2, 4, (3, 3), padding=padding, rngs=nnx.Rngs(0))
     expected = layer(array(0, 2, 6, 5, 2))
     layer.conv_general_dilated = conv_general_dilated("fp32")

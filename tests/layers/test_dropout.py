@@ -1,7 +1,6 @@
-"""Masks that are hashes must look like draws: at the right rate, and each without knowledge of any other.
+"""Dropout masks computed by hashing behave like independent random draws of the right rate.
 
-Every bound is in standard deviations of a true draw, and wide enough that chance alone would break one in a thousand
-years of runs; nothing here is random, so none does.
+Bounds are in standard deviations of true random draws. The tests are deterministic, so none fails by chance.
 """
 
 from functools import partial
@@ -29,13 +28,13 @@ def _drop(seed: jax.Array, step: jax.Array, rate: jax.Array, layer: int, rows: i
 def drop(
     rate: float, *, step: int = 0, layer: int = 0, seed: tuple[int, int] = SEED, rows: int = ROWS, units: int = UNITS
 ) -> NDArray[np.float32]:
-    """Dropout of ones."""
+    """Apply dropout to an array of ones."""
     words = np.array(seed, np.uint32)
     return np.asarray(_drop(words, jnp.uint32(step), jnp.float32(rate), layer, rows, units))
 
 
 def mask(rate: float = 0.5, **where: object) -> Mask:
-    """True where a unit is kept."""
+    """Return True where a unit is kept."""
     return drop(rate, **where) > 0  # type: ignore[arg-type]
 
 
@@ -44,14 +43,14 @@ def n_sigmas_correlated(first: Mask, second: Mask) -> float:
 
 
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.25, 0.5, 0.8, 0.95])
-def test_the_rate_is_the_share_of_units_dropped(rate: float) -> None:
+def test_the_rate_is_the_fraction_of_dropped_units(rate: float) -> None:
     n_dropped = sum(int(np.sum(drop(rate, step=step) == 0)) for step in range(16))
     n_draws = 16 * N
     assert abs(n_dropped - n_draws * rate) < 5 * np.sqrt(n_draws * rate * (1 - rate))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.95])
-def test_what_is_kept_is_scaled_so_that_the_mean_stays(rate: float) -> None:
+def test_kept_units_are_scaled_to_preserve_the_mean(rate: float) -> None:
     kept = drop(rate)
     assert set(np.unique(kept)) == {np.float32(0), np.float32(1) / (np.float32(1) - np.float32(rate))}
     assert abs(kept.mean() - 1) < 5 * np.sqrt(rate / (1 - rate) / N)
@@ -63,12 +62,12 @@ def test_a_rate_of_zero_drops_nothing() -> None:
     assert no_dropout(0, x) is x
 
 
-def test_the_same_place_has_the_same_mask() -> None:
+def test_masks_are_reproducible() -> None:
     assert np.array_equal(mask(step=3), mask(step=3))
 
 
-def test_a_unit_that_a_rate_keeps_is_kept_by_any_lower_one() -> None:
-    """Two trials that differ in the rate alone see the same noise."""
+def test_a_unit_kept_at_one_rate_is_kept_at_every_lower_rate() -> None:
+    """Trials that differ only in the rate have the same noise."""
     assert np.all(mask(0.2)[mask(0.6)])
 
 
@@ -84,7 +83,7 @@ def test_masks_of_different_layers_are_independent() -> None:
             assert abs(n_sigmas_correlated(mask(layer=first), mask(layer=second))) < 5
 
 
-def test_a_layers_mask_is_no_mask_of_the_layer_below_at_another_step() -> None:
+def test_a_layers_mask_differs_from_the_layer_belows_at_any_other_step() -> None:
     below = [mask(step=step) for step in range(30)]
     for step in range(30):
         assert max(abs(n_sigmas_correlated(mask(step=step, layer=1), other)) for other in below) < 5.5
@@ -112,21 +111,21 @@ def test_units_and_rows_of_a_mask_are_independent() -> None:
 
 
 @pytest.mark.parametrize("units", [10, 32, 100, 127, 512, 784, 1000])
-def test_no_unit_and_no_row_is_favoured(units: int) -> None:
-    """Over many steps, at every width, each unit and each row is dropped as often as another."""
+def test_all_units_and_rows_are_dropped_equally_often(units: int) -> None:
+    """This holds over many steps, at every width."""
     kept = np.stack([mask(0.3, step=step, rows=64, units=units) for step in range(200)])
     for counts, n_draws in ((kept.sum(axis=(0, 1)), 200 * 64), (kept.sum(axis=(0, 2)), 200 * units)):
         chi_square = np.sum((counts - n_draws * 0.7) ** 2 / (n_draws * 0.7 * 0.3))
         assert abs(chi_square - counts.size) < 6 * np.sqrt(2 * counts.size)
 
 
-def test_two_masks_are_no_shifted_windows_of_one_sequence() -> None:
-    """Whichever way the places are moved: by adding to a place's index, or by flipping bits of it."""
+def test_two_masks_are_not_shifted_windows_of_one_sequence() -> None:
+    """Neither adding to the index of a position nor flipping its bits maps one mask to another."""
     first, second = (np.where(mask(step=step), 1.0, -1.0).ravel() for step in (5, 6))
     shifted = np.fft.irfft(np.fft.rfft(first) * np.conj(np.fft.rfft(second)), N)
     flipped = walsh_hadamard(walsh_hadamard(first) * walsh_hadamard(second)) / N
     for agreement in (shifted, flipped):
-        # The largest of 65,536 normal draws is seldom above 5.5.
+        # The largest of 65,536 normal draws is rarely above 5.5.
         assert np.max(np.abs(agreement)) < 6.5 * np.sqrt(N)
 
 
@@ -144,11 +143,11 @@ def test_the_high_bytes_of_the_hash_are_evenly_distributed(byte: int) -> None:
     words = np.stack([np.asarray(hash_words(ROWS, UNITS, mix(jnp.uint32(key)), jnp.uint32(7))) for key in range(8)])
     counts = np.bincount((words >> (24 - 8 * byte) & 0xFF).ravel(), minlength=256)
     chi_square = np.sum((counts - counts.sum() / 256) ** 2 / (counts.sum() / 256))
-    # Neither uneven nor more even than chance would have it.
+    # Neither less nor more uniform than random draws.
     assert abs(chi_square - 255) < 5 * np.sqrt(2 * 255)
 
 
-def test_each_bit_of_a_mixed_word_hangs_on_each_bit_of_the_word() -> None:
+def test_each_output_bit_of_the_hash_depends_on_each_input_bit() -> None:
     words = np.random.default_rng(0).integers(0, 2**32, 4000, dtype=np.uint32)
     for bit in range(32):
         changed = np.asarray(mix(jnp.asarray(words))) ^ np.asarray(mix(jnp.asarray(words ^ np.uint32(1 << bit))))
@@ -156,8 +155,8 @@ def test_each_bit_of_a_mixed_word_hangs_on_each_bit_of_the_word() -> None:
         assert np.all(np.abs(shares - 0.5) < 0.05)
 
 
-def test_an_image_is_dropped_unit_by_unit() -> None:
-    """A mask of any rank is that of the flattened activations."""
+def test_activations_of_any_rank_are_dropped_unit_by_unit() -> None:
+    """The mask equals that of the flattened activations."""
     words, rate = np.array(SEED, np.uint32), jnp.float32(0.3)
     dropout = hashed_dropout(words, jnp.uint32(4), rate)
     flat = dropout(2, jnp.ones((8, 5 * 6 * 7)))

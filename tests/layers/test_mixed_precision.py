@@ -1,4 +1,4 @@
-"""Products of factors rounded to bfloat16, and their gradients."""
+"""Matrix products with factors rounded to bfloat16, and their gradients."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ def rounded(x: Any, precision: str) -> NDArray[np.float64]:
 @pytest.mark.parametrize("kernels", ["on", "off"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(("n_rows", "n_in", "n_out"), [(1, 3, 2), (32, 784, 64), (33, 17, 10), (128, 256, 256)])
-def test_factors_are_rounded_and_sums_are_not(
+def test_factors_are_rounded_but_sums_are_not(
     n_rows: int, n_in: int, n_out: int, precision: str, kernels: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MNIST_HPO_KERNELS", kernels)
@@ -43,12 +43,12 @@ def test_factors_are_rounded_and_sums_are_not(
 
 
 @pytest.mark.parametrize(("precision", "factor"), [("fp32", "f32"), ("bf16", "bf16")])
-def test_with_the_kernels_no_product_takes_a_form_that_is_slow_on_a_cpu(
+def test_with_the_kernels_every_product_has_a_form_that_is_fast_on_cpus(
     precision: str, factor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """XLA's CPU backend is slow where a product sums over the rows of its left factor, and widens bfloat16 factors.
+    """XLA's CPU backend is slow for products that sum over the rows of the left factor, and widens bfloat16 factors.
 
-    It needs the kernel: XLA folds the reference's transposition into the product.
+    This needs the transposition kernel, since XLA folds the reference's transposition into the product.
     """
     monkeypatch.setenv("MNIST_HPO_KERNELS", "on")
     x, kernel, slope = matrix(0, 128, 784), matrix(1, 784, 256), matrix(2, 128, 256)
@@ -68,15 +68,15 @@ def test_with_the_kernels_no_product_takes_a_form_that_is_slow_on_a_cpu(
 @pytest.mark.parametrize(
     ("x_shape", "kernel_shape", "dimensions"),
     [
-        ((4, 6, 8), (8, 5), (((2,), (0,)), ((), ()))),  # [B, T, D] through a linear layer
+        ((4, 6, 8), (8, 5), (((2,), (0,)), ((), ()))),  # A linear layer on [B, T, D].
         ((2, 3, 4, 8), (8, 5), (((3,), (0,)), ((), ()))),
-        ((4, 6, 8), (8, 2, 3), (((2,), (0,)), ((), ()))),  # to heads
-        ((4, 6, 2, 3), (2, 3, 7), (((2, 3), (0, 1)), ((), ()))),  # and back
+        ((4, 6, 8), (8, 2, 3), (((2,), (0,)), ((), ()))),  # The projection to attention heads.
+        ((4, 6, 2, 3), (2, 3, 7), (((2, 3), (0, 1)), ((), ()))),  # The projection back from the heads.
         ((4, 6, 8), (5, 8), (((2,), (1,)), ((), ()))),
-        ((4, 6, 8), (4, 8, 5), (((2,), (1,)), ((0,), (0,)))),  # a product for each example
+        ((4, 6, 8), (4, 8, 5), (((2,), (1,)), ((0,), (0,)))),  # A product for each example.
     ],
 )
-def test_the_axes_asked_for_are_summed(
+def test_the_given_axes_are_contracted(
     x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], dimensions: Any, precision: str
 ) -> None:
     x, kernel = matrix(0, *x_shape), matrix(1, *kernel_shape)

@@ -1,4 +1,4 @@
-"""Trainings in this process, on a few thousand real digits."""
+"""Fixtures for training in this process, on a few thousand real digits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +22,7 @@ def learners() -> LearnerFactory:
 
 @pytest.fixture(scope="session")
 def digits(few_digits: Path) -> tuple[Examples, Examples]:
-    """5,000 to learn from, 1,003 to validate on."""
+    """5,000 training and 1,003 validation examples."""
     arrays = load_search(few_digits, "standard")
     train, valid = (images.reshape(-1, *arrays.image_shape) for images in (arrays.train_images, arrays.valid_images))
     return Examples(train, arrays.train_labels), Examples(valid, arrays.valid_labels)

@@ -1,4 +1,4 @@
-"""The compiled core against optax's own optimisers, NumPy's arithmetic and JAX's own gradients."""
+"""The compiled core agrees with optax's optimisers, NumPy's arithmetic and JAX's gradients."""
 
 from collections.abc import Callable
 from functools import partial
@@ -25,7 +25,7 @@ Loss = Callable[[Any, NDArray[Any], NDArray[Any]], jax.Array]
 
 
 def forward(parameters: Any, images: NDArray[Any]) -> jax.Array:
-    """A second writing of the default MLP: ReLU, one hidden layer."""
+    """An independent implementation of the default MLP: ReLU, one hidden layer."""
     first = parameters["hidden"][0]
     hidden = jax.nn.relu(images / np.float32(255) @ first["kernel"] + first["bias"][None])
     return hidden @ parameters["logits"]["kernel"] + parameters["logits"]["bias"][None]
@@ -51,7 +51,7 @@ def order() -> NDArray[np.int32]:
 
 
 def core_steps(few: tuple[Any, Any], dynamics: core.Dynamics, **parameters: ParameterValue) -> tuple[Any, Any]:
-    """The parameters after a few steps, and the losses on the way."""
+    """Return the weights after a few steps of the core, and the loss of each step."""
     program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"} | parameters)
     state = initial_state(program, seed=1)
     epoch = jax.jit(partial(core.train_epoch, program))
@@ -61,7 +61,7 @@ def core_steps(few: tuple[Any, Any], dynamics: core.Dynamics, **parameters: Para
 
 
 def optax_steps(few: tuple[Any, Any], optimizer: optax.GradientTransformation, loss: Loss) -> tuple[Any, Any]:
-    """The same by optax's own optimiser and JAX's gradient of the whole loss."""
+    """Return the same, computed by optax's optimiser and JAX's gradient of the whole loss."""
     program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"})
     parameters = initial_state(program, seed=1).parameters
     images, labels = few
@@ -77,7 +77,7 @@ def optax_steps(few: tuple[Any, Any], optimizer: optax.GradientTransformation, l
 
 def assert_same_steps(ours: tuple[Any, Any], theirs: tuple[Any, Any], *, loss_too: bool = True) -> None:
     found, expected = (np.concatenate([np.ravel(w) for w in jax.tree.leaves(side[0])]) for side in (ours, theirs))
-    # All but one in a thousand: where a gradient all but vanishes, Adam divides rounding errors by rounding errors.
+    # One in a thousand may differ: where a gradient is nearly zero, Adam divides rounding errors by rounding errors.
     assert np.mean(~np.isclose(found, expected, rtol=2e-4, atol=RATE / 100)) < 1e-3
     np.testing.assert_allclose(found, expected, atol=RATE / 2)
     if loss_too:
@@ -98,7 +98,7 @@ def is_kernel(parameters: Any) -> Any:
         ("rmsprop", optax.rmsprop(RATE, decay=0.9, momentum=0.8)),
     ],
 )
-def test_each_optimizer_steps_as_optax_does(few: Any, name: str, theirs: optax.GradientTransformation) -> None:
+def test_each_optimizer_agrees_with_optax(few: Any, name: str, theirs: optax.GradientTransformation) -> None:
     ours = core_steps(few, core.Dynamics(ZERO, ZERO, ZERO, ZERO, np.float32(0.8)), optimizer=name)
     assert_same_steps(ours, optax_steps(few, theirs, cross_entropy))
 
@@ -119,23 +119,23 @@ def test_l1_and_l2_are_gradients_of_the_penalties_over_the_kernels(few: Any, opt
     dynamics = core.Dynamics(ZERO, np.float32(l1), np.float32(l2), ZERO, np.float32(0.8))
     ours = core_steps(few, dynamics, optimizer=optimizer)
     theirs = {"adam": optax.adam(RATE), "sgd": optax.sgd(RATE, momentum=0.8)}[optimizer]
-    # The loss that is told is the cross-entropy alone.
+    # The reported loss is the cross-entropy alone.
     assert_same_steps(ours, optax_steps(few, theirs, loss), loss_too=False)
 
 
-def test_adamw_decays_the_kernels_beside_the_moments(few: Any) -> None:
-    """optax's weight decay w is the gradient of w/2 · Σ weight²; ours is that of l2 · Σ weight²."""
+def test_adamw_decays_the_kernels_independently_of_the_moments(few: Any) -> None:
+    """optax's weight decay w is the gradient of w/2 · Σ weight²; ours is the gradient of l2 · Σ weight²."""
     ours = core_steps(few, core.Dynamics(ZERO, ZERO, np.float32(0.05), ZERO, ZERO), optimizer="adamw")
     theirs = optax.adamw(RATE, weight_decay=0.1, mask=is_kernel)
     assert_same_steps(ours, optax_steps(few, theirs, cross_entropy))
 
 
-def test_label_smoothing_is_optaxs(few: Any) -> None:
+def test_label_smoothing_agrees_with_optax(few: Any) -> None:
     ours = core_steps(few, core.Dynamics(ZERO, ZERO, ZERO, np.float32(0.1), ZERO))
     assert_same_steps(ours, optax_steps(few, optax.adam(RATE), partial(cross_entropy, smoothing=0.1)))
 
 
-def test_the_learning_rate_is_taken_step_by_step(few: Any) -> None:
+def test_each_step_uses_its_own_learning_rate(few: Any) -> None:
     program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "precision": "fp32"})
     state = initial_state(program, seed=1)
     rates = np.array([0.01] * 4 + [0.0] * 4, np.float32)
@@ -147,7 +147,7 @@ def test_the_learning_rate_is_taken_step_by_step(few: Any) -> None:
     assert int(whole.step) == 8
 
 
-def test_dropout_changes_the_steps_by_the_seed(few: Any) -> None:
+def test_dropout_depends_on_the_seed(few: Any) -> None:
     dynamics = core.Dynamics(np.float32(0.3), ZERO, ZERO, ZERO, ZERO)
     program = program_of(**{"depth": 1, "width": 16, "batch_size": BATCH, "dropout": 0.3})
     state = initial_state(program, seed=1)
@@ -164,7 +164,7 @@ def test_dropout_changes_the_steps_by_the_seed(few: Any) -> None:
 
 @pytest.mark.parametrize("n_examples", [1, 999, 1000, 1001, 1003])
 def test_every_example_is_predicted(digits: tuple[Examples, Examples], n_examples: int) -> None:
-    """The last, smaller batch too."""
+    """This includes the last, smaller batch."""
     _, valid = digits
     images = valid.images[:n_examples].reshape(n_examples, 784)
     program = program_of(**{"depth": 1, "width": 16, "precision": "fp32"})

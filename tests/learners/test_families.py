@@ -1,4 +1,4 @@
-"""What every learner must do, whatever its family: each model of the catalog, on a few hundred real digits."""
+"""Requirements on learners of every family, checked for each model of the catalog on a few hundred real digits."""
 
 from collections.abc import Callable
 
@@ -22,10 +22,10 @@ SMALL: dict[str, dict[str, ParameterValue]] = {
     "cnn": {"channels": 4, "batch_size": 20, "dropout": 0.1, "learning_rate": 0.01, "kernel_size": 5},
     "svm": {"C": 5.0},
 }
-"""A model that is not here is trained by its defaults."""
+"""Hyperparameters for quick training; other models are trained with their defaults."""
 
 
-def told(model: str) -> dict[str, ParameterValue]:
+def hyperparameters_of(model: str) -> dict[str, ParameterValue]:
     return {"n_train": 600, **SMALL.get(model, {})}
 
 
@@ -45,21 +45,21 @@ def losses(progress: Progress) -> list[tuple[float, float | None]]:
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_it_learns(make_training: MakeTraining, model: str) -> None:
-    progress = run(make_training(model=model, max_epochs=4, **told(model)), 4)
+def test_a_model_learns(make_training: MakeTraining, model: str) -> None:
+    progress = run(make_training(model=model, max_epochs=4, **hyperparameters_of(model)), 4)
     accuracies = [result.valid_accuracy or 0 for result in progress.results]
     assert accuracies[-1] > 0.6
     assert progress.valid_losses[-1] < np.log(10)
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_it_can_stop_after_any_epoch_and_go_on(
+def test_a_training_can_stop_after_any_epoch_and_continue(
     make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
 ) -> None:
-    """From tensors alone, in another learner: a checkpoint holds all that the next epoch depends on."""
-    whole = run(make_training(model=model, max_epochs=3, **told(model)), 3)
-    config = TrainingConfig(model, told(model), 3, 3)
-    progress = run(make_training(model=model, max_epochs=3, **told(model)), 1)
+    """Another learner continues from the tensors alone: a checkpoint holds everything that the next epoch needs."""
+    whole = run(make_training(model=model, max_epochs=3, **hyperparameters_of(model)), 3)
+    config = TrainingConfig(model, hyperparameters_of(model), 3, 3)
+    progress = run(make_training(model=model, max_epochs=3, **hyperparameters_of(model)), 1)
     for n_epochs in (2, 3):
         saved = learners.make(config, digits[0], n_classes=10).save(progress.state)
         kept = {name: np.array(tensor) for name, tensor in saved.items()}
@@ -71,14 +71,14 @@ def test_it_can_stop_after_any_epoch_and_go_on(
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_its_tensors_predict_what_it_predicts(
+def test_a_predictor_made_from_tensors_agrees_with_the_learner(
     make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
 ) -> None:
-    """Of the examples it validates on too, so that the recorded loss is that of the bundle."""
-    progress = run(make_training(model=model, max_epochs=2, **told(model)), 2)
-    learner = learners.make(TrainingConfig(model, told(model), 3, 2), digits[0], n_classes=10)
+    """On the validation examples too, so the bundle reproduces the recorded loss."""
+    progress = run(make_training(model=model, max_epochs=2, **hyperparameters_of(model)), 2)
+    learner = learners.make(TrainingConfig(model, hyperparameters_of(model), 3, 2), digits[0], n_classes=10)
     images, labels = digits[1].images, digits[1].labels
-    predictor = make_predictor(model, told(model), (28, 28, 1), 10, learner.model(progress.state))
+    predictor = make_predictor(model, hyperparameters_of(model), (28, 28, 1), 10, learner.model(progress.state))
     found = predictor(images)
     assert (found.shape, found.dtype) == ((len(labels), 10), np.float32)
     assert found.tobytes() == learner.predict(progress.state, images).tobytes()
@@ -95,8 +95,8 @@ def test_another_models_tensors_are_refused(model: str) -> None:
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_it_learns_from_a_subset_only(digits: Digits, model: str) -> None:
-    """What lies outside it may be anything; another seed draws another subset."""
+def test_only_the_subset_of_n_train_examples_is_used(digits: Digits, model: str) -> None:
+    """Other examples have no effect; another seed draws another subset."""
     train, _ = digits
     rows = training_rows(len(train), 600, seed=3)
     assert len(set(rows.tolist())) == 600
@@ -104,20 +104,20 @@ def test_it_learns_from_a_subset_only(digits: Digits, model: str) -> None:
     assert set(training_rows(len(train), 600, seed=4)) != set(rows)
     blank = np.zeros_like(train.images)
     blank[rows] = train.images[rows]
-    config = TrainingConfig(model, told(model), 3, 2)
+    config = TrainingConfig(model, hyperparameters_of(model), 3, 2)
     factory = LearnerFactory()
     results = [
         losses(run(Training(config, factory.make(config, examples, n_classes=10), digits[1]), 2))
         for examples in (train, Examples(blank, train.labels))
     ]
     assert results[0] == results[1]
-    config = TrainingConfig(model, told(model), 4, 2)
+    config = TrainingConfig(model, hyperparameters_of(model), 4, 2)
     other = Training(config, factory.make(config, Examples(blank, train.labels), n_classes=10), digits[1])
     assert losses(run(other, 2)) != results[0]
 
 
-def test_a_growing_share_is_fitted(make_training: MakeTraining) -> None:
-    """An epoch of an estimator of scikit-learn: epoch e of E fits to e / E of the examples."""
+def test_a_scikit_learn_estimator_is_fitted_to_a_growing_share(make_training: MakeTraining) -> None:
+    """Epoch e of E fits the estimator to e / E of the examples."""
     progress = run(make_training(model="svm", max_epochs=3, n_train=600), 3)
     first, second, third = progress.valid_losses
     assert first > second > third

@@ -1,4 +1,4 @@
-"""The parts of the core that need no JAX: schedules, stopping, cost, the split of hyperparameters, results."""
+"""The parts of the learners without JAX: schedules, stopping, cost, the split of hyperparameters, results."""
 
 import dataclasses
 import math
@@ -34,16 +34,16 @@ def test_a_constant_schedule_is_constant() -> None:
     assert np.all(whole_schedule("constant") == np.float32(0.5))
 
 
-def test_the_cosine_schedule_is_optaxs() -> None:
+def test_the_cosine_schedule_agrees_with_optax() -> None:
     theirs = optax.cosine_decay_schedule(0.5, 1000)
     np.testing.assert_allclose(whole_schedule("cosine"), theirs(np.arange(1000)), rtol=1e-4, atol=1e-6)
 
 
-def test_the_one_cycle_schedule_has_the_shape_of_optaxs() -> None:
+def test_the_one_cycle_schedule_has_the_shape_of_optax() -> None:
     rates = whole_schedule("one_cycle")
     schedule = optax.cosine_onecycle_schedule(1000, 0.5, pct_start=0.3, div_factor=25)
     theirs = np.array([schedule(step) for step in range(0, 1000, 10)])
-    # optax ends at the 10,000th part of where it starts, ours at that of the peak.
+    # optax ends at 1/10,000 of its initial rate, ours at 1/10,000 of the peak.
     np.testing.assert_allclose(rates[::10], theirs, atol=0.5 * 1e-4)
     assert rates[0] == np.float32(0.5 / 25)
     assert np.argmax(rates) == 300
@@ -52,7 +52,7 @@ def test_the_one_cycle_schedule_has_the_shape_of_optaxs() -> None:
 
 
 @pytest.mark.parametrize("name", ["constant", "cosine", "one_cycle"])
-def test_schedules_have_no_leaps_between_epochs_and_no_negative_rates(name: str) -> None:
+def test_schedules_are_continuous_across_epochs_and_never_negative(name: str) -> None:
     rates = whole_schedule(name)
     assert rates.dtype == np.float32
     assert np.max(np.abs(np.diff(rates))) < 0.5 * 0.01
@@ -60,14 +60,14 @@ def test_schedules_have_no_leaps_between_epochs_and_no_negative_rates(name: str)
 
 
 @given(LOSSES)
-def test_the_best_epoch_is_the_first_of_the_lowest(losses: list[float]) -> None:
+def test_the_best_epoch_is_the_first_with_the_lowest_loss(losses: list[float]) -> None:
     best = best_epoch(losses)
     assert losses[best - 1] == min(losses)
     assert min(losses) not in losses[: best - 1]
 
 
 @given(LOSSES, st.integers(1, 12), st.none() | st.integers(1, 5))
-def test_a_training_ends_with_its_budget_or_its_patience(
+def test_a_training_ends_when_its_budget_or_its_patience_is_used_up(
     losses: list[float], max_epochs: int, patience: int | None
 ) -> None:
     since_best = len(losses) - 1 - losses.index(min(losses))
@@ -75,7 +75,7 @@ def test_a_training_ends_with_its_budget_or_its_patience(
     assert has_ended(losses, max_epochs=max_epochs, patience_epochs=patience) == expected
 
 
-def test_a_training_that_has_not_begun_has_not_ended() -> None:
+def test_a_training_without_epochs_has_not_ended() -> None:
     assert not has_ended([], max_epochs=1, patience_epochs=1)
 
 
@@ -85,21 +85,21 @@ def result_of(train_loss: float, valid_loss: float | None) -> EpochResult:
 
 
 @pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_is_a_divergence(loss: float) -> None:
+def test_a_non_finite_loss_is_a_divergence(loss: float) -> None:
     assert result_of(loss, 0.1).diverged
     assert result_of(0.1, loss).diverged
     assert not result_of(0.1, 0.1).diverged
     assert not result_of(0.1, None).diverged
 
 
-def test_results_are_the_same_to_the_last_bit_or_not_at_all() -> None:
+def test_results_are_compared_bit_for_bit() -> None:
     assert result_of(0.1, 0.2).same_numbers(result_of(0.1, 0.2))
     assert not result_of(0.1, 0.2).same_numbers(result_of(0.1, math.nextafter(0.2, 1)))
     assert not result_of(0.1, 0.2).same_numbers(result_of(0.1, None))
     assert result_of(math.nan, 0.2).same_numbers(result_of(math.nan, 0.2))
 
 
-def test_what_is_left_out_has_its_default_and_only_shapes_are_static() -> None:
+def test_hyperparameters_have_defaults_and_only_those_of_shapes_are_static() -> None:
     parameters = {"width": 64, "learning_rate": 0.01, "dropout": 0.5}
     program, dynamic = split_of(parameters)
     assert dict(program.architecture) == {"activation": "relu", "depth": 2, "width": 64}
@@ -119,13 +119,13 @@ def split_of(parameters: ParameterSet) -> tuple[Program, Hyperparameters]:
 
 
 @pytest.mark.parametrize("model", model_names())
-def test_every_default_is_a_value_that_can_be(model: str) -> None:
+def test_every_default_is_a_valid_value(model: str) -> None:
     for name, parameter in parameters_of(model).items():
         assert parameter.default is None or parameter.problem(parameter.default) is None, name
 
 
 def test_the_cost_of_an_epoch_is_its_arithmetic() -> None:
-    """784-128-10, 468 batches of 128 of 60,000: 4 FLOPs a weight of the first layer, 6 a weight of the others."""
+    """784-128-10, 468 batches of 128 of 60,000 examples: 4 FLOPs per weight of the first layer, 6 per other weight."""
     data = DataShape((28, 28, 1), 10, n_train=60_000, n_valid=10_000)
     parameters = {"depth": 1, "width": 128, "batch_size": 128}
     described = describe("mlp", parameters, data)
@@ -137,8 +137,8 @@ def test_the_cost_of_an_epoch_is_its_arithmetic() -> None:
     assert more.epoch_cost > described.epoch_cost
 
 
-def test_the_cost_of_known_studies_stays_as_it_is() -> None:
-    """It decides the order of events, and with it the history of every study that is recorded."""
+def test_the_cost_of_existing_studies_never_changes() -> None:
+    """It determines the order of events, and with it the history of every recorded study."""
     data = DataShape((28, 28, 1), 10, n_train=50_000, n_valid=10_000)
     assert describe("mlp", {"depth": 2, "width": 128, "batch_size": 128}, data).epoch_cost == 27_767_528_640
     assert describe("mlp", {"depth": 1, "width": 512, "batch_size": 100}, data).epoch_cost == 90_048_360_000

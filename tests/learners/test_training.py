@@ -1,4 +1,4 @@
-"""A training, epoch by epoch."""
+"""Training a model epoch by epoch."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,7 +22,7 @@ MakeTraining = Callable[..., Training]
 
 @pytest.fixture
 def compiles() -> Iterator[list[float]]:
-    """Grows by one whenever XLA's backend is asked to compile anything at all."""
+    """A list with the duration of each compilation by XLA's backend, in seconds."""
     durations_s: list[float] = []
 
     def listen(event: str, duration_s: float, **_: object) -> None:
@@ -62,7 +62,7 @@ def test_a_small_mlp_learns_digits(make_training: MakeTraining) -> None:
     assert results[7].epoch == 8
 
 
-def test_one_compile_serves_many_values_of_every_dynamic_hyperparameter(
+def test_one_compiled_program_serves_all_values_of_the_dynamic_hyperparameters(
     make_training: MakeTraining, compiles: list[float]
 ) -> None:
     fresh, before = LearnerFactory(), len(compiles)
@@ -77,15 +77,15 @@ def test_one_compile_serves_many_values_of_every_dynamic_hyperparameter(
             "schedule": ("constant", "cosine", "one_cycle")[index % 3],
         }
         run(make_training(learners=fresh, seed=index, max_epochs=2 + index, width=24, **dynamic), 2)
-    assert len(compiles) - before == 2, "one of the epoch and one of the evaluation"
+    assert len(compiles) - before == 2, "one compilation for the epoch and one for the evaluation"
     run(make_training(learners=fresh, width=24, dropout=0.2, optimizer="sgd"), 1)
-    assert len(compiles) - before == 3, "another optimizer is another epoch, and the same evaluation"
+    assert len(compiles) - before == 3, "another optimizer needs another epoch and the same evaluation"
 
 
-def test_only_so_many_programs_are_kept_and_one_that_comes_back_computes_the_same(
+def test_the_number_of_cached_programs_is_bounded_and_a_recompiled_one_gives_the_same_results(
     make_training: MakeTraining, monkeypatch: pytest.MonkeyPatch, compiles: list[float]
 ) -> None:
-    """Otherwise a search over widths one by one fills the memory."""
+    """Without a bound, a search over many widths would exhaust the memory."""
     monkeypatch.setattr("mnist_hpo.learners.flax.programs._N_KEPT", 3)
     kept = LearnerFactory()
     first = run(make_training(learners=kept, width=8), 1)
@@ -97,30 +97,30 @@ def test_only_so_many_programs_are_kept_and_one_that_comes_back_computes_the_sam
     assert same(first.results, again.results)
 
 
-def test_the_same_training_gives_the_same_bits(make_training: MakeTraining) -> None:
+def test_a_training_is_reproducible_bit_for_bit(make_training: MakeTraining) -> None:
     first, second = run(make_training(dropout=0.2), 3), run(make_training(dropout=0.2), 3)
     assert same(first.results, second.results)
     assert equal(first.state, second.state)
     assert not same(first.results, run(make_training(dropout=0.2, seed=4), 3).results)
 
 
-def test_the_seed_counts_beyond_32_bits(make_training: MakeTraining) -> None:
+def test_all_64_bits_of_the_seed_matter(make_training: MakeTraining) -> None:
     first, second = run(make_training(seed=5), 1), run(make_training(seed=5 + 2**40), 1)
     assert not same(first.results, second.results)
 
 
-def test_a_longer_budget_changes_no_epoch_of_a_constant_schedule(make_training: MakeTraining) -> None:
+def test_a_larger_budget_does_not_change_the_epochs_of_a_constant_schedule(make_training: MakeTraining) -> None:
     assert same(run(make_training(max_epochs=3)).results, run(make_training(max_epochs=9), 3).results)
 
 
-def test_a_retraining_that_stops_earlier_follows_the_schedule_of_the_trial(make_training: MakeTraining) -> None:
+def test_a_re_training_that_stops_earlier_follows_the_trials_schedule(make_training: MakeTraining) -> None:
     trial = run(make_training(schedule="cosine", max_epochs=9), 3)
     again = run(make_training(schedule="cosine", max_epochs=3, schedule_epochs=9))
     assert same(trial.results, again.results)
     assert not same(trial.results, run(make_training(schedule="cosine", max_epochs=3)).results)
 
 
-def test_patience_ends_a_training_and_the_best_epochs_weights_are_kept(make_training: MakeTraining) -> None:
+def test_patience_ends_a_training_and_keeps_the_weights_of_the_best_epoch(make_training: MakeTraining) -> None:
     training = make_training(learning_rate=0.03, max_epochs=40, patience_epochs=2, width=64)
     progress, states = training.start(), []
     while not training.has_ended(progress):
@@ -142,7 +142,7 @@ def test_without_validation_every_epoch_is_the_best_and_patience_does_not_count(
 
 @pytest.mark.parametrize(("optimizer", "depth"), [("sgd", 3), ("adam", 8)])
 def test_a_learning_rate_of_a_million_diverges(make_training: MakeTraining, optimizer: str, depth: int) -> None:
-    """Adam's steps are no longer than the rate: it takes a deep model to leave the range of floats."""
+    """Adam's steps are at most as long as the rate, so only a deep model overflows."""
     training = make_training(learning_rate=1e6, optimizer=optimizer, depth=depth, width=32)
     progress = run(training)
     assert progress.results[-1].diverged
@@ -150,7 +150,7 @@ def test_a_learning_rate_of_a_million_diverges(make_training: MakeTraining, opti
     assert len(progress.results) < 10
 
 
-def test_the_accuracy_and_the_loss_are_means_over_all_examples(make_training: MakeTraining) -> None:
+def test_accuracy_and_loss_are_means_over_all_examples(make_training: MakeTraining) -> None:
     (result,) = run(make_training(), 1).results
     assert result.valid_accuracy is not None
     n_right = result.valid_accuracy * 1003
@@ -158,7 +158,7 @@ def test_the_accuracy_and_the_loss_are_means_over_all_examples(make_training: Ma
     assert 0.1 < result.valid_accuracy < 1
 
 
-def test_the_validation_is_that_of_the_predictions(
+def test_the_validation_measures_are_those_of_the_predictions(
     make_training: MakeTraining, digits: tuple[Examples, Examples]
 ) -> None:
     progress = run(make_training(width=32), 1)
@@ -171,7 +171,7 @@ def test_the_validation_is_that_of_the_predictions(
     assert progress.results[0].valid_accuracy == np.mean(np.argmax(log_probabilities, axis=1) == labels)
 
 
-def test_a_training_starts_from_hes_weights() -> None:
+def test_weights_are_initialised_as_he_et_al_do() -> None:
     program = program_of(depth=2, width=256)
     state = initial_state(program, seed=11)
     linears = [*state.parameters["hidden"].values(), state.parameters["logits"]]

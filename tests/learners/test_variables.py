@@ -1,4 +1,4 @@
-"""What is known of a module without running it: the roles of its variables, and the arithmetic of its forward pass."""
+"""Roles of a module's variables and FLOPs of its forward pass, both found without running it."""
 
 import dataclasses
 import itertools
@@ -21,12 +21,12 @@ from mnist_hpo.spec.model import Counts, FlaxModel
 N_CLASSES = 3
 _names = itertools.count()
 
-Known = Callable[[type[nnx.Module]], str]
+Register = Callable[[type[nnx.Module]], str]
 
 
 @pytest.fixture
-def known(monkeypatch: pytest.MonkeyPatch) -> Known:
-    """Makes a module a model that can be found by the name returned."""
+def register(monkeypatch: pytest.MonkeyPatch) -> Register:
+    """Return a function that registers a module as a model and returns the model's name."""
     models: dict[str, FlaxModel] = {}
     monkeypatch.setattr(variables, "find_model", models.__getitem__)
 
@@ -49,7 +49,7 @@ def roles_of(name: str) -> dict[str, tuple[str, int]]:
 
 
 class Attention(nnx.Module):
-    """Two heads over [B, 4, 6]: kernels of three axes, and biases of two."""
+    """Attention with two heads over [B, 4, 6]: its kernels have three axes, its biases two."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.attention = nnx.MultiHeadAttention(2, 6, decode=False, rngs=rngs)
@@ -61,7 +61,7 @@ class Attention(nnx.Module):
 
 
 class Recurrent(nnx.Module):
-    """Five units over 4 time steps of 6 numbers."""
+    """A recurrent layer of five units over 4 time steps of 6 numbers."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.of_input, self.of_state = (nnx.Linear(n, 5, rngs=rngs) for n in (6, 5))
@@ -76,7 +76,7 @@ class Recurrent(nnx.Module):
 
 
 class Tagged(nnx.Module):
-    """Variables of its own, which say what they are."""
+    """A module whose own variables are tagged with their roles."""
 
     def __init__(self, rngs: nnx.Rngs) -> None:
         self.matrix = nnx.Param(jnp.zeros((24, N_CLASSES)), role="weight", fan_in=24)
@@ -106,17 +106,17 @@ class Looping(Tagged):
         return jax.lax.while_loop(lambda y: y.sum() < 1, lambda y: y @ square, super().__call__(x, dropout))
 
 
-def test_the_fan_in_is_that_of_the_product_and_not_of_the_shape(known: Known) -> None:
-    """The query's kernel is [6, 2, 3]: 6 products are summed, whatever comes before its last axis."""
+def test_the_fan_in_is_the_number_of_summed_products(register: Register) -> None:
+    """The query's kernel has the shape [6, 2, 3], but only 6 products are summed."""
     heads = {f"attention.{name}.kernel": ("weight", 6) for name in ("query", "key", "value", "out")}
     biases = {f"attention.{name}.bias": ("bias", 0) for name in ("query", "key", "value", "out")}
     norm = {"norm.scale": ("scale", 0), "norm.bias": ("bias", 0)}
     logits = {"logits.kernel": ("weight", 6), "logits.bias": ("bias", 0)}
-    assert roles_of(known(Attention)) == heads | biases | norm | logits
+    assert roles_of(register(Attention)) == heads | biases | norm | logits
 
 
-def test_what_is_tagged_is_drawn_by_its_tag(known: Known) -> None:
-    name = known(Tagged)
+def test_tagged_variables_are_initialised_by_their_role(register: Register) -> None:
+    name = register(Tagged)
     assert roles_of(name)["matrix"] == ("weight", 24)
     state = initial_state(program_of(name, 4, 6), seed=1)
     assert np.std(state.parameters["matrix"]) == pytest.approx((2 / 24) ** 0.5, rel=0.2)
@@ -132,58 +132,58 @@ def test_what_is_tagged_is_drawn_by_its_tag(known: Known) -> None:
         (OwnDropout, "has variables of RngCount; .* drops units by the function that it is called with"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(known: Known, module: type[nnx.Module], message: str) -> None:
+def test_a_module_that_cannot_be_trained_is_refused(register: Register, module: type[nnx.Module], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        variables.structure_of(program_of(known(module), 4, 6))
+        variables.structure_of(program_of(register(module), 4, 6))
 
 
 def count(name: str) -> Counts:
     return counting.count(name, (4, 6), N_CLASSES, ())
 
 
-def test_products_of_attention_are_counted(known: Known) -> None:
-    """The scores and their use are products of two things that are learned; the input needs no gradient."""
+def test_flops_of_attention_are_counted(register: Register) -> None:
+    """Both factors of the attention scores depend on weights; the input needs no gradient."""
     inputs, out, logits = 3 * 4 * 6 * 6, 4 * 6 * 6, 6 * N_CLASSES
     attention = 2 * (2 * 4 * 4 * 3)
     others = attention + out + logits
-    counts = count(known(Attention))
+    counts = count(register(Attention))
     assert (counts.forward_flops, counts.train_flops) == (2 * (inputs + others), 4 * inputs + 6 * others)
 
 
-def test_products_of_a_loop_are_counted_as_often_as_they_run(known: Known) -> None:
-    """The state depends on parameters from the second step on, the input never does."""
+def test_flops_of_a_loop_are_counted_for_each_iteration(register: Register) -> None:
+    """The state depends on weights from the second step on, the input never does."""
     inputs, others = 4 * 6 * 5, 4 * 5 * 5 + 5 * N_CLASSES
-    counts = count(known(Recurrent))
+    counts = count(register(Recurrent))
     assert counts.n_parameters == 6 * 5 + 5 + 5 * 5 + 5 + 5 * N_CLASSES + N_CLASSES
     assert (counts.forward_flops, counts.train_flops) == (2 * (inputs + others), 4 * inputs + 6 * others)
 
 
-def test_a_loop_of_unknown_length_is_refused(known: Known) -> None:
+def test_a_loop_of_unknown_length_is_refused(register: Register) -> None:
     with pytest.raises(ValueError, match="whose length is not known beforehand; use a scan"):
-        count(known(Looping))
+        count(register(Looping))
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
-def test_a_penalty_pulls_at_weights_of_any_rank_and_at_nothing_else(known: Known, optimizer: str) -> None:
-    """A bias of attention has two axes, as the weights of a linear layer have."""
-    program = dataclasses.replace(program_of(known(Attention), 4, 6), optimizer=optimizer)
+def test_penalties_apply_to_weights_of_any_rank_and_to_nothing_else(register: Register, optimizer: str) -> None:
+    """A bias of attention has two axes, like the kernel of a linear layer."""
+    program = dataclasses.replace(program_of(register(Attention), 4, 6), optimizer=optimizer)
     structure, state = variables.structure_of(program), initial_state(program, 1)
     ones = jax.tree.map(jnp.ones_like, state.parameters)
     rounded = round_weights(ones, structure.is_weight, "fp32")
 
     def updated(l2: float) -> Any:
-        told = {"learning_rate": 0.01, "l1": 0.0, "l2": l2, "momentum": 0.0}
-        return update(optimizer, ones, state.optimizer_state, ones, rounded, structure.is_weight, **told)[0]
+        options = {"learning_rate": 0.01, "l1": 0.0, "l2": l2, "momentum": 0.0}
+        return update(optimizer, ones, state.optimizer_state, ones, rounded, structure.is_weight, **options)[0]
 
-    free, bound = updated(0.0), updated(-3.0)
-    moved = jax.tree.map(lambda first, second: not np.array_equal(first, second), free, bound)
-    assert jax.tree.all(jax.tree.map(lambda moved, is_weight: moved == is_weight, moved, structure.is_weight))
+    without, penalised = updated(0.0), updated(-3.0)
+    changed = jax.tree.map(lambda first, second: not np.array_equal(first, second), without, penalised)
+    assert jax.tree.all(jax.tree.map(lambda changed, is_weight: changed == is_weight, changed, structure.is_weight))
 
 
 @pytest.mark.parametrize("module", [Attention, Recurrent])
-def test_they_train_and_predict(known: Known, module: type[nnx.Module], digits: Any) -> None:
-    """On the 24 pixels of a corner that say something: their loss falls."""
-    program = program_of(known(module), 4, 6)
+def test_modules_train_and_predict(register: Register, module: type[nnx.Module], digits: Any) -> None:
+    """The loss falls on a patch of 24 informative pixels."""
+    program = program_of(register(module), 4, 6)
     images = np.ascontiguousarray(digits[0].images[:200, 12:16, 11:17, 0].reshape(200, 24))
     labels = (digits[0].labels[:200] % N_CLASSES).astype(np.uint8)
     order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (20, 1))

@@ -1,4 +1,4 @@
-"""The convolutional networks, and the home of batch statistics."""
+"""The convolutional networks and their batch statistics."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,14 +30,14 @@ def labels(mnist: PreparedDataset) -> np.ndarray:
 
 
 def steps(program: Program, images: Any, labels: Any, order: Any, **dynamics: float) -> core.TrainState:
-    told = core.Dynamics(*(np.float32(dynamics.get(name, 0)) for name in core.Dynamics._fields))
+    values = core.Dynamics(*(np.float32(dynamics.get(name, 0)) for name in core.Dynamics._fields))
     rates = np.full(len(order), 0.01, np.float32)
     epoch = jax.jit(partial(core.train_epoch, program))
-    return epoch(initial_state(program, 1), images, labels, order, rates, told, np.array([1, 2], np.uint32))[0]
+    return epoch(initial_state(program, 1), images, labels, order, rates, values, np.array([1, 2], np.uint32))[0]
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """By the definition, with zeros around."""
+    """Convolve by the definition, with zero padding."""
     half = kernel.shape[0] // 2
     padded = np.pad(x.astype(np.float64), ((0, 0), (half, half), (half, half), (0, 0)))
     height, width = x.shape[1:3]
@@ -57,8 +57,8 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
     return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
 
 
-def test_the_vgg_computes_what_its_formula_says(images: np.ndarray, labels: np.ndarray) -> None:
-    """After some steps, so that no moment is as it started; with the running moments."""
+def test_the_vgg_equals_its_formula(images: np.ndarray, labels: np.ndarray) -> None:
+    """Uses the running moments after some training steps, when all of them have changed."""
     program = program_of("cnn", architecture="vgg", **SMALL)
     state = steps(program, images, labels, np.arange(200, dtype=np.int32).reshape(4, 50))
     weights, moments = jax.tree.map(np.asarray, (state.parameters, state.statistics))
@@ -74,7 +74,7 @@ def test_the_vgg_computes_what_its_formula_says(images: np.ndarray, labels: np.n
     np.testing.assert_allclose(found, log_softmax(logits), rtol=1e-3, atol=1e-4)
 
 
-def test_the_lenet_computes_what_its_formula_says(images: np.ndarray) -> None:
+def test_the_lenet_equals_its_formula(images: np.ndarray) -> None:
     program = program_of("cnn", architecture="lenet", kernel_size=5, activation="tanh", precision="fp32", channels=6)
     state = initial_state(program, seed=1)
     weights = state.parameters
@@ -90,8 +90,8 @@ def test_the_lenet_computes_what_its_formula_says(images: np.ndarray) -> None:
     np.testing.assert_allclose(found, log_softmax(logits), rtol=1e-3, atol=1e-4)
 
 
-def test_running_moments_follow_the_batches(images: np.ndarray, labels: np.ndarray) -> None:
-    """The first normalisation's, from the moments of each batch; the kernel before it moves as well, so one step."""
+def test_running_moments_are_updated_from_the_batches(images: np.ndarray, labels: np.ndarray) -> None:
+    """Checks the first normalisation after a single step, since training also changes the kernel before it."""
     program = program_of("cnn", **SMALL)
     first = initial_state(program, 1)
     state = steps(program, images, labels, np.arange(50, dtype=np.int32).reshape(1, 50))
@@ -101,8 +101,8 @@ def test_running_moments_follow_the_batches(images: np.ndarray, labels: np.ndarr
     np.testing.assert_allclose(running["var"], 0.9 + 0.1 * x.var(axis=(0, 1, 2)), rtol=1e-3)
 
 
-def test_a_normalisation_starts_as_the_identity() -> None:
-    """A scale of zero, which any tensor of one axis used to start at, would let nothing through."""
+def test_a_normalisation_is_initialised_as_the_identity() -> None:
+    """A scale of zero, to which all rank-1 tensors were once initialised, would block every signal."""
     state = initial_state(program_of("cnn", **SMALL), seed=5)
     for norm, moments in zip(state.parameters["norms"].values(), state.statistics["norms"].values(), strict=True):
         assert (norm["scale"] == 1).all()
@@ -115,10 +115,10 @@ def test_a_normalisation_starts_as_the_identity() -> None:
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "rmsprop"])
-def test_penalties_pull_at_the_weights_of_products_alone(
+def test_penalties_apply_only_to_the_weights_of_products(
     images: np.ndarray, labels: np.ndarray, optimizer: str
 ) -> None:
-    """In one step from the same start, biases and scales move alike with a penalty and without."""
+    """In one step from the same state, biases and scales change equally with and without a penalty."""
     program = program_of("cnn", optimizer=optimizer, **SMALL)
     order = np.arange(50, dtype=np.int32).reshape(1, 50)
     free, bound = (steps(program, images, labels, order, l2=l2, l1=l2).parameters for l2 in (0.0, 0.3))
@@ -129,7 +129,7 @@ def test_penalties_pull_at_the_weights_of_products_alone(
         assert np.array_equal(weight, other) == (path[-1].key != "kernel"), path
 
 
-def test_the_precision_rounds_kernels_and_no_scale(images: np.ndarray, labels: np.ndarray) -> None:
+def test_the_precision_rounds_kernels_but_not_scales(images: np.ndarray, labels: np.ndarray) -> None:
     results = []
     for precision in ("fp32", "bf16"):
         program = program_of("cnn", **SMALL | {"precision": precision})

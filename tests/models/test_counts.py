@@ -1,4 +1,4 @@
-"""Every model's file says how large it is, and what an epoch costs follows from that: it must be right."""
+"""Counts of parameters and FLOPs, from which an epoch's cost follows, are correct for every model."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ IMAGE_SHAPE = (28, 28, 1)
 
 
 def some_values(parameter: Parameter) -> list[ParameterValue]:
-    """The default, and two others."""
+    """Return the default of a hyperparameter and two other values."""
     if isinstance(parameter, Choice):
         return list(parameter.choices[:3])
     assert parameter.default is not None
@@ -30,7 +30,7 @@ def some_values(parameter: Parameter) -> list[ParameterValue]:
 
 
 def architectures(model: FlaxModel) -> list[dict[str, ParameterValue]]:
-    """Each hyperparameter varied alone, and all at their second value."""
+    """Return architectures with one hyperparameter varied at a time, and one with all at their second value."""
     values = {name: some_values(parameter) for name, parameter in model.hyperparameters.items()}
     default = {name: parameter.default for name, parameter in model.hyperparameters.items()}
     varied = [default | {name: value} for name in values for value in values[name]]
@@ -44,7 +44,7 @@ def counted(name: str, architecture: dict[str, ParameterValue]) -> Counts:
 
 
 @pytest.mark.parametrize("name", FLAX_MODELS)
-def test_a_closed_form_counts_what_the_module_does(name: str) -> None:
+def test_counts_in_closed_form_equal_those_of_the_module(name: str) -> None:
     model = find_model(name)
     assert isinstance(model, FlaxModel)
     for architecture in architectures(model):
@@ -55,17 +55,17 @@ def test_a_closed_form_counts_what_the_module_does(name: str) -> None:
             assert model.counts(model.input_shape(IMAGE_SHAPE), 10, architecture) == found, architecture
 
 
-def test_a_lenet_is_counted_by_hand() -> None:
+def test_counts_of_a_lenet_equal_a_calculation_by_hand() -> None:
     architecture = {"architecture": "lenet", "channels": 6, "kernel_size": 5, "activation": "tanh"}
     first, second = 28 * 28 * 6 * 25, 14 * 14 * 16 * 25 * 6
     dense = 7 * 7 * 16 * 120 + 120 * 84 + 84 * 10
     n_parameters = 6 * 26 + 16 * (25 * 6 + 1) + dense + 120 + 84 + 10
-    # The images need no gradient.
+    # The gradient of the images is not computed.
     expected = Counts(n_parameters, 2 * (first + second + dense), 4 * first + 6 * (second + dense))
     assert counted("cnn", architecture) == expected
 
 
-def test_the_moments_of_a_batch_normalisation_are_not_learned() -> None:
+def test_the_moments_of_a_batch_normalisation_are_not_counted() -> None:
     architecture = {"architecture": "vgg", "channels": 4, "kernel_size": 3, "activation": "relu"}
     kernels = 9 * (1 * 4 + 4 * 4 + 4 * 8 + 8 * 8)
     scales_and_biases = 2 * (4 + 4 + 8 + 8)
@@ -73,7 +73,7 @@ def test_the_moments_of_a_batch_normalisation_are_not_learned() -> None:
 
 
 @pytest.mark.parametrize("name", model_names())
-def test_fewer_examples_cost_less(name: str) -> None:
+def test_an_epoch_on_fewer_examples_costs_less(name: str) -> None:
     data = DataShape(IMAGE_SHAPE, 10, n_train=50_000, n_valid=10_000)
     costs = [describe(name, {"n_train": n_train}, data).epoch_cost for n_train in (1000, 10_000, 50_000)]
     assert costs == sorted(costs)
@@ -81,14 +81,14 @@ def test_fewer_examples_cost_less(name: str) -> None:
     assert all(isinstance(cost, int) for cost in costs)
 
 
-def test_twice_the_examples_cost_a_kernel_machine_four_times_as_much() -> None:
+def test_the_cost_of_a_kernel_machine_grows_with_the_square_of_the_examples() -> None:
     data = DataShape(IMAGE_SHAPE, 10, n_train=50_000, n_valid=0)
     once, twice = (describe("svm", {"n_train": n_train}, data).epoch_cost for n_train in (10_000, 20_000))
     assert twice == pytest.approx(4 * once)
 
 
-def test_a_study_of_mlps_is_counted_without_jax() -> None:
-    """The commands that only read a study would wait a second for it."""
+def test_mlps_are_counted_without_importing_jax() -> None:
+    """The import would take commands that only read a study a second."""
     program = (
         "import sys\n"
         "from mnist_hpo.learners.catalog import find_model, model_names\n"
@@ -102,7 +102,7 @@ def test_a_study_of_mlps_is_counted_without_jax() -> None:
 
 
 @pytest.mark.parametrize("name", FLAX_MODELS)
-def test_every_variable_has_a_role_and_weights_know_their_fan_in(name: str) -> None:
+def test_every_variable_has_a_role_and_weights_have_a_fan_in(name: str) -> None:
     from program import program_of
 
     structure = structure_of(program_of(name))

@@ -17,7 +17,7 @@ def mlp(precision: str = "fp32", **architecture: ParameterValue) -> nnx.Module:
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu", "tanh"])
-def test_it_computes_what_its_formula_says(activation: str) -> None:
+def test_the_mlp_equals_its_formula(activation: str) -> None:
     model = mlp(depth=2, width=4, activation=activation)
     x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6)
     function = getattr(jnp, activation) if activation == "tanh" else getattr(jax.nn, activation)
@@ -30,7 +30,7 @@ def test_it_computes_what_its_formula_says(activation: str) -> None:
     np.testing.assert_allclose(model(x, no_dropout), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_is_told_every_hidden_layer_and_not_the_logits() -> None:
+def test_dropout_applies_to_every_hidden_layer_but_not_to_the_logits() -> None:
     seen: list[tuple[int, tuple[int, ...]]] = []
 
     def dropout(layer: int, x: jax.Array) -> jax.Array:

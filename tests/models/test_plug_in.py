@@ -1,4 +1,4 @@
-"""A model is one new file: here in packages of third parties, installed in a folder outside this repository."""
+"""A model is one new file; here in third-party packages, installed in a folder outside this repository."""
 
 import os
 from pathlib import Path
@@ -86,7 +86,7 @@ def study_of(model: str) -> str:
 
 
 def install(folder: Path, entry: str, **modules: str) -> None:
-    """As pip does."""
+    """Install a package as pip does."""
     metadata = folder / "someones_models-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-models\nVersion: 1.0\n")

@@ -1,4 +1,4 @@
-"""The studies of each model, in a short form, through everything that a study goes through; on real digits."""
+"""A short study of each model, run, re-trained, registered and served, on real digits."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def short_form(study: str) -> str:
 
 @pytest.fixture(scope="module", params=list(SHORT))
 def study(request: pytest.FixtureRequest, mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The folder where the study was run and its best trial re-trained, its name, and the figures of the test."""
+    """The folder of a study whose best trial was re-trained, the study's name, and the figures of the test."""
     name: str = request.param
     folder = make_folder(tmp_path_factory.getbasetemp(), name)
     (folder.path / "small.yaml").write_text(short_form(name))
@@ -40,7 +40,7 @@ def study(request: pytest.FixtureRequest, mnist: PreparedDataset, tmp_path_facto
 
 
 @pytest.mark.slow
-def test_it_runs_and_is_reproduced_exactly(study: tuple[Folder, str, dict[str, Any]]) -> None:
+def test_a_study_runs_and_its_best_trial_is_reproduced_exactly(study: tuple[Folder, str, dict[str, Any]]) -> None:
     folder, name, figures = study
     status = folder.call("status", name, "--json").json()
     assert (status["state"], status["n_trials"]["failed"]) == ("complete", 0)
@@ -52,7 +52,7 @@ def test_it_runs_and_is_reproduced_exactly(study: tuple[Folder, str, dict[str, A
 
 
 @pytest.mark.slow
-def test_another_number_of_workers_gives_the_same_history(
+def test_the_history_does_not_depend_on_the_number_of_workers(
     study: tuple[Folder, str, dict[str, Any]], tmp_path: Path
 ) -> None:
     folder, name, _ = study
@@ -64,7 +64,7 @@ def test_another_number_of_workers_gives_the_same_history(
 
 
 @pytest.mark.slow
-def test_the_bundle_is_the_model_that_was_tested(
+def test_the_bundle_holds_the_model_that_was_tested(
     study: tuple[Folder, str, dict[str, Any]], mnist: PreparedDataset
 ) -> None:
     folder, name, figures = study
@@ -79,7 +79,7 @@ def test_the_bundle_is_the_model_that_was_tested(
 
 
 @pytest.mark.slow
-def test_mlflow_has_its_trials_and_serves_its_champion(
+def test_mlflow_has_the_trials_and_loads_the_champion(
     study: tuple[Folder, str, dict[str, Any]], mnist: PreparedDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, name, figures = study

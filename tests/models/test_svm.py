@@ -1,4 +1,4 @@
-"""Support vector machines as arrays, against scikit-learn's own predictions; on real digits."""
+"""Support vector machines stored as arrays predict as scikit-learn does, on real digits."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def theirs(images: NDArray[np.uint8], labels: NDArray[np.uint8], parameters: Par
 
 @pytest.mark.parametrize("parameters", [RBF, LINEAR])
 @pytest.mark.parametrize("classes", [range(10), (3, 8, 9), (2, 7)])
-def test_its_margins_are_scikit_learns(
+def test_margins_equal_scikit_learns(
     digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], parameters: ParameterSet, classes: tuple[int, ...]
 ) -> None:
     images, labels = (array[np.isin(digits[1], classes)] for array in digits)
@@ -36,13 +36,13 @@ def test_its_margins_are_scikit_learns(
     machine = theirs(images[:n_learned], labels[:n_learned], parameters)
     expected = machine.decision_function(images[n_learned:] / 255)
     if len(classes) == 2:
-        expected = -expected[:, None]  # It gives one margin, positive for the second class.
+        expected = -expected[:, None]  # It returns one margin, positive for the second class.
     tensors = fit(images[:n_learned], labels[:n_learned], 10, parameters)
     np.testing.assert_allclose(decisions(tensors, images[n_learned:], parameters), expected, rtol=1e-8, atol=1e-9)
 
 
-def test_the_best_score_is_the_class_that_wins_most(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
-    """Not always: scikit-learn counts comparisons won, and this sums the margins of those lost."""
+def test_the_highest_score_is_usually_the_prediction(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+    """Not always: scikit-learn counts won comparisons, while the scores sum the margins of lost ones."""
     images, labels = digits
     tensors = fit(images[:1000], labels[:1000], 10, RBF)
     guesses = scores(tensors, images[1000:], RBF).argmax(axis=1)
@@ -51,7 +51,7 @@ def test_the_best_score_is_the_class_that_wins_most(digits: tuple[NDArray[np.uin
     assert np.mean(guesses == labels[1000:]) > 0.9
 
 
-def test_it_fits_the_same_bits_again(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def test_fitting_is_reproducible_bit_for_bit(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     first, again = (fit(digits[0][:500], digits[1][:500], 10, RBF) for _ in range(2))
     assert first.keys() == again.keys()
     assert all(first[name].tobytes() == again[name].tobytes() for name in first)
@@ -59,7 +59,7 @@ def test_it_fits_the_same_bits_again(digits: tuple[NDArray[np.uint8], NDArray[np
 
 @pytest.mark.parametrize("parameters", [RBF, LINEAR])
 @pytest.mark.parametrize("classes", [(4,), (4, 6), (1, 4, 6)])
-def test_a_class_that_was_never_seen_is_never_guessed(
+def test_a_class_without_training_examples_is_never_predicted(
     digits: tuple[NDArray[np.uint8], NDArray[np.uint8]], parameters: ParameterSet, classes: tuple[int, ...]
 ) -> None:
     seen = np.isin(digits[1], classes)
@@ -70,7 +70,7 @@ def test_a_class_that_was_never_seen_is_never_guessed(
     assert set(found.argmax(axis=1)) <= set(classes)
 
 
-def test_a_linear_machine_keeps_no_examples(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def test_a_linear_machine_stores_no_examples(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     tensors = fit(digits[0][:500], digits[1][:500], 10, LINEAR)
     assert tensors["coefficients"].shape == (784, 45)
     assert "support_vectors" not in tensors
@@ -78,7 +78,7 @@ def test_a_linear_machine_keeps_no_examples(digits: tuple[NDArray[np.uint8], NDA
     assert describe(data, LINEAR).n_parameters == 785 * 45
 
 
-def test_the_parameters_told_are_the_most_that_it_can_have(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
+def test_the_counted_parameters_are_the_maximum(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     tensors = fit(digits[0][:500], digits[1][:500], 10, RBF)
     n_numbers = sum(tensors[name].size for name in ("support_vectors", "coefficients", "intercepts"))
     assert n_numbers <= MODEL.describe(DataShape((28, 28, 1), 10, n_train=500, n_valid=100), RBF).n_parameters

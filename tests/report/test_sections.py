@@ -1,4 +1,4 @@
-"""What a reader is shown, or told, for studies in every state."""
+"""What the report's sections show for studies in every state."""
 
 import dataclasses
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pretended_study import SPACE, run_pretended, study_of
+from simulated_study import SPACE, run_simulated, study_of
 
 from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.charts.figure import Chart
@@ -37,11 +37,11 @@ CHAMPION = {
 
 @pytest.fixture(scope="module")
 def view(tmp_path_factory: pytest.TempPathFactory) -> StudyView:
-    return run_pretended(tmp_path_factory.mktemp("sections"), study_of())
+    return run_simulated(tmp_path_factory.mktemp("sections"), study_of())
 
 
 def sections(view: StudyView, tests: Sequence[ChampionTest] = ()) -> dict[str, Section]:
-    assert report_html(view, tests)  # all of it can be written, whatever is shown
+    assert report_html(view, tests)  # The whole page can be rendered.
     return {section.title: section for section in make_sections(view, assess(view, lambda _step: None), tests)}
 
 
@@ -88,7 +88,7 @@ def test_a_finished_study_has_every_chart(view: StudyView) -> None:
     assert not any(map(missing, found.values()))
 
 
-def test_the_history_holds_every_trial_once_under_its_state(view: StudyView) -> None:
+def test_the_history_shows_every_trial_once_under_its_state(view: StudyView) -> None:
     (chart,) = charts(sections(view)["Optimisation history"])
     for state in ("complete", "pruned", "failed"):
         trials = [trial for trial in view.trials if trial.state == state]
@@ -99,7 +99,7 @@ def test_the_history_holds_every_trial_once_under_its_state(view: StudyView) -> 
     assert points_of(chart, "best") == {best.number: best.value}
 
 
-def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
+def test_the_summary_names_the_best_trial_and_explains_its_lead(view: StudyView) -> None:
     summary, text = sections(view)["Why it won"], why(view)
     first, second = view.complete[:2]
     assert f"Trial #{first.number} has the lowest valid_loss of {len(view.complete)} complete trials" in text
@@ -112,7 +112,7 @@ def test_the_summary_says_who_won_and_why(view: StudyView) -> None:
     assert rows["momentum"] == "0.9"
 
 
-def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
+def test_the_summary_names_a_trial_with_higher_accuracy(view: StudyView) -> None:
     first, second = view.complete[:2]
     assert first.best_epoch is not None
     assert second.best_epoch is not None
@@ -127,18 +127,18 @@ def test_the_summary_names_a_trial_of_higher_accuracy(view: StudyView) -> None:
     assert expected in why(dataclasses.replace(view, trials=trials))
 
 
-def test_the_summary_sets_the_lead_beside_what_a_seed_changes(view: StudyView) -> None:
+def test_the_summary_compares_the_lead_with_the_variation_over_seeds(view: StudyView) -> None:
     first, second = view.complete[:2]
     lead = (second.value or 0) - (first.value or 0)
 
-    def told(trial: int, deviation: float) -> str:
+    def summary(trial: int, deviation: float) -> str:
         return why(view, [ChampionTest.model_validate(CHAMPION | {"trial": trial, "test_log_loss_std": deviation})])
 
     small, large = lead / 2.5, lead * 1.1
     known = f"(± {small:.4f} in the log loss on test, over 3 seeds)"
-    assert f"This lead is 2.5 times what another seed changes {known}." in told(first.number, small)
-    assert f"This lead is within what another seed changes (± {large:.4f} in" in told(first.number, large)
-    for text in (why(view), told(second.number, small), told(first.number, 0.0)):
+    assert f"This lead is 2.5 times what another seed changes {known}." in summary(first.number, small)
+    assert f"This lead is within what another seed changes (± {large:.4f} in" in summary(first.number, large)
+    for text in (why(view), summary(second.number, small), summary(first.number, 0.0)):
         assert "another seed" not in text
 
 
@@ -153,7 +153,7 @@ def test_the_summary_says_where_the_importances_disagree(view: StudyView) -> Non
 
 
 @pytest.mark.parametrize(("n_complete", "n_top"), [(1, 1), (3, 2), (12, 5)])
-def test_the_best_trial_stands_beside_the_group_that_ped_anova_asks_of(
+def test_the_best_trial_is_shown_beside_the_top_group_of_ped_anova(
     view: StudyView, n_complete: int, n_top: int
 ) -> None:
     few = tuple(dataclasses.replace(trial, number=i) for i, trial in enumerate(view.complete[:n_complete]))
@@ -164,14 +164,14 @@ def test_the_best_trial_stands_beside_the_group_that_ped_anova_asks_of(
     assert {row[0]: row[at] for row in shown.rows}["dropout"] == expected
 
 
-def test_the_contours_colour_bar_can_be_read(view: StudyView) -> None:
+def test_the_colour_bar_of_the_contour_has_distinct_labels(view: StudyView) -> None:
     (contour,) = charts(sections(view)["Contour"])
     bar = contour.data[0]["colorbar"]
     assert len(set(bar["ticktext"])) == len(bar["tickvals"]) == 5
     assert [float(text) for text in bar["ticktext"]] == pytest.approx([10**at for at in bar["tickvals"]], rel=1e-3)
 
 
-def test_the_best_loss_is_written_alike_everywhere(view: StudyView) -> None:
+def test_the_best_loss_is_formatted_the_same_everywhere(view: StudyView) -> None:
     assert view.best is not None
     best = f"{view.best.value:.5f}"
     found = sections(view)
@@ -190,8 +190,8 @@ def test_the_top_trials_are_the_best_ten_in_order(view: StudyView) -> None:
         assert row[at] == f"{100 * (lowest.valid_accuracy or 0):.2f} %"
 
 
-def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
-    view = run_pretended(tmp_path, study_of(), stop_after=15)
+def test_an_unfinished_study_shows_its_results_so_far(tmp_path: Path) -> None:
+    view = run_simulated(tmp_path, study_of(), stop_after=15)
     assert any(trial.state == "running" and trial.epochs for trial in view.trials)
     found = sections(view)
     (chart,) = charts(found["Optimisation history"])
@@ -200,7 +200,7 @@ def test_an_unfinished_study_is_shown_as_far_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path: Path) -> None:
-    view = dataclasses.replace(run_pretended(tmp_path, study_of(), stop_after=15), is_running=False)
+    view = dataclasses.replace(run_simulated(tmp_path, study_of(), stop_after=15), is_running=False)
     names = {
         trace["name"]
         for section in sections(view).values()
@@ -215,9 +215,9 @@ def test_without_a_coordinator_a_running_trial_is_shown_as_interrupted(tmp_path:
 @pytest.mark.parametrize(
     ("n_trials", "n_epochs"), [(4, 2), (9, 5), (40, 9), pytest.param(300, 27, marks=pytest.mark.slow)]
 )
-def test_trials_and_epochs_are_ticked_at_whole_numbers(tmp_path: Path, n_trials: int, n_epochs: int) -> None:
+def test_axes_of_trials_and_epochs_have_integer_ticks(tmp_path: Path, n_trials: int, n_epochs: int) -> None:
     study = study_of(budget={"n_trials": n_trials, "max_epochs": n_epochs}, pruner={"name": "none"})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     for title, length in (("Optimisation history", n_trials), ("Learning curves", n_epochs)):
         (chart,) = charts(found[title])
         step = chart.layout["xaxis"]["dtick"]
@@ -226,7 +226,7 @@ def test_trials_and_epochs_are_ticked_at_whole_numbers(tmp_path: Path, n_trials:
         assert min(length, 4) - 1 <= length / step <= 13
 
 
-def test_a_study_without_any_trial_says_so_everywhere(view: StudyView) -> None:
+def test_every_section_of_a_study_without_trials_says_so(view: StudyView) -> None:
     found = sections(dataclasses.replace(view, trials=()))
     for title, section in found.items():
         assert not charts(section), title
@@ -234,7 +234,7 @@ def test_a_study_without_any_trial_says_so_everywhere(view: StudyView) -> None:
     assert "mnist-hpo run" in missing(found["Why it won"])
 
 
-def test_trials_without_a_finished_epoch(view: StudyView) -> None:
+def test_trials_without_a_finished_epoch_are_explained(view: StudyView) -> None:
     begun = tuple(TrialRecord(t.number, "running", t.parameters) for t in view.trials[:4])
     failed = tuple(TrialRecord(t.number, "failed", t.parameters, reason="diverged at epoch 1") for t in view.trials[:4])
     for trials in (begun, failed):
@@ -243,7 +243,7 @@ def test_trials_without_a_finished_epoch(view: StudyView) -> None:
         assert "No trial is complete" in missing(found["Why it won"])
 
 
-def test_one_complete_trial_is_enough_for_a_winner_and_not_for_importances(view: StudyView) -> None:
+def test_one_complete_trial_has_a_best_trial_but_no_importances(view: StudyView) -> None:
     one = next(trial for trial in view.trials if trial.state == "complete")
     found = sections(dataclasses.replace(view, trials=(dataclasses.replace(one, number=0),)))
     for title in ("Parameter importances", "Rank correlations", "Contour"):
@@ -252,20 +252,20 @@ def test_one_complete_trial_is_enough_for_a_winner_and_not_for_importances(view:
     assert len(charts(found["Slices"])) == 2
 
 
-def test_only_names_to_choose_from(tmp_path: Path) -> None:
+def test_a_space_of_unordered_choices_has_no_rank_correlations(tmp_path: Path) -> None:
     space = {"optimizer": SPACE["optimizer"], "activation": {"type": "categorical", "choices": ["relu", "gelu"]}}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 12, "max_epochs": 2})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     assert "no order" in missing(found["Rank correlations"])
     (contour,) = charts(found["Contour"])
     assert contour.data[0]["type"] == "heatmap"
     assert len(charts(found["Slices"])) == 2
 
 
-def test_one_parameter_alone_has_no_contour(tmp_path: Path) -> None:
+def test_a_single_hyperparameter_has_no_contour(tmp_path: Path) -> None:
     space = {"dropout": SPACE["dropout"], "width": {"type": "categorical", "choices": [128]}}
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 6, "max_epochs": 2})
-    found = sections(run_pretended(tmp_path, study))
+    found = sections(run_simulated(tmp_path, study))
     assert len(charts(found["Slices"])) == 1
     assert "dropout is the only parameter" in missing(found["Contour"])
 
@@ -277,11 +277,11 @@ def test_equal_losses_have_no_importances(view: StudyView) -> None:
     assert len(charts(found["Contour"])) == 1
 
 
-def test_without_a_test_the_command_is_told(view: StudyView) -> None:
+def test_without_a_test_the_section_names_the_command(view: StudyView) -> None:
     assert "mnist-hpo retrain large" in missing(sections(view)["The champion's test"])
 
 
-def test_a_test_of_a_trial_that_is_not_the_best_any_more(view: StudyView) -> None:
+def test_a_test_of_a_trial_that_is_no_longer_the_best_is_marked(view: StudyView) -> None:
     other = ChampionTest.model_validate(CHAMPION | {"trial": view.complete[1].number})
     section = sections(view, [other])["The champion's test"]
     assert view.best is not None
@@ -290,7 +290,7 @@ def test_a_test_of_a_trial_that_is_not_the_best_any_more(view: StudyView) -> Non
     assert not charts(section)
 
 
-def test_precision_and_recall_follow_from_the_confusion_matrix(view: StudyView) -> None:
+def test_precision_and_recall_are_computed_from_the_confusion_matrix(view: StudyView) -> None:
     assert view.best is not None
     section = sections(view, [ChampionTest.model_validate(CHAMPION | {"trial": view.best.number})])[
         "The champion's test"
@@ -301,7 +301,7 @@ def test_precision_and_recall_follow_from_the_confusion_matrix(view: StudyView) 
     assert by_class.rows[1] == ["1", "100", "87.50 %", "70.00 %"]
 
 
-def test_of_many_trials_the_best_and_an_even_choice_are_drawn(view: StudyView) -> None:
+def test_of_many_trials_the_best_and_an_even_selection_are_drawn(view: StudyView) -> None:
     many = tuple(dataclasses.replace(view.trials[i % len(view.trials)], number=i) for i in range(10 * len(view.trials)))
     large = dataclasses.replace(view, trials=many)
     drawn = drawn_trials(large)
@@ -310,7 +310,7 @@ def test_of_many_trials_the_best_and_an_even_choice_are_drawn(view: StudyView) -
     assert "300 are drawn" in sections(large)["Learning curves"].lead
 
 
-def test_the_texts_of_a_study_cannot_become_markup(view: StudyView) -> None:
+def test_texts_of_a_study_are_escaped(view: StudyView) -> None:
     bad = "</script><script>alert(1)</script>"
     study = view.study.model_copy(update={"description": bad})
     reason = dataclasses.replace(view.trials[0], state="failed", value=None, reason=bad)
@@ -319,7 +319,7 @@ def test_the_texts_of_a_study_cannot_become_markup(view: StudyView) -> None:
     )
     html = report_html(hostile, [])
     assert bad not in html
-    assert "alert(1)" in html  # escaped, not dropped
+    assert "alert(1)" in html  # Escaped, not dropped.
     figures = html.split('id="figures">')[1].split("</script>")[0]
-    assert "<" not in figures  # or a text could end the element that holds them
+    assert "<" not in figures  # Otherwise a text could close the script element.
     assert json.loads(figures)["trials"][0].startswith("<b>trial #0</b>: failed (&lt;/script&gt;")

@@ -51,19 +51,19 @@ class Trial:
 
 
 class Slots:
-    """A study whose trials train an epoch when the test says so, with measures that it makes up."""
+    """Drives a policy: trials train when the test says so, with measures that it chooses."""
 
     def __init__(self, study: Study, measures: Callable[[int, int], Mapping[str, float]]) -> None:
         self.study, self._measures = study, measures
         self.policy = make_policy(study)
         self.trials: list[Trial] = []
         self.resumed: list[tuple[int, int]] = []
-        """Trial and the epoch after which it was paused."""
+        """(trial number, the epoch after which it was paused), in the order of resumption."""
 
     def fill(self) -> object:
-        """Let the policy say what a free slot does."""
-        asked = self.policy.next()
-        match asked:
+        """Ask the policy what a free slot does, and apply it."""
+        decision = self.policy.next()
+        match decision:
             case Start(parameters):
                 self.trials.append(Trial(parameters))
             case Resume(number):
@@ -72,7 +72,7 @@ class Slots:
                 self.resumed.append((number, self.trials[number].epoch))
             case _:
                 pass
-        return asked
+        return decision
 
     def train(self, number: int) -> str:
         """Train a trial until it is paused or complete."""
@@ -89,7 +89,7 @@ class Slots:
         return trial.state
 
     def fail(self, number: int) -> None:
-        """Let a trial fail in its next epoch."""
+        """Make a trial fail in its next epoch."""
         self.trials[number].state = "failed"
         self.policy.on_failure(number, self.trials[number].epoch + 1)
 
@@ -109,7 +109,7 @@ def run_one_by_one(study: Study, measures: Callable[[int, int], Mapping[str, flo
     return slots
 
 
-def test_a_trial_pauses_at_each_rung_and_nowhere_else() -> None:
+def test_a_trial_pauses_exactly_at_the_rungs() -> None:
     slots = Slots(study_of(3, max_epochs=10), losses(1.0, 2.0, 3.0))
     assert sorted(slots.policy.decision_epochs) == [1, 3, 9]
     for number in range(3):
@@ -121,9 +121,12 @@ def test_a_trial_pauses_at_each_rung_and_nowhere_else() -> None:
 
 
 @given(st.permutations(range(27)))
-def test_the_best_third_of_each_rung_is_promoted_in_the_end(order: list[int]) -> None:
-    """One slot, and losses that do not change: of 27 trials, the best nine reach 3 epochs, and of these the best three
-    reach 9. Those that were promoted before a better one came are promoted too, which is what asynchronous means."""
+def test_the_best_third_of_each_rung_is_eventually_promoted(order: list[int]) -> None:
+    """With one slot and constant losses, the best 9 of 27 trials reach 3 epochs, and the best 3 of these reach 9.
+
+    Other trials may be promoted too, if they were among the best third before better ones arrived: the algorithm is
+    asynchronous.
+    """
     slots = run_one_by_one(study_of(27), losses(*map(float, order)))
     assert len(slots.trials) == 27
     best_first = sorted(range(27), key=lambda number: order[number])
@@ -133,7 +136,7 @@ def test_the_best_third_of_each_rung_is_promoted_in_the_end(order: list[int]) ->
     assert {trial.epoch for trial in slots.trials} == {1, 3, 9}
 
 
-def test_exactly_a_third_is_promoted_where_the_best_come_first() -> None:
+def test_exactly_a_third_is_promoted_if_the_best_trials_come_first() -> None:
     slots = run_one_by_one(study_of(27), losses(*map(float, range(27))))
     assert sorted(number for number, epoch in slots.resumed if epoch == 1) == list(range(9))
     assert sorted(number for number, epoch in slots.resumed if epoch == 3) == [0, 1, 2]
@@ -141,8 +144,8 @@ def test_exactly_a_third_is_promoted_where_the_best_come_first() -> None:
 
 
 @given(st.data())
-def test_whatever_ends_when_each_promotion_is_of_the_best_of_the_highest_rung(data: st.DataObject) -> None:
-    """Algorithm 2, computed anew before each decision from what has been told; trials end and fail in any order."""
+def test_every_decision_follows_algorithm_2(data: st.DataObject) -> None:
+    """Compares each decision with algorithm 2, recomputed from all results; trials end and fail in any order."""
     factor = data.draw(st.integers(2, 4))
     is_double = data.draw(st.booleans())
     n_trials, n_slots = data.draw(st.integers(1, 14)), data.draw(st.integers(1, 4))
@@ -171,10 +174,10 @@ def test_whatever_ends_when_each_promotion_is_of_the_best_of_the_highest_rung(da
 
     while True:
         while len(slots.running()) < n_slots:
-            promised = expected()
-            asked = slots.fill()
-            assert isinstance(asked, Start) if promised is Start else asked == promised
-            if isinstance(asked, Wait | Finished):
+            wanted = expected()
+            decision = slots.fill()
+            assert isinstance(decision, Start) if wanted is Start else decision == wanted
+            if isinstance(decision, Wait | Finished):
                 break
         if not slots.running():
             break
@@ -186,12 +189,12 @@ def test_whatever_ends_when_each_promotion_is_of_the_best_of_the_highest_rung(da
             if next_rung is not None:
                 reached[next_rung][number] = (float("inf"),) * (1 + is_double)
         elif slots.train(number) == "paused":
-            told = measures(number, trial.epoch)
-            reached[trial.epoch][number] = tuple(told[o.metric] for o in study.objectives)
+            measured = measures(number, trial.epoch)
+            reached[trial.epoch][number] = tuple(measured[o.metric] for o in study.objectives)
     assert len(slots.trials) == n_trials
 
 
-def test_the_highest_rung_is_resumed_first() -> None:
+def test_trials_of_the_highest_rung_are_resumed_first() -> None:
     slots = Slots(study_of(6, factor=2), losses(*map(float, range(6))))
     for _ in range(6):
         slots.fill()
@@ -200,12 +203,12 @@ def test_the_highest_rung_is_resumed_first() -> None:
     assert [slots.fill(), slots.fill()] == [Resume(0), Resume(1)]
     for number in (0, 1, 4, 5):
         slots.train(number)
-    # Of the two with 2 epochs the best may go on, and of the six with 1 epoch the third best.
+    # The best of the two trials at 2 epochs is promoted, and the third best of the six at 1 epoch.
     assert [slots.fill(), slots.fill()] == [Resume(0), Resume(2)]
     assert slots.resumed == [(0, 1), (1, 1), (0, 2), (2, 1)]
 
 
-def test_no_more_trials_are_started_than_the_budget_has() -> None:
+def test_no_more_trials_are_started_than_the_budget_allows() -> None:
     slots = Slots(study_of(4), losses(1.0, 2.0, 3.0, 4.0))
     assert [type(slots.fill()) for _ in range(6)] == [Start] * 4 + [Wait] * 2
     for number in range(4):
@@ -213,23 +216,23 @@ def test_no_more_trials_are_started_than_the_budget_has() -> None:
     assert slots.fill() == Resume(0)
     assert slots.fill() == Wait()
     slots.train(0)
-    assert slots.fill() == Finished(), "one of one in a rung is no third of it"
+    assert slots.fill() == Finished(), "a rung with one trial promotes none"
 
 
-def test_a_failed_trial_counts_in_the_rung_that_it_would_have_reached_and_is_never_promoted() -> None:
+def test_a_failed_trial_counts_in_its_next_rung_and_is_never_promoted() -> None:
     slots = Slots(study_of(3), losses(5.0, 4.0, 3.0))
     for _ in range(3):
         slots.fill()
     slots.fail(1)
     slots.train(0)
-    assert slots.fill() == Wait(), "two in the rung"
+    assert slots.fill() == Wait(), "the rung has two trials"
     slots.fail(2)
-    assert slots.fill() == Resume(0), "three in the rung, of which two failed"
+    assert slots.fill() == Resume(0), "the rung has three trials, of which two failed"
     slots.train(0)
     assert slots.fill() == Finished()
 
 
-def test_failed_trials_are_never_promoted_even_where_all_fail() -> None:
+def test_failed_trials_are_never_promoted_even_if_all_fail() -> None:
     slots = Slots(study_of(6), losses(*[1.0] * 6))
     for number in range(6):
         assert isinstance(slots.fill(), Start)
@@ -237,7 +240,7 @@ def test_failed_trials_are_never_promoted_even_where_all_fail() -> None:
     assert slots.fill() == Finished()
 
 
-def test_higher_is_better_where_the_objective_says_so() -> None:
+def test_an_objective_can_be_maximised() -> None:
     accuracy = [0.5, 0.9, 0.7]
     slots = run_one_by_one(
         study_of(3, objectives=[{"metric": "valid_accuracy"}]),
@@ -246,7 +249,7 @@ def test_higher_is_better_where_the_objective_says_so() -> None:
     assert slots.resumed == [(1, 1)]
 
 
-def test_a_grid_is_visited_once_beside_the_sets_to_try_first() -> None:
+def test_each_grid_point_that_is_not_enqueued_is_visited_once() -> None:
     space = {
         "width": {"type": "int", "low": 8, "high": 64, "step": 8},
         "optimizer": {"type": "categorical", "choices": ["adam", "sgd"]},
@@ -275,7 +278,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_trial_has_exactly_the_parameters_whose_condition_holds(method: str) -> None:
+def test_a_trial_has_exactly_the_hyperparameters_whose_conditions_hold(method: str) -> None:
     enqueue = [{"optimizer": "adam"}, {"optimizer": "sgd", "depth": 2}]
     study = study_of(30, enqueue=enqueue, **METHODS[method])
     slots = run_one_by_one(study, lambda number, epoch: {"valid_loss": number % 7 + 1 / epoch})
@@ -313,17 +316,17 @@ def refusal(path: Path) -> str:
         ),
     ],
 )
-def test_an_option_that_asha_does_not_have_or_take(write_study: WriteStudy, options: str, message: str) -> None:
+def test_an_unknown_or_invalid_option_of_asha_is_refused(write_study: WriteStudy, options: str, message: str) -> None:
     path = write_study("pruner: none", f"policy: {{name: asha, {options}}}")
     assert message in refusal(path)
 
 
-def test_an_unknown_policy_is_told_the_nearest(write_study: WriteStudy) -> None:
+def test_an_unknown_policy_is_reported_with_the_nearest_one(write_study: WriteStudy) -> None:
     message = refusal(write_study("pruner: none", "policy: ashe"))
     assert "policy.name: unknown policy 'ashe'; did you mean 'asha'?; known are asha" in message
 
 
-def test_a_policy_and_a_pruner_exclude_each_other(write_study: WriteStudy) -> None:
+def test_a_policy_with_a_pruner_is_refused(write_study: WriteStudy) -> None:
     message = refusal(write_study("pruner: none", "pruner: median\npolicy: asha"))
     assert "the policy asha and a pruner exclude each other; leave one of them out" in message
 
@@ -340,12 +343,12 @@ def test_a_policy_and_a_pruner_exclude_each_other(write_study: WriteStudy) -> No
         ("{width: [[1]]}", "space.dropout.when.width.0: must be a number, a text, true or false, not [1]"),
     ],
 )
-def test_a_condition_that_cannot_be_meant(write_study: WriteStudy, when: str, message: str) -> None:
+def test_an_invalid_condition_is_refused(write_study: WriteStudy, when: str, message: str) -> None:
     path = write_study("    step: 0.25\n", f"    step: 0.25\n    when: {when}\n")
     assert message in refusal(path)
 
 
-def test_conditions_in_a_circle(write_study: WriteStudy) -> None:
+def test_circular_conditions_are_refused(write_study: WriteStudy) -> None:
     path = write_study(
         *("    step: 0.25\n", "    step: 0.25\n    when: {width: 32}\n"),
         *("choices: [32, 64]}", "choices: [32, 64], when: {dropout: 0.25}}"),
@@ -353,7 +356,7 @@ def test_conditions_in_a_circle(write_study: WriteStudy) -> None:
     assert "when depends on itself, by way of dropout, width" in refusal(path)
 
 
-def test_a_set_to_try_first_has_no_value_whose_condition_does_not_hold(write_study: WriteStudy) -> None:
+def test_an_enqueued_value_whose_condition_does_not_hold_is_refused(write_study: WriteStudy) -> None:
     path = write_study("    step: 0.25\n", "    step: 0.25\n    when: {width: 64}\n")
     message = refusal(path)
     assert "enqueue.0.dropout: space.dropout.when does not hold for these values; leave dropout out here" in message
@@ -387,5 +390,5 @@ def test_a_set_to_try_first_has_no_value_whose_condition_does_not_hold(write_stu
         ),
     ],
 )
-def test_objectives_that_cannot_be_meant(write_study: WriteStudy, text: str, message: str) -> None:
+def test_invalid_objectives_are_refused(write_study: WriteStudy, text: str, message: str) -> None:
     assert message in refusal(write_study("pruner: none", text))

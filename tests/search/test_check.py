@@ -1,4 +1,4 @@
-"""A study file that is well formed but cannot be run is refused before anything is computed."""
+"""A study file that is well-formed but cannot be run is refused before anything is computed."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +36,11 @@ def line_of(path: Path, text: str) -> int:
         "{name: successive_halving, min_resource: 3, reduction_factor: 3, min_early_stopping_rate: 1}",
     ],
 )
-def test_good_studies_pass(write_study: WriteStudy, sampler: str, pruner: str) -> None:
+def test_valid_samplers_and_pruners_are_accepted(write_study: WriteStudy, sampler: str, pruner: str) -> None:
     check_study(read_study(write_study("sampler: random", f"sampler: {sampler}", "pruner: none", f"pruner: {pruner}")))
 
 
-def test_a_whole_grid_passes(write_study: WriteStudy) -> None:
+def test_a_budget_of_the_whole_grid_is_accepted(write_study: WriteStudy) -> None:
     path = write_study(
         *("sampler: random", "sampler: grid"),
         *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
@@ -77,7 +77,7 @@ def test_a_whole_grid_passes(write_study: WriteStudy) -> None:
         ),
     ],
 )
-def test_an_unknown_name_is_told_the_nearest_and_all_known_ones(
+def test_an_unknown_name_is_reported_with_the_nearest_and_all_known_ones(
     write_study: WriteStudy, old: str, new: str, message: str
 ) -> None:
     path = write_study(old, new)
@@ -91,7 +91,7 @@ def test_an_unknown_name_is_told_the_nearest_and_all_known_ones(
         ("  depth: 2", "  dept: 2", "fixed.dept"),
     ],
 )
-def test_a_parameter_that_the_model_has_not_got(write_study: WriteStudy, old: str, new: str, where: str) -> None:
+def test_an_unknown_hyperparameter_is_refused(write_study: WriteStudy, old: str, new: str, where: str) -> None:
     path = write_study(old, new)
     message = refusal(path)
     name = where.split(".")[1]
@@ -102,7 +102,7 @@ def test_a_parameter_that_the_model_has_not_got(write_study: WriteStudy, old: st
 
 
 @pytest.mark.parametrize("section", ["space", "fixed"])
-def test_a_batch_larger_than_the_training_set(write_study: WriteStudy, section: str) -> None:
+def test_a_batch_larger_than_the_training_set_is_refused(write_study: WriteStudy, section: str) -> None:
     entry = {
         "space": ("width: {type", "batch_size: {type: int, low: 64, high: 42001}\n  width: {type"),
         "fixed": ("depth: 2", "depth: 2\n  batch_size: 42001"),
@@ -114,7 +114,7 @@ def test_a_batch_larger_than_the_training_set(write_study: WriteStudy, section: 
     )
 
 
-def test_a_batch_as_large_as_the_training_set_is_allowed(write_study: WriteStudy) -> None:
+def test_a_batch_as_large_as_the_training_set_is_accepted(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("depth: 2", "depth: 2\n  batch_size: 50000")))
 
 
@@ -130,26 +130,24 @@ def test_a_batch_as_large_as_the_training_set_is_allowed(write_study: WriteStudy
         ("0", "1", "fixed.n_train: must be from 1 to 1e+08, not 0"),
     ],
 )
-def test_a_subset_that_cannot_be_trained_on(
-    write_study: WriteStudy, n_train: str, batch_size: str, message: str
-) -> None:
+def test_an_invalid_n_train_is_refused(write_study: WriteStudy, n_train: str, batch_size: str, message: str) -> None:
     path = write_study("depth: 2", f"depth: 2\n  n_train: {n_train}\n  batch_size: {batch_size}")
     assert refusal(path) == f"{path}, line {line_of(path, 'n_train')}: {message}"
 
 
-def test_a_subset_smaller_than_a_default_batch(write_study: WriteStudy) -> None:
+def test_an_n_train_below_the_default_batch_size_is_refused(write_study: WriteStudy) -> None:
     path = write_study("width: {type", "n_train: {type: int, low: 100, high: 1000}\n  width: {type")
     assert "space.n_train: 100 training examples do not fill a batch of 128" in refusal(path)
 
 
-def test_the_least_subset_must_fill_the_largest_batch(write_study: WriteStudy) -> None:
+def test_the_smallest_n_train_must_fill_the_largest_batch(write_study: WriteStudy) -> None:
     searched = (
         "n_train: {type: int, low: 200, high: 1000}\n  batch_size: {type: int, low: 64, high: 256}\n  width: {type"
     )
     assert "200 training examples do not fill a batch of 256" in refusal(write_study("width: {type", searched))
 
 
-def test_a_subset_that_fills_a_batch_passes(write_study: WriteStudy) -> None:
+def test_an_n_train_that_fills_a_batch_is_accepted(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("depth: 2", "depth: 2\n  n_train: 500\n  batch_size: 500")))
 
 
@@ -164,7 +162,7 @@ def test_a_subset_that_fills_a_batch_passes(write_study: WriteStudy) -> None:
         ("depth: 2", "l2: -1.0", "fixed.l2", "must be from 0 to 1e+06, not -1.0"),
     ],
 )
-def test_a_value_that_the_model_cannot_take(
+def test_an_invalid_value_of_a_hyperparameter_is_refused(
     write_study: WriteStudy, old: str, new: str, where: str, problem: str
 ) -> None:
     path = write_study(old, new)
@@ -174,7 +172,7 @@ def test_a_value_that_the_model_cannot_take(
     assert message.startswith(f"{path}, line ")
 
 
-def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
+def test_an_integer_hyperparameter_searched_as_a_float_is_refused(write_study: WriteStudy) -> None:
     path = write_study("type: categorical, choices: [32, 64]", "type: float, low: 32, high: 64")
     assert refusal(path) == (
         f"{path}, line {line_of(path, 'width: {')}: space.width: width is a whole number; use type: int"
@@ -224,7 +222,7 @@ def test_a_whole_number_searched_as_a_real_one(write_study: WriteStudy) -> None:
         ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
     ],
 )
-def test_an_option_that_the_sampler_or_pruner_does_not_have_or_take(
+def test_an_unknown_or_invalid_option_of_a_sampler_or_pruner_is_refused(
     write_study: WriteStudy, old: str, new: str, where: str, problem: str
 ) -> None:
     path = write_study(old, new)
@@ -240,31 +238,31 @@ def test_an_option_that_the_sampler_or_pruner_does_not_have_or_take(
         ("dropout: 0.25}", "dropout: high}", "dropout"),
     ],
 )
-def test_a_set_to_try_first_outside_the_space(write_study: WriteStudy, old: str, new: str, name: str) -> None:
+def test_an_enqueued_value_outside_the_space_is_refused(write_study: WriteStudy, old: str, new: str, name: str) -> None:
     path = write_study(old, new)
     message = refusal(path)
     assert message.startswith(f"{path}, line {line_of(path, '- {learning_rate')}: enqueue.0.{name}: ")
     assert message.endswith(f"lies outside the search space of {name}; widen space.{name} or change it")
 
 
-def test_a_set_to_try_first_with_a_name_that_is_not_searched(write_study: WriteStudy) -> None:
+def test_an_enqueued_name_that_is_not_searched_is_refused(write_study: WriteStudy) -> None:
     path = write_study("width: 32,", "widht: 32,")
     assert refusal(path).endswith(
         "enqueue.0.widht: not in the search space; did you mean 'width'?; searched are learning_rate, width, dropout"
     )
 
 
-def test_a_set_to_try_first_may_repeat_what_is_fixed_but_not_change_it(write_study: WriteStudy) -> None:
+def test_an_enqueued_trial_may_repeat_but_not_change_a_fixed_value(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("width: 32,", "width: 32, depth: 2,")))
     path = write_study("width: 32,", "width: 32, depth: 3,")
     assert refusal(path).endswith("enqueue.0.depth: is fixed at 2, and this says 3")
 
 
-def test_a_set_to_try_first_may_leave_the_rest_to_the_sampler(write_study: WriteStudy) -> None:
+def test_an_enqueued_trial_may_be_incomplete(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("width: 32, ", "", "sampler: random", "sampler: tpe")))
 
 
-def test_a_grid_without_steps(write_study: WriteStudy) -> None:
+def test_a_grid_without_steps_is_refused(write_study: WriteStudy) -> None:
     path = write_study("sampler: random", "sampler: grid")
     assert refusal(path) == (
         f"{path}, line {line_of(path, 'learning_rate: {type')}: space.learning_rate: "
@@ -272,7 +270,7 @@ def test_a_grid_without_steps(write_study: WriteStudy) -> None:
     )
 
 
-def test_more_trials_than_the_grid_has_points(write_study: WriteStudy) -> None:
+def test_more_trials_than_grid_points_are_refused(write_study: WriteStudy) -> None:
     path = write_study(
         *("sampler: random", "sampler: grid"),
         *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
@@ -284,7 +282,7 @@ def test_more_trials_than_the_grid_has_points(write_study: WriteStudy) -> None:
     )
 
 
-def test_a_grid_with_more_points_than_memory(write_study: WriteStudy) -> None:
+def test_a_grid_with_too_many_points_is_refused(write_study: WriteStudy) -> None:
     path = write_study(
         *("sampler: random", "sampler: grid"),
         *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),
@@ -299,7 +297,7 @@ def test_a_grid_with_more_points_than_memory(write_study: WriteStudy) -> None:
     )
 
 
-def test_a_grid_cannot_complete_a_set_to_try_first(write_study: WriteStudy) -> None:
+def test_an_incomplete_enqueued_trial_is_refused_with_a_grid(write_study: WriteStudy) -> None:
     path = write_study(
         *("sampler: random", "sampler: grid"),
         *("low: 0.0001, high: 0.1, log: true", "low: 0.25, high: 1.0, step: 0.25"),

@@ -1,4 +1,4 @@
-"""Ranking by several objectives, against the definitions."""
+"""Ranking by several objectives equals the definitions, and the pruner uses it."""
 
 import math
 
@@ -11,7 +11,7 @@ from mnist_hpo.search.pareto_pruner import ParetoPruner
 from mnist_hpo.spec.study import Study
 
 VALUE = st.one_of(st.integers(0, 4).map(float), st.floats(-1e300, 1e300), st.just(math.inf))
-"""Few different values, so that points share some; losses of failed trials are infinite."""
+"""Few distinct values, so that points share some; losses of failed trials are infinite."""
 
 
 def points_of(n_objectives: int) -> st.SearchStrategy[list[tuple[float, ...]]]:
@@ -22,7 +22,7 @@ POINTS = st.integers(1, 4).flatmap(points_of)
 
 
 def rank_of(index: int, points: list[tuple[float, ...]]) -> int:
-    """By definition: the length of the longest chain of points, each of which dominates the next, that ends here."""
+    """Return the rank by definition: the length of the longest chain of dominating points that ends at this one."""
     better = [
         j
         for j, point in enumerate(points)
@@ -53,26 +53,26 @@ def test_one_objective_is_ranked_by_its_value(points: list[tuple[float, ...]]) -
 
 
 @given(st.lists(VALUE, min_size=2, max_size=2).map(tuple), POINTS)
-def test_no_point_dominates_itself_or_one_that_dominates_it(point: Point, points: list[tuple[float, ...]]) -> None:
+def test_dominance_is_irreflexive_and_asymmetric(point: Point, points: list[tuple[float, ...]]) -> None:
     assert not dominates(point, point)
     for first in points:
         assert not any(dominates(first, second) and dominates(second, first) for second in points)
 
 
-def test_within_a_front_the_ends_come_first_then_the_loneliest() -> None:
-    # Along the front 0, 1, 2, 6, 10 of the first objective, the neighbours of 1 are nearest to each other.
+def test_a_front_is_ranked_by_crowding_distance() -> None:
+    # The first objective is 0, 1, 2, 6, 10 along the front; the neighbours of 1 are closest to each other.
     front = [(1.0, 9.0), (2.0, 8.0), (6.0, 4.0), (0.0, 10.0), (10.0, 0.0)]
     assert ranking(front) == [3, 4, 2, 1, 0]
 
 
-def test_equal_points_are_ranked_in_the_order_given() -> None:
+def test_equal_points_keep_their_order() -> None:
     assert ranking([(1.0, 1.0)] * 3 + [(0.0, 2.0)] * 2)[-3:] != [0, 1, 2]
     assert ranking([(1.0, 1.0)] * 4) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("metric", ["n_parameters", "valid_accuracy"])
 def test_the_pruner_keeps_the_best_of_a_rung(metric: str) -> None:
-    """Each trial competes with those of lower numbers that have reached the rung; half of them go on."""
+    """Each trial is compared with the lower-numbered trials that have reached the rung; the best half continues."""
     study = Study.model_validate(
         {
             "name": "s",
@@ -88,11 +88,11 @@ def test_the_pruner_keeps_the_best_of_a_rung(metric: str) -> None:
     def advice(trial: int, loss: float, other: float) -> str:
         return pruner.on_epoch(trial, 2, {"valid_loss": loss, metric: sign * other})
 
-    assert advice(0, 0.5, 0.5) == "continue", "it is alone"
-    assert advice(1, 0.6, 0.6) == "stop", "the first dominates it"
+    assert advice(0, 0.5, 0.5) == "continue", "the only trial"
+    assert advice(1, 0.6, 0.6) == "stop", "dominated by trial 0"
     assert pruner.on_epoch(1, 3, {"valid_loss": 9.0, metric: sign * 9.0}) == "continue", "no rung"
-    assert advice(3, 0.1, 0.1) == "continue", "it dominates all"
-    assert advice(2, 0.4, 0.4) == "continue", "it dominates all of lower numbers"
-    assert advice(4, 0.9, 0.0) == "continue", "an end of the first front, which has two of the five"
-    assert advice(5, 0.05, 0.9) == "continue", "the other end; three of six go on"
-    assert advice(6, 0.2, 0.2) == "stop", "in the second front, and the first has three"
+    assert advice(3, 0.1, 0.1) == "continue", "dominates all"
+    assert advice(2, 0.4, 0.4) == "continue", "dominates all lower-numbered trials"
+    assert advice(4, 0.9, 0.0) == "continue", "at an end of the first front, which has two of the five trials"
+    assert advice(5, 0.05, 0.9) == "continue", "at the other end; three of six trials continue"
+    assert advice(6, 0.2, 0.2) == "stop", "in the second front, and the first has three trials"

@@ -1,4 +1,4 @@
-"""A policy is one new file: here in a package of a third party, installed in a folder outside this repository."""
+"""A policy is one new file; here in a third-party package, installed in a folder outside this repository."""
 
 import os
 from pathlib import Path
@@ -64,7 +64,7 @@ fixed: {n_train: 1000, batch_size: 20, depth: 1, learning_rate: 0.005}
 
 
 def install(folder: Path, entry: str, text: str) -> dict[str, str]:
-    """As pip does; return the environment in which Python finds it."""
+    """Install a package as pip does; return the environment variables with which Python finds it."""
     metadata = folder / "someones_policy-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-policy\nVersion: 1.0\n")
@@ -80,7 +80,7 @@ def folder_with(tmp_path: Path, study: str = STUDY) -> Folder:
 
 
 @pytest.mark.slow
-def test_a_study_is_searched_by_a_policy_of_another_package(tmp_path: Path) -> None:
+def test_a_study_can_use_a_policy_of_another_package(tmp_path: Path) -> None:
     environment = install(tmp_path / "site", "best_of_all = someones_policy:POLICY", POLICY)
     folder = folder_with(tmp_path)
     folder.run(**environment)
@@ -91,7 +91,7 @@ def test_a_study_is_searched_by_a_policy_of_another_package(tmp_path: Path) -> N
     assert [len(trial["valid_loss"]) for trial in trials] == [3 if n == best else 1 for n in range(3)]
     history = folder.call("status", "small", "--json", **environment).json()["history_sha256"]
 
-    # Another order of arrivals, and an extension: as long from the start it is the same.
+    # Another number of workers and an extension give the same history.
     again = folder_with(tmp_path, STUDY.replace("n_trials: 3", "n_trials: 2"))
     again.run("--workers", "1", **environment)
     (again.path / "small.yaml").write_text(STUDY)
@@ -99,14 +99,14 @@ def test_a_study_is_searched_by_a_policy_of_another_package(tmp_path: Path) -> N
     assert again.call("status", "small", "--json", **environment).json()["history_sha256"] == history
 
 
-def test_an_option_that_it_refuses_is_named(tmp_path: Path) -> None:
+def test_an_option_that_the_policy_refuses_is_named(tmp_path: Path) -> None:
     environment = install(tmp_path / "site", "best_of_all = someones_policy:POLICY", POLICY)
     folder = folder_with(tmp_path, STUDY.replace("width: 4", "height: 4"))
     refused = folder.call("run", "small.yaml", **environment)
     assert_refused(refused, "line 4: policy.height: unknown option", "known are width")
 
 
-def test_a_policy_that_is_not_installed_is_unknown(tmp_path: Path) -> None:
+def test_a_policy_that_is_not_installed_is_refused(tmp_path: Path) -> None:
     refused = folder_with(tmp_path).call("run", "small.yaml")
     assert_refused(refused, "policy.name: unknown policy 'best_of_all'", "known are asha")
 
@@ -131,6 +131,6 @@ def test_a_policy_that_is_not_installed_is_unknown(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_package_is_named(tmp_path: Path, entry: str, text: str, message: str) -> None:
+def test_a_broken_package_is_named_in_the_message(tmp_path: Path, entry: str, text: str, message: str) -> None:
     environment = install(tmp_path / "site", entry, text)
     assert_refused(folder_with(tmp_path).call("run", "small.yaml", **environment), message)

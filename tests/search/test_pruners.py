@@ -1,10 +1,10 @@
-"""A job need not stop where no decision can fall; so the epochs where one can must be known."""
+"""Jobs stop only at epochs where the pruner can decide, so these must be known exactly."""
 
 import random
 
-from driving import Driver
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from policy_driver import Driver
 
 from mnist_hpo.search.pruners import decision_epochs
 from mnist_hpo.spec.study import Study
@@ -45,7 +45,7 @@ def study_of(pruner: object, max_epochs: int) -> Study:
 
 
 def epochs_where_trials_are_pruned(study: Study, seed: int) -> set[int]:
-    """Real Optuna over random losses, with a few trials in flight at once, asked after every epoch."""
+    """Run Optuna's pruner on random losses, after every epoch, with up to three trials at a time."""
     draw = random.Random(seed)
     driver, pruned_at, epochs = Driver(study), set[int](), dict[int, int]()
     while epochs or driver.n_started < study.budget.n_trials:
@@ -69,8 +69,8 @@ def test_optuna_prunes_only_at_decision_epochs(pruner: dict[str, object], max_ep
     assert epochs_where_trials_are_pruned(study, seed) <= decision_epochs(study)
 
 
-def test_every_decision_epoch_sees_a_prune() -> None:
-    """Not more of them than needed: a job that stops often is slow."""
+def test_some_trial_is_pruned_at_every_decision_epoch() -> None:
+    """There are no more decision epochs than needed: a job that stops often is slow."""
     for pruner in (
         {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 4, "interval_steps": 3},
         {"name": "hyperband", "reduction_factor": 3},
@@ -81,37 +81,37 @@ def test_every_decision_epoch_sees_a_prune() -> None:
         assert seen == decision_epochs(study)
 
 
-def test_without_a_pruner_no_epoch_needs_a_stop() -> None:
+def test_without_a_pruner_there_are_no_decision_epochs() -> None:
     assert decision_epochs(study_of("none", 30)) == frozenset()
 
 
-def test_the_rungs_of_hyperband() -> None:
+def test_the_rungs_of_hyperband_and_successive_halving() -> None:
     assert decision_epochs(study_of("hyperband", 30)) == {1, 3, 9, 27}
     assert decision_epochs(study_of("successive_halving", 30)) == {1, 4, 16}
 
 
 @settings(max_examples=60)
 @given(st.one_of(MEDIAN, HYPERBAND, HALVING), st.integers(0, 2**32))
-def test_a_trial_is_judged_by_its_elders_alone(pruner: dict[str, object], seed: int) -> None:
-    """So that what a larger budget adds leaves the trials before as they are."""
+def test_pruning_uses_only_lower_numbered_trials(pruner: dict[str, object], seed: int) -> None:
+    """Otherwise the trials that a larger budget adds would change the earlier ones."""
 
-    def judgements(n_trials: int) -> list[bool]:
+    def decisions(n_trials: int) -> list[bool]:
         study, draw = study_of(pruner, 12), random.Random(seed)
         driver = Driver(study)
-        judged: list[bool] = []
+        pruned_by_epoch: list[bool] = []
         live = [driver.start().number for _ in range(n_trials)]
         losses = [[draw.random() for _ in range(12)] for _ in range(8)]
         for epoch in range(1, 13):
-            # The youngest report first.
+            # Higher-numbered trials report first.
             for number in sorted(live, reverse=True):
                 pruned = driver.report(number, epoch, losses[number][epoch - 1])
-                judged += [pruned] if number < 4 else []
+                pruned_by_epoch += [pruned] if number < 4 else []
                 if pruned:
                     live.remove(number)
                     driver.prune(number)
                 elif epoch == 3 + number:
                     live.remove(number)
                     driver.complete(number, min(losses[number]))
-        return judged
+        return pruned_by_epoch
 
-    assert judgements(4) == judgements(8)
+    assert decisions(4) == decisions(8)

@@ -1,4 +1,4 @@
-"""What Optuna would refuse in the middle of a study is refused before it begins, and names the option."""
+"""Options that Optuna would refuse in the middle of a study are refused before it starts, by name."""
 
 import logging
 import math
@@ -57,7 +57,7 @@ def refusal(file: StudyFile) -> str:
 
 
 @pytest.mark.parametrize(("method", "option", "value", "limits"), LATE)
-def test_a_value_that_cannot_be_meant_is_refused(
+def test_a_value_out_of_range_is_refused_with_the_limits(
     study_of: StudyOf, method: str, option: str, value: str, limits: str
 ) -> None:
     old, new = change(method, f"{option}: {value}")
@@ -101,7 +101,7 @@ def test_a_pruner_that_prunes_nothing_or_everything_is_refused(
         ("successive_halving", "min_early_stopping_rate: 20, reduction_factor: 1000000, min_resource: 1000000"),
     ],
 )
-def test_what_can_be_meant_is_accepted_without_a_word(
+def test_valid_options_are_accepted_without_output(
     study_of: StudyOf, method: str, options: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     optuna_logger = logging.getLogger("optuna")
@@ -117,7 +117,7 @@ def test_what_can_be_meant_is_accepted_without_a_word(
 
 
 @pytest.mark.parametrize("path", sorted(Path("studies").glob("*.yaml")), ids=lambda path: path.stem)
-def test_a_rehearsal_changes_no_history(path: Path) -> None:
+def test_a_rehearsal_does_not_change_the_search(path: Path) -> None:
     study = read_study(path).study
 
     def proposals() -> list[str]:
@@ -136,7 +136,7 @@ def test_a_rehearsal_changes_no_history(path: Path) -> None:
 
 
 class FailsLate(RandomSampler):
-    """As a plug-in might: `limit` trials go well."""
+    """Raises after `limit` trials, as a plug-in might."""
 
     def __init__(self, seed: int, limit: int = 100, step: float = 1.0) -> None:
         super().__init__(seed)
@@ -152,7 +152,7 @@ class FailsLate(RandomSampler):
 
 
 class NeverAgain(BasePruner):
-    """Raises once a trial is complete."""
+    """A pruner that raises once a trial is complete."""
 
     def prune(self, study: OptunaStudy, trial: FrozenTrial) -> bool:
         assert trial.number < 4, "no trial after the fourth"
@@ -168,7 +168,7 @@ class NeverAgain(BasePruner):
         ("never", "", "pruner: Optuna cannot search with this: no trial after the fourth"),
     ],
 )
-def test_whatever_is_raised_late_names_the_option_or_the_section(
+def test_an_error_late_in_the_rehearsal_names_the_option_or_the_section(
     study_of: StudyOf, monkeypatch: pytest.MonkeyPatch, method: str, options: str, message: str
 ) -> None:
     monkeypatch.setitem(SAMPLERS, "late", FailsLate)  # type: ignore[arg-type]
@@ -179,7 +179,7 @@ def test_whatever_is_raised_late_names_the_option_or_the_section(
 
 @pytest.mark.parametrize("warmup", [0, 1, 2, 5, 40, 10**6])
 @pytest.mark.parametrize("interval", [1, 2, 50])
-def test_the_median_pruner_decides_where_optuna_says(study_of: StudyOf, warmup: int, interval: int) -> None:
+def test_the_median_pruners_decision_epochs_are_optunas(study_of: StudyOf, warmup: int, interval: int) -> None:
     study = study_of("pruner: none", f"pruner: {{name: median, n_warmup_steps: {warmup}, interval_steps: {interval}}}")
     expected = {e for e in range(1, 10) if e >= warmup and (e == 1 or (e - warmup) % interval == 0)}
     assert decision_epochs(study.study) == expected

@@ -1,4 +1,4 @@
-"""What a sampler proposes and a pruner decides follows from the study and the events told so far, and nothing else."""
+"""A sampler's proposals and a pruner's decisions depend only on the study and on the results reported so far."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from driving import Driver
+from policy_driver import Driver
 
 from mnist_hpo.search.space import holds
 from mnist_hpo.spec.study import ParameterValue, Study
@@ -40,7 +40,7 @@ def loss_of(parameters: Mapping[str, ParameterValue], epoch: int) -> float:
 
 
 def run_one_by_one(study: Study, n_trials: int) -> list[dict[str, ParameterValue]]:
-    """What is proposed when each trial ends before the next begins."""
+    """Return what is proposed if each trial ends before the next one starts."""
     driver, proposed = Driver(study), []
     for _ in range(n_trials):
         proposal = driver.start()
@@ -62,7 +62,7 @@ def point_of(parameters: Mapping[str, ParameterValue]) -> Point:
 
 @pytest.mark.parametrize("pruner", ["none", "median", "hyperband", "successive_halving"])
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_the_same_study_proposes_the_same(sampler: object, pruner: str) -> None:
+def test_proposals_are_reproducible(sampler: object, pruner: str) -> None:
     study = study_of(sampler=sampler, pruner=pruner)
     first, second = run_one_by_one(study, 25), run_one_by_one(study, 25)
     assert [point_of(p) for p in first] == [point_of(p) for p in second]
@@ -70,8 +70,8 @@ def test_the_same_study_proposes_the_same(sampler: object, pruner: str) -> None:
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "grid"])
-def test_the_number_of_trials_asked_for_decides_nothing(sampler: object) -> None:
-    """A study that is extended asks as one that was as long from the start."""
+def test_proposals_do_not_depend_on_the_number_of_trials(sampler: object) -> None:
+    """An extended study continues like one that had the larger budget from the start."""
     space = GRID if sampler == "grid" else SPACE
     short = study_of(sampler=sampler, space=space, budget={"n_trials": 12, "max_epochs": 9})
     long = study_of(sampler=sampler, space=space, budget={"n_trials": 24, "max_epochs": 9})
@@ -79,14 +79,14 @@ def test_the_number_of_trials_asked_for_decides_nothing(sampler: object) -> None
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "grid"])
-def test_the_seed_decides(sampler: object) -> None:
+def test_proposals_depend_on_the_seed(sampler: object) -> None:
     space = GRID if sampler == "grid" else SPACE
     first, second = (run_one_by_one(study_of(sampler=sampler, space=space, seed=seed), 8) for seed in (0, 1))
     assert first != second
 
 
 @pytest.mark.parametrize("sampler", [*SAMPLERS, "grid"])
-def test_the_order_in_which_the_space_is_written_decides_nothing(sampler: object) -> None:
+def test_proposals_do_not_depend_on_the_order_of_the_space(sampler: object) -> None:
     space = GRID if sampler == "grid" else SPACE
     study = study_of(sampler=sampler, space=space)
     turned = study_of(sampler=sampler, space=dict(reversed(space.items())))
@@ -95,7 +95,7 @@ def test_the_order_in_which_the_space_is_written_decides_nothing(sampler: object
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_what_is_proposed_lies_in_the_space(sampler: object) -> None:
+def test_proposals_are_within_the_space(sampler: object) -> None:
     study = study_of(sampler=sampler)
     for parameters in run_one_by_one(study, 30):
         assert parameters.keys() == study.space.keys()
@@ -108,10 +108,10 @@ def test_random_proposals_cover_the_space_evenly() -> None:
     widths, depths = (Counter(p[name] for p in proposed) for name in ("width", "depth"))
     for counts in (list(decades), list(widths.values()), list(depths.values())):
         assert len(counts) == 3
-        assert min(counts) > 150  # 200 ± 11.5: more than four standard deviations away
+        assert min(counts) > 150  # 200 ± 11.5: the bounds are over four standard deviations away
 
 
-def test_tpe_learns_where_the_loss_is_low() -> None:
+def test_tpe_finds_the_region_of_low_losses() -> None:
     proposed = run_one_by_one(study_of(sampler="tpe"), 40)
     away = [abs(math.log10(float(p["learning_rate"])) + 2.5) for p in proposed]
     assert np.median(away[20:]) < np.median(away[:10]) / 2
@@ -122,12 +122,12 @@ def test_a_grid_visits_each_point_once() -> None:
     points = [point_of(p) for p in proposed]
     assert len(set(points)) == 42 == len(points)
     rates = sorted({float(p["learning_rate"]) for p in proposed})
-    assert rates == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "to the last bit, as one writes them"
+    assert rates == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7], "bit for bit as written"
     assert {(p["width"], p["depth"]) for p in proposed} == set(itertools.product((32, 64, 128), (1, 3)))
-    assert points != sorted(points), "the order is drawn by the seed"
+    assert points != sorted(points), "the order depends on the seed"
 
 
-def test_a_grid_visits_each_point_once_beside_the_sets_to_try_first() -> None:
+def test_a_grid_visits_each_point_that_is_not_enqueued_once() -> None:
     first = [
         {"learning_rate": 0.1, "width": 64, "depth": 3},
         {"learning_rate": 0.2, "width": 32, "depth": 1},
@@ -139,7 +139,7 @@ def test_a_grid_visits_each_point_once_beside_the_sets_to_try_first() -> None:
     assert len({point_of(p) for p in proposed[3:]}) == 42
 
 
-def test_a_grid_visits_each_point_once_with_many_trials_in_flight() -> None:
+def test_a_grid_visits_each_point_once_with_many_concurrent_trials() -> None:
     driver = Driver(study_of(sampler="grid", space=GRID, enqueue=[{"learning_rate": 0.1, "width": 64, "depth": 3}]))
     in_flight = [driver.start() for _ in range(6)]
     proposed = list(in_flight)
@@ -151,7 +151,7 @@ def test_a_grid_visits_each_point_once_with_many_trials_in_flight() -> None:
     assert len({point_of(p.parameters) for p in proposed[1:]}) == 42
 
 
-def test_sets_to_try_first_come_first_and_the_sampler_fills_in_what_they_leave_out() -> None:
+def test_enqueued_trials_come_first_and_the_sampler_completes_them() -> None:
     first = [{"learning_rate": 0.02, "width": 128, "dropout": 0.5, "depth": 1}, {"width": 64}]
     study = study_of(enqueue=first, fixed={"l2": 0.0})
     proposed = run_one_by_one(study, 3)
@@ -161,13 +161,13 @@ def test_sets_to_try_first_come_first_and_the_sampler_fills_in_what_they_leave_o
     assert proposed[2] != proposed[1]
 
 
-def test_a_set_to_try_first_may_repeat_a_fixed_value() -> None:
+def test_an_enqueued_trial_may_repeat_a_fixed_value() -> None:
     study = study_of(enqueue=[{"width": 64, "l2": 0.001}], fixed={"l2": 0.001})
     assert "l2" not in run_one_by_one(study, 1)[0]
 
 
-def test_a_sampler_learns_that_a_failed_trial_was_bad() -> None:
-    """The losses alone draw it up, to where trials diverge. A sampler that passes over failures goes there 18 times."""
+def test_a_sampler_learns_from_failed_trials() -> None:
+    """Losses fall towards higher rates until trials diverge; a sampler that ignores failures goes there 18 times."""
     driver, rates = Driver(study_of(sampler="tpe")), []
     for _ in range(40):
         proposal = driver.start()

@@ -1,4 +1,4 @@
-"""Whatever is in a study file, it is accepted or refused with a clear message, and either within a second."""
+"""Any study file is accepted, or refused with a clear message, within a second of CPU time."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ from mnist_hpo.spec.reader import parse_study, read_study, to_study_file
 MAX_CPU_S = 1.0
 
 STUDIES = [re.sub("^ *#.*\n", "", path.read_text(), flags=re.M) for path in sorted((ROOT / "studies").glob("*.yaml"))]
-"""Without their comments, in which no change matters."""
+"""The study files without their comments, where changes have no effect."""
 
 HOSTILE_TEXTS = [
     *("", " ", "\n", "\t", "\r\n", "\0", "\x1b[31m", "\ufeff", "\u2028", "\u202e", "é", "👍🏽", "#", " #"),
@@ -112,7 +112,7 @@ HOSTILE_TEXTS = [
 
 @st.composite
 def changed_studies(draw: st.DrawFn) -> bytes:
-    """A real study file with some of its words deleted, repeated, moved or replaced."""
+    """Draw a real study file with some of its words deleted, repeated, moved or replaced."""
     words = re.findall(r"\w+|[^\S\n]+|\n|[^\w\s]", draw(st.sampled_from(STUDIES)))
     for _ in range(draw(st.integers(1, 6))):
         start = draw(st.integers(0, len(words)))
@@ -185,7 +185,7 @@ pruners = _method(
 
 @st.composite
 def structures(draw: st.DrawFn) -> object:
-    """A study that is nearly right: some of its values are replaced by hostile ones."""
+    """Draw a valid study with up to two of its values replaced by hostile ones."""
     searched = draw(st.lists(st.sampled_from(sorted(values)), min_size=1, max_size=4, unique=True))
     fixed = draw(st.lists(st.sampled_from(sorted(values)), max_size=2, unique=True))
     study: dict[str, object] = {
@@ -211,7 +211,7 @@ def structures(draw: st.DrawFn) -> object:
 
 
 def _places(container: Any) -> Iterator[tuple[Any, str | int]]:
-    """Every place in nested lists and mappings that holds a value."""
+    """Yield each container and key of the values in nested lists and mappings."""
     for key, value in container.items() if isinstance(container, dict) else enumerate(container):
         yield container, key
         if isinstance(value, dict | list):
@@ -232,15 +232,15 @@ STRATEGIES: dict[str, st.SearchStrategy[bytes]] = {
 
 @dataclass
 class Tally:
-    """What became of the files."""
+    """Counts of accepted and refused files, and the slowest one."""
 
     n_accepted: int = 0
     n_refused: int = 0
     worst_cpu_s: float = 0.0
     worst: bytes = b""
 
-    def meet(self, path: Path, data: bytes) -> None:
-        """Read and check one file as `mnist-hpo run` does; anything but a study or a clear refusal raises."""
+    def check(self, path: Path, data: bytes) -> None:
+        """Read and check one file as `mnist-hpo run` does; fail unless it is accepted or clearly refused."""
         path.write_bytes(data)
         start = time.process_time()
         try:
@@ -253,7 +253,7 @@ class Tally:
             assert_clear(str(error), str(path))
         else:
             self.n_accepted += 1
-            # What is recorded is the text; whoever looks at the study later reads it again.
+            # The storage records the file's text, which is parsed again later.
             assert parse_study(file.text, path).study.sha256() == file.study.sha256()
             # A caller of the Python API may pass the study itself.
             assert to_study_file(file.study).study == file.study
@@ -275,10 +275,10 @@ def fuzz(tmp_path: Path, strategy: st.SearchStrategy[bytes], n_files: int) -> Ta
 
     @settings(max_examples=n_files, database=None)
     @given(strategy)
-    def meet(data: bytes) -> None:
-        tally.meet(tmp_path / "fuzz.yaml", data)
+    def check(data: bytes) -> None:
+        tally.check(tmp_path / "fuzz.yaml", data)
 
-    meet()
+    check()
     print(f"accepted {tally.n_accepted}, refused {tally.n_refused}, slowest {tally.worst_cpu_s:.3f} s of CPU time")
     return tally
 

@@ -1,4 +1,4 @@
-"""Study files that nobody should write: each is refused with one clear message, soon, and without much memory."""
+"""Malformed and malicious study files: each is refused with one clear message, quickly and with little memory."""
 
 import os
 import resource
@@ -38,12 +38,12 @@ def alias_bomb() -> str:
 
 
 def chain(link: str) -> str:
-    """Anchors that each lie in the one before: flat in the file, deep when expanded."""
+    """Return anchors that each contain the one before: flat in the file, deeply nested when expanded."""
     return "a0: &a0 {x: 1}\n" + "".join(f"a{i}: &a{i} {link.format(f'*a{i - 1}')}\n" for i in range(1, 1000))
 
 
 def read(path: Path) -> StudyFile:
-    """As `mnist-hpo run` reads it; warnings would be printed between its messages."""
+    """Read and check a study file as `mnist-hpo run` does; warnings, which the command would print, fail the test."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         file = read_study(path)
@@ -52,7 +52,7 @@ def read(path: Path) -> StudyFile:
 
 
 def refusal(path: Path) -> str:
-    """The message, which must be fit to be printed, and must come soon."""
+    """Return the error message for a file, which must be printable, short, and raised quickly."""
     start = time.process_time()
     with pytest.raises(UserError) as caught:
         read(path)
@@ -217,7 +217,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     ),
     "many slots": (STUDY + "slots: 1025", "FILE, line 4: slots: must be at most 1,024, not 1025"),
     "a negative seed": (STUDY + "seed: -1", "FILE, line 4: seed: must be at least 0, not -1"),
-    # One kind of value for another.
+    # Values of another type.
     "true as a seed": (STUDY + "seed: true", "FILE, line 4: seed: must be a whole number, not True"),
     "true as a bound": (changed("0.001", "true"), "space.learning_rate.low: must be a number, not True"),
     "true as a whole bound": (
@@ -251,7 +251,7 @@ def test_a_hostile_file_is_refused(tmp_path: Path, content: str | bytes, message
 
 
 SENSIBLE: dict[str, str | bytes] = {
-    "as it stands": STUDY,
+    "an ordinary study file": STUDY,
     "a byte order mark": b"\xef\xbb\xbf" + STUDY.encode(),
     "Windows line ends": STUDY.replace("\n", "\r\n"),
     "YAML 1.2": "%YAML 1.2\n---\n" + STUDY,
@@ -265,7 +265,7 @@ SENSIBLE: dict[str, str | bytes] = {
     "other alphabets": STUDY + "description: '學習率 — скорость 👍🏽'",
     "a date": STUDY + "description: 2024-01-01",
     "a description of two lines": STUDY + "description: |\n  one\n  two\t2\n",
-    "tags that say what a value is": changed("name: small", "name: !!str small") + "seed: !!int 0",
+    "tags that match their values": changed("name: small", "name: !!str small") + "seed: !!int 0",
 }
 
 
@@ -278,13 +278,13 @@ def test_a_sensible_file_is_accepted(tmp_path: Path, content: str | bytes) -> No
 
 
 @pytest.mark.parametrize(("number", "value"), [("017", 17), ("0o17", 15), ("0xff", 255), ("1_000", 1000), ("+7", 7)])
-def test_every_way_to_write_a_whole_number(tmp_path: Path, number: str, value: int) -> None:
+def test_every_notation_of_an_integer_is_read(tmp_path: Path, number: str, value: int) -> None:
     path = tmp_path / "number.yaml"
     path.write_text(STUDY + f"seed: {number}")
     assert read(path).study.seed == value
 
 
-def test_limits_are_allowed(tmp_path: Path) -> None:
+def test_values_at_the_limits_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     path.write_text(
         "name: " + "x" * 100 + "\n"
@@ -298,7 +298,7 @@ def test_limits_are_allowed(tmp_path: Path) -> None:
     assert (len(study.enqueue), study.budget.max_epochs, study.seed) == (1000, 10_000, 2**63 - 1)
 
 
-def test_the_largest_grid_is_allowed(tmp_path: Path) -> None:
+def test_the_largest_grid_is_accepted_quickly(tmp_path: Path) -> None:
     path = tmp_path / "grid.yaml"
     path.write_text(
         changed(SPACE, "{l2: {type: float, low: 1.0e-5, high: 1, step: 1.0e-5}}").replace(
@@ -337,7 +337,7 @@ def make_sparse_file(path: Path) -> None:
     ],
     ids=["folder", "fifo", "socket", "device", "symlink to itself", "a terabyte"],
 )
-def test_what_is_no_file_is_refused(
+def test_what_is_not_a_regular_file_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -362,7 +362,7 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
     ],
     ids=["an alias bomb", "10^400", "control characters"],
 )
-def test_the_command_refuses_it(tmp_path: Path, content: str, message: str) -> None:
+def test_the_command_refuses_a_hostile_file_with_one_line(tmp_path: Path, content: str, message: str) -> None:
     folder = make_folder(tmp_path, "hostile")
     (folder.path / "hostile.yaml").write_text(content)
     outcome = folder.call("run", "hostile.yaml")
@@ -370,13 +370,13 @@ def test_the_command_refuses_it(tmp_path: Path, content: str, message: str) -> N
     assert outcome.err.count("\n") == 1
 
 
-def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path: Path) -> None:
+def test_control_characters_in_a_path_are_escaped_in_the_message(tmp_path: Path) -> None:
     outcome = make_folder(tmp_path, "hostile").call("run", "\x1b[31mred.yaml")
     assert_refused(outcome, "'\\x1b[31mred.yaml' is no study's name or file: it has control characters")
     assert "\x1b" not in outcome.err
 
 
-def test_a_huge_study_is_refused_under_little_memory(tmp_path: Path) -> None:
+def test_a_huge_study_is_refused_with_little_memory(tmp_path: Path) -> None:
     (tmp_path / "hostile.yaml").write_text(changed("max_epochs: 9", f"max_epochs: {10**9}"))
     limit = 4 * 2**30
     done = subprocess.run(

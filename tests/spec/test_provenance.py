@@ -1,4 +1,4 @@
-"""What a result depends on besides the study file is recorded as this process really has it."""
+"""The recorded provenance matches the process: NumPy's CPU features and the kernels setting."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ def test_the_features_that_numpy_uses_are_recorded() -> None:
 def test_a_feature_that_is_switched_off_is_not_recorded() -> None:
     switchable = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
     if not switchable:
-        pytest.skip("this CPU has only what NumPy always uses")
+        pytest.skip("this CPU has only the features of NumPy's baseline")
     assert features(NPY_DISABLE_CPU_FEATURES=switchable[-1]) == features()[:-1]
 
 
@@ -43,12 +43,12 @@ def test_whether_the_kernels_are_on_is_recorded(
     assert provenance()["kernels"] == recorded
 
 
-def test_another_setting_of_the_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_setting_of_the_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MNIST_HPO_KERNELS", "0")
     with pytest.raises(UserError, match=r"MNIST_HPO_KERNELS is '0'; it must be on \(the default\) or off"):
         provenance()
 
 
-def test_all_entries_are_short_texts() -> None:
-    """They are MLflow tags, rows of a report and entries of a bundle."""
+def test_all_entries_are_short_strings() -> None:
+    """They become MLflow tags, rows of the report and entries of a bundle."""
     assert all(isinstance(value, str) and 0 < len(value) < 200 for value in provenance().values())

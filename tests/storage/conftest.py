@@ -1,4 +1,4 @@
-"""Real storages of both kinds that need no server."""
+"""Real storages of the two kinds that need no server."""
 
 from pathlib import Path
 

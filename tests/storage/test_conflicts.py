@@ -1,4 +1,4 @@
-"""What other programs do to a study while it is open ends in a clear error, and never in a traceback."""
+"""Changes that other programs make to an open study lead to a clear error and never to a traceback."""
 
 import shutil
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 @pytest.fixture
 def running(url: str, study_of: StudyOf) -> StudyStorage:
-    """A study with a running trial that has a first epoch."""
+    """A study with a running trial that has one recorded epoch."""
     storage = create(url, study_of())
     start(storage, study_of(), 0)
     storage.add_epoch(0, result_of(1, 0.5))
@@ -38,7 +38,7 @@ each_write = pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys()
 
 
 @pytest.mark.parametrize("write", [WRITES["add_epoch"], WRITES["finish_trial"]], ids=["add_epoch", "finish_trial"])
-def test_a_trial_that_another_process_has_finished(
+def test_a_trial_finished_by_another_process_is_reported(
     url: str, running: StudyStorage, study_of: StudyOf, write: Callable[[StudyStorage, StudyFile], object]
 ) -> None:
     other = create(url, study_of())
@@ -48,7 +48,7 @@ def test_a_trial_that_another_process_has_finished(
         write(running, study_of())
 
 
-def test_a_study_that_was_deleted(url: str, running: StudyStorage, study_of: StudyOf) -> None:
+def test_a_deleted_study_is_reported(url: str, running: StudyStorage, study_of: StudyOf) -> None:
     optuna.delete_study(study_name="small", storage=open_storage(url))
     uses = {
         "start_trial": lambda: WRITES["start_trial"](running, study_of()),
@@ -56,7 +56,7 @@ def test_a_study_that_was_deleted(url: str, running: StudyStorage, study_of: Stu
         "uid": lambda: running.uid,
         "study_file": lambda: running.study_file,
     }
-    if url.startswith("sqlite"):  # A journal takes epochs of a trial whose study is gone; its next reader finds out.
+    if url.startswith("sqlite"):  # A journal accepts epochs of a deleted study's trial; only its next reader notices.
         uses |= {name: lambda write=write: write(running, study_of()) for name, write in WRITES.items()}
     for use in uses.values():
         with pytest.raises(UserError, match=f"storage {url}: a record of the study is missing"):
@@ -65,7 +65,7 @@ def test_a_study_that_was_deleted(url: str, running: StudyStorage, study_of: Stu
 
 @each_write
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_a_file_that_was_deleted_or_replaced(
+def test_a_deleted_or_replaced_file_is_reported_and_not_written(
     url: str,
     running: StudyStorage,
     study_of: StudyOf,
@@ -81,10 +81,10 @@ def test_a_file_that_was_deleted_or_replaced(
     with pytest.raises(UserError, match=f"storage {url}: {path} was deleted or replaced while it was in use"):
         write(running, study_of())
     running.close()
-    assert (path.read_bytes() if path.exists() else None) == before, "nothing is written there"
+    assert (path.read_bytes() if path.exists() else None) == before, "nothing is written to the file"
 
 
-def test_a_study_of_the_same_name_made_meanwhile(url: str) -> None:
+def test_a_study_of_the_same_name_created_by_another_process_is_reported(url: str) -> None:
     storage = open_storage(url)
     storage.create_new_study([StudyDirection.MINIMIZE], "small")
     with pytest.raises(UserError, match=f"storage {url}: another process has created this study"), told_clearly(url):

@@ -1,4 +1,4 @@
-"""A storage that cannot be opened is named, with the cause, and no password is shown."""
+"""Errors about a storage that cannot be opened name it and the cause, and contain no password."""
 
 import contextlib
 import os
@@ -23,30 +23,30 @@ def refusal(url: str) -> str:
 
 
 @pytest.mark.parametrize("url", ["optuna.db", "", "nonsense", "journal:optuna.log", "journal://host/x", "mongo://x/y"])
-def test_what_is_no_storage_url(url: str) -> None:
+def test_an_invalid_storage_url_is_refused(url: str) -> None:
     assert refusal(url).startswith(f"storage {url}: ")
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_folder_in_place_of_a_file(tmp_path: Path, scheme: str) -> None:
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, scheme: str) -> None:
     assert refusal(f"{scheme}:///{tmp_path}").startswith(f"storage {scheme}:///{tmp_path}: ")
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_file_in_place_of_a_folder(tmp_path: Path, scheme: str) -> None:
+def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path, scheme: str) -> None:
     (tmp_path / "file").touch()
     url = f"{scheme}:///{tmp_path}/file/optuna"
     assert refusal(url).startswith(f"storage {url}: the folder {tmp_path}/file cannot be made: ")
 
 
-def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "optuna.db").write_text("name: small\n" * 100)
     url = f"sqlite:///{tmp_path}/optuna.db"
     assert refusal(url) == f"storage {url}: file is not a database"
     assert (tmp_path / "optuna.db").read_text() == "name: small\n" * 100
 
 
-def test_a_file_that_is_no_journal(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
     (tmp_path / "optuna.log").write_text("name: small\n" * 100)
     url = f"journal:///{tmp_path}/optuna.log"
     assert refusal(url).startswith(f"storage {url}: ")
@@ -59,20 +59,20 @@ def test_a_storage_in_memory_is_refused() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_the_folder_is_made(tmp_path: Path, scheme: str) -> None:
+def test_the_folder_is_created(tmp_path: Path, scheme: str) -> None:
     open_storage(f"{scheme}:///{tmp_path}/a/b/optuna").remove_session()
     assert (tmp_path / "a/b/optuna").exists()
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_lock_where_none_can_be_is_told_as_clearly(tmp_path: Path, scheme: str) -> None:
+def test_a_lock_that_cannot_be_created_is_reported_clearly(tmp_path: Path, scheme: str) -> None:
     (tmp_path / "file").touch()
     url = f"{scheme}:///{tmp_path}/file/optuna"
     with pytest.raises(UserError, match=f"storage {url}: "), study_lock(url, "small"):
         pass
 
 
-def test_whoever_only_looks_cannot_write(tmp_path: Path) -> None:
+def test_a_read_only_storage_cannot_be_written(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
     study_id = open_storage(url).create_new_study([StudyDirection.MINIMIZE], "small")
     storage = open_storage(url, read_only=True)
@@ -98,17 +98,17 @@ UNSUPPORTED = {
 }
 
 
-@pytest.mark.parametrize(("url", "told"), UNSUPPORTED.items())
+@pytest.mark.parametrize(("url", "message"), UNSUPPORTED.items())
 @pytest.mark.parametrize("read_only", [False, True])
-def test_other_forms_of_a_url_are_refused(tmp_path: Path, url: str, told: str, read_only: bool) -> None:
+def test_unsupported_forms_of_a_url_are_refused(tmp_path: Path, url: str, message: str, read_only: bool) -> None:
     for use in (lambda name: open_storage(name, read_only=read_only), lambda name: study_lock(name, "a").__enter__()):
-        with pytest.raises(UserError, match=told.replace("+", r"\+")) as caught:
+        with pytest.raises(UserError, match=message.replace("+", r"\+")) as caught:
             use(url.format(tmp_path))
         assert "secret" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_path_with_any_characters_is_one_file(tmp_path: Path) -> None:
+def test_a_path_with_special_characters_names_one_file(tmp_path: Path) -> None:
     path = tmp_path / "a{SCHEMA_VERSION}{{}} %41ü#"
     path.mkdir()
     url = f"sqlite:///{path}/x.db".replace("%", "%25")
@@ -120,13 +120,13 @@ def test_a_path_with_any_characters_is_one_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_pipe_is_no_storage(tmp_path: Path) -> None:
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for scheme in ("sqlite", "journal"):
         assert refusal(f"{scheme}:///{tmp_path}/pipe").endswith(f"{tmp_path}/pipe is not a regular file")
 
 
-def test_the_tables_of_another_optuna_are_told(tmp_path: Path) -> None:
+def test_tables_of_another_version_of_optuna_are_reported(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/optuna.db"
     open_storage(url).remove_session()
     with contextlib.closing(sqlite3.connect(tmp_path / "optuna.db")) as connection, connection:

@@ -1,4 +1,4 @@
-"""A storage is created whole, however many processes want it at the same time and whichever of them are killed."""
+"""Creating a storage is atomic, even if several processes do it at the same time or one is killed."""
 
 import contextlib
 import sqlite3
@@ -37,7 +37,7 @@ for line in sys.stdin:
 
 
 class Creators:
-    """Processes that each create a study of their own when they are told the storage."""
+    """Processes that each create a study in the storage whose URL they read from standard input."""
 
     def __init__(self, study: Path) -> None:
         self.names = [f"study-{index}" for index in range(N_PROCESSES)]
@@ -72,15 +72,15 @@ def creators(tmp_path_factory: pytest.TempPathFactory) -> Generator[Creators]:
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_studies_that_start_together_in_an_empty_folder(creators: Creators, tmp_path: Path, scheme: str) -> None:
+def test_studies_can_start_at_the_same_time_in_an_empty_folder(creators: Creators, tmp_path: Path, scheme: str) -> None:
     for index in range(N_ROUNDS):
         url = f"{scheme}:///{tmp_path}/round-{index}/optuna.{scheme}"
         assert creators.create(url) == ["created"] * N_PROCESSES
         assert study_names(url) == creators.names
 
 
-def test_studies_that_start_together_on_an_empty_file(creators: Creators, tmp_path: Path) -> None:
-    """Such as an earlier version left behind when it was killed."""
+def test_studies_can_start_at_the_same_time_on_an_empty_file(creators: Creators, tmp_path: Path) -> None:
+    """Earlier versions left an empty file if they were killed."""
     for index in range(N_ROUNDS):
         path = tmp_path / f"{index}.db"
         path.touch()
@@ -97,19 +97,19 @@ def make(path):
     connection.execute("CREATE TABLE studies (x)")
     connection.execute("BEGIN IMMEDIATE")
     connection.execute("INSERT INTO studies VALUES (1)")
-    print("half made", flush=True)
+    print("half created", flush=True)
     time.sleep(1000)
 create_whole(Path(sys.argv[1]), make)
 """
 
 
-def test_what_a_killed_creator_left_behind_is_removed(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     with subprocess.Popen([sys.executable, "-c", KILLED, path], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == "half made\n"
+        assert process.stdout.readline() == "half created\n"
         process.kill()
-    assert not path.exists(), "nobody sees it half made"
+    assert not path.exists(), "an incomplete storage is never visible"
     assert list(tmp_path.glob("*.new*"))
     open_storage(f"sqlite:///{path}").remove_session()
     assert list(tmp_path.glob("*.new*")) == []
@@ -118,7 +118,7 @@ def test_what_a_killed_creator_left_behind_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_searches_that_start_together_in_an_empty_folder(mnist: PreparedDataset, tmp_path: Path) -> None:
+def test_real_runs_can_start_at_the_same_time_in_an_empty_folder(mnist: PreparedDataset, tmp_path: Path) -> None:
     for _ in range(2):
         folder = make_folder(tmp_path, "together")
         names = [f"small-{index}" for index in range(4)]
@@ -127,25 +127,25 @@ def test_real_searches_that_start_together_in_an_empty_folder(mnist: PreparedDat
             folder.write_study("name: small", f"name: {name}", *budget, name=f"{name}.yaml")
         runs = [folder.start("run", f"{name}.yaml", "--workers", "1") for name in names]
         for run in runs:
-            outcome = run.end()
+            outcome = run.wait()
             assert outcome.code == 0, outcome.err
         assert study_names(f"sqlite:///{folder.storage}") == names
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("replaced", [False, True], ids=["deleted", "replaced"])
-def test_a_search_whose_storage_goes_away_ends_with_a_clear_error(
+def test_a_run_whose_storage_is_deleted_or_replaced_ends_with_a_clear_error(
     mnist: PreparedDataset, finished: Folder, tmp_path: Path, replaced: bool
 ) -> None:
     folder = make_folder(tmp_path, "gone")
     run = folder.start("run", "small.yaml", "--workers", "1")
-    run.freeze_after(r"^study small")
+    run.suspend_after(r"^study small")
     folder.storage.unlink()
     if replaced:
         with sqlite3.connect(finished.storage) as old, sqlite3.connect(folder.storage) as new:
             old.backup(new)
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 2
     assert "Traceback" not in outcome.err
     assert f"{folder.storage} was deleted or replaced while it was in use; put the file back" in outcome.err

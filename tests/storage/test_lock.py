@@ -1,4 +1,4 @@
-"""One coordinator a study, among real processes."""
+"""Only one process at a time can hold a study's lock."""
 
 import contextlib
 import os
@@ -36,7 +36,7 @@ with study_lock(sys.argv[1], sys.argv[2]):
 
 @pytest.fixture
 def holder(url: str) -> Generator["subprocess.Popen[str]"]:
-    """Another process that holds the study."""
+    """Another process that holds the study's lock."""
     command = [sys.executable, "-c", HOLD, url, "small"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -45,7 +45,7 @@ def holder(url: str) -> Generator["subprocess.Popen[str]"]:
         process.kill()
 
 
-def test_a_second_coordinator_is_told_who_holds_the_study(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_the_error_names_the_process_that_holds_the_lock(url: str, holder: "subprocess.Popen[str]") -> None:
     with pytest.raises(UserError) as caught, study_lock(url, "small"):
         pass
     found = re.fullmatch(
@@ -60,7 +60,7 @@ def test_a_second_coordinator_is_told_who_holds_the_study(url: str, holder: "sub
     assert abs(time.time() - started) < 600
 
 
-def test_whether_it_is_held_can_be_asked_without_disturbing(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_checking_a_lock_does_not_affect_it(url: str, holder: "subprocess.Popen[str]") -> None:
     assert is_held(url, "small")
     assert not is_held(url, "other")
     with study_lock(url, "other"):
@@ -69,25 +69,25 @@ def test_whether_it_is_held_can_be_asked_without_disturbing(url: str, holder: "s
     assert is_held(url, "small")
 
 
-def test_it_is_free_once_its_holder_is_killed(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_the_lock_is_reported_free_once_its_holder_is_killed(url: str, holder: "subprocess.Popen[str]") -> None:
     holder.kill()
     holder.wait()
     assert not is_held(url, "small")
 
 
-def test_another_study_of_the_same_storage_is_free(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_another_study_in_the_same_storage_can_be_locked(url: str, holder: "subprocess.Popen[str]") -> None:
     with study_lock(url, "other"):
         pass
 
 
-def test_a_killed_coordinator_holds_nothing(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_the_lock_can_be_taken_once_its_holder_is_killed(url: str, holder: "subprocess.Popen[str]") -> None:
     holder.kill()
     holder.wait()
     with study_lock(url, "small"):
         pass
 
 
-def test_the_lock_is_free_after_its_context_and_after_an_error(url: str) -> None:
+def test_the_lock_is_released_after_its_context_and_after_an_error(url: str) -> None:
     with (
         study_lock(url, "small"),
         pytest.raises(UserError, match=f"by process {os.getpid()} "),
@@ -101,7 +101,7 @@ def test_the_lock_is_free_after_its_context_and_after_an_error(url: str) -> None
 
 
 def test_the_children_of_a_killed_coordinator_do_not_keep_the_lock(url: str) -> None:
-    """Workers outlive their coordinator by a moment."""
+    """Worker processes end shortly after their coordinator."""
     with subprocess.Popen(
         [sys.executable, "-c", HOLD_WITH_A_CHILD, url, "small"], stdout=subprocess.PIPE, text=True
     ) as process:
@@ -116,39 +116,39 @@ def test_the_children_of_a_killed_coordinator_do_not_keep_the_lock(url: str) -> 
             os.kill(child, 9)
 
 
-def through_a_linked_file(folder: Path, path: Path) -> str:
+def symlink_to_file(folder: Path, path: Path) -> str:
     (folder / "alias").symlink_to(path)
     return str(folder / "alias")
 
 
-def through_a_linked_folder(folder: Path, path: Path) -> str:
+def symlink_to_folder(folder: Path, path: Path) -> str:
     (folder / "alias").symlink_to(path.parent)
     return str(folder / "alias" / path.name)
 
 
-def through_a_detour(folder: Path, path: Path) -> str:
+def path_with_parent_folder(folder: Path, path: Path) -> str:
     return f"{path.parent}/../{path.parent.name}//{path.name}"
 
 
-def through_the_working_folder(folder: Path, path: Path) -> str:
+def relative_path(folder: Path, path: Path) -> str:
     return os.path.relpath(path)
 
 
-def through_an_escaped_letter(folder: Path, path: Path) -> str:
+def percent_encoded_path(folder: Path, path: Path) -> str:
     return str(path).replace("optuna", "%6Fptuna")
 
 
 @pytest.mark.parametrize(
     "alias",
     [
-        through_a_linked_file,
-        through_a_linked_folder,
-        through_a_detour,
-        through_the_working_folder,
-        through_an_escaped_letter,
+        symlink_to_file,
+        symlink_to_folder,
+        path_with_parent_folder,
+        relative_path,
+        percent_encoded_path,
     ],
 )
-def test_another_name_of_the_same_file_is_the_same_storage(
+def test_another_path_of_the_same_file_has_the_same_lock(
     url: str, holder: "subprocess.Popen[str]", tmp_path: Path, alias: Callable[[Path, Path], str]
 ) -> None:
     scheme, path = url.split(":///")
@@ -158,14 +158,14 @@ def test_another_name_of_the_same_file_is_the_same_storage(
 
 
 def test_a_hard_link_is_refused(url: str, holder: "subprocess.Popen[str]", tmp_path: Path) -> None:
-    """SQLite would write a second write-ahead log beside it, and damage the database."""
+    """SQLite would write a second write-ahead log beside it, which would corrupt the database."""
     scheme, path = url.split(":///")
     (tmp_path / "alias").hardlink_to(path)
     with pytest.raises(UserError, match="has 2 hard links"), study_lock(f"{scheme}:///{tmp_path}/alias", "small"):
         pass
 
 
-def test_the_lock_outlives_every_file_beside_the_storage(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_deleting_files_beside_the_storage_does_not_release_the_lock(url: str, holder: "subprocess.Popen[str]") -> None:
     path = Path(url.split(":///")[1])
     for file in path.parent.iterdir():
         if file.is_dir():
@@ -176,14 +176,14 @@ def test_the_lock_outlives_every_file_beside_the_storage(url: str, holder: "subp
         pass
 
 
-def test_a_storage_that_replaced_another_is_free(url: str, holder: "subprocess.Popen[str]") -> None:
+def test_a_storage_that_replaced_a_locked_one_can_be_locked(url: str, holder: "subprocess.Popen[str]") -> None:
     path = Path(url.split(":///")[1])
     path.unlink()
     with study_lock(url, "small"):
         assert path.exists()
 
 
-def test_nothing_is_left_beside_the_storage(url: str) -> None:
+def test_a_released_lock_leaves_no_files(url: str) -> None:
     path = Path(url.split(":///")[1])
     with study_lock(url, "small"):
         pass
@@ -193,7 +193,7 @@ def test_nothing_is_left_beside_the_storage(url: str) -> None:
     assert sorted(path.parent.iterdir()) == before
 
 
-def test_locks_use_one_descriptor_again_and_again(url: str) -> None:
+def test_locks_do_not_leak_file_descriptors(url: str) -> None:
     with study_lock(url, "small"), study_lock(url, "other"):
         before = len(list(Path("/proc/self/fd").iterdir()))
     for name in ("small", "other", "third"):
@@ -202,8 +202,8 @@ def test_locks_use_one_descriptor_again_and_again(url: str) -> None:
     assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
-def test_the_lock_leaves_sqlites_own_locks_alone(tmp_path: Path) -> None:
-    """To close a file drops all locks of the process on it, SQLite's too."""
+def test_the_lock_does_not_release_sqlites_own_locks(tmp_path: Path) -> None:
+    """Closing a file releases all of the process's locks on it, including SQLite's."""
     path = tmp_path / "optuna.db"
     write = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0).execute('CREATE TABLE b (x)')"
     with study_lock(f"sqlite:///{path}", "small"):

@@ -1,4 +1,4 @@
-"""What is written is there, to the last bit, for whoever opens the storage next; and a study stays what it was."""
+"""Records are read back bit for bit, and a study with results can be changed only by extending it."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import optuna
 import pytest
-from driving import Driver, Started
+from policy_driver import Driver, Started
 
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
@@ -40,7 +40,7 @@ def propose(file: StudyFile, n: int) -> list[Started]:
 
 
 def write_all_states(storage: StudyStorage, file: StudyFile) -> list[TrialRecord]:
-    """A complete, a pruned, a failed and a running trial."""
+    """Write a complete, a pruned, a failed and a running trial; return them as written."""
     for proposal in propose(file, 4):
         storage.start_trial(proposal.number, proposal.parameters, proposal.distributions, proposal.costs)
     for epoch, loss in enumerate(ODD, start=1):
@@ -59,7 +59,7 @@ def without_end(trial: TrialRecord) -> TrialRecord:
     return dataclasses.replace(trial, finished_unix_s=None)
 
 
-def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> None:
+def test_trials_are_read_back_as_written(url: str, study_of: StudyOf) -> None:
     file = study_of()
     storage = create(url, file)
     began_unix_s = time.time()
@@ -67,19 +67,19 @@ def test_trials_come_back_as_they_were_written(url: str, study_of: StudyOf) -> N
     ended_unix_s = time.time()
     storage.close()
     read = StudyStorage.load(url, "small").trials()
-    # The storage notes the end itself, a moment before `finish_trial` does.
+    # The storage records its own end time, slightly before `finish_trial` does.
     assert [without_end(trial) for trial in read] == [without_end(trial) for trial in written]
     for now, then in zip(read, written, strict=True):
         assert (now.finished_unix_s is None) == (then.finished_unix_s is None) == (now.state == "running")
         if now.finished_unix_s is not None:
             assert math.floor(began_unix_s) <= now.finished_unix_s <= ended_unix_s
     losses = list(read[0].valid_loss.values())
-    assert [loss.hex() for loss in losses] == [loss.hex() for loss in ODD], "to the last bit, and the sign of zero"
+    assert [loss.hex() for loss in losses] == [loss.hex() for loss in ODD], "bit for bit, including the sign of zero"
     assert count_states(read) == {"complete": 1, "pruned": 1, "failed": 1, "running": 1, "paused": 0}
     assert best_of(read) == read[0]
 
 
-def test_parameters_keep_their_kinds_and_bits(url: str, study_of: StudyOf) -> None:
+def test_hyperparameters_keep_their_types_and_bits(url: str, study_of: StudyOf) -> None:
     file = study_of("n_trials: 4", "n_trials: 20")
     storage = create(url, file)
     proposals = propose(file, 20)
@@ -89,7 +89,7 @@ def test_parameters_keep_their_kinds_and_bits(url: str, study_of: StudyOf) -> No
         assert repr(dict(sorted(trial.parameters.items()))) == repr(dict(sorted(proposal.parameters.items())))
 
 
-def test_any_loss_is_bit_equal(url: str, study_of: StudyOf) -> None:
+def test_any_loss_is_read_back_bit_for_bit(url: str, study_of: StudyOf) -> None:
     file, draw = study_of(), random.Random(url)
     losses: list[float] = [loss for (loss,) in struct.iter_unpack("d", draw.randbytes(8 * 120)) if math.isfinite(loss)]
     storage = create(url, file)
@@ -106,7 +106,7 @@ def test_any_loss_is_bit_equal(url: str, study_of: StudyOf) -> None:
     assert read.value.hex() == min(losses).hex()
 
 
-def test_optuna_itself_reads_the_record(url: str, study_of: StudyOf) -> None:
+def test_optuna_can_read_the_record(url: str, study_of: StudyOf) -> None:
     file = study_of()
     write_all_states(create(url, file), file)
     storage = url if url.startswith("sqlite") else None
@@ -120,7 +120,7 @@ def test_optuna_itself_reads_the_record(url: str, study_of: StudyOf) -> None:
     assert study.trials[2].user_attrs["reason"] == "diverged at epoch 1"
 
 
-def test_a_study_that_is_opened_again_goes_on(url: str, study_of: StudyOf) -> None:
+def test_a_study_that_is_opened_again_continues(url: str, study_of: StudyOf) -> None:
     file = study_of()
     first = create(url, file)
     write_all_states(first, file)
@@ -138,14 +138,14 @@ def test_a_study_that_is_opened_again_goes_on(url: str, study_of: StudyOf) -> No
 @pytest.mark.parametrize(
     ("old", "new"), [("n_trials: 4", "n_trials: 400"), ("description: a search", "description: the search")]
 )
-def test_more_trials_and_other_words_are_accepted(url: str, study_of: StudyOf, old: str, new: str) -> None:
+def test_a_larger_budget_and_another_description_are_accepted(url: str, study_of: StudyOf, old: str, new: str) -> None:
     create(url, study_of()).close()
     after = study_of(old, new)
     storage = create(url, after)
     assert storage.study_file == after.text
 
 
-def test_fewer_trials_than_are_recorded_are_refused(url: str, study_of: StudyOf) -> None:
+def test_a_budget_below_the_recorded_trials_is_refused(url: str, study_of: StudyOf) -> None:
     file = study_of()
     write_all_states(create(url, file), file)
     with pytest.raises(UserError) as caught:
@@ -187,7 +187,7 @@ def start_two_trials(storage: StudyStorage, file: StudyFile) -> None:
 @pytest.mark.parametrize(
     "change", [("slots: 2", "slots: 3"), ("high: 0.5", "high: 0.75"), ("n_trials: 4", "n_trials: 1")]
 )
-def test_a_study_without_results_starts_over_when_its_file_changes(
+def test_a_study_without_results_restarts_if_its_file_changes(
     url: str, study_of: StudyOf, change: tuple[str, str]
 ) -> None:
     before = create(url, study_of())
@@ -204,14 +204,14 @@ def test_a_study_without_results_starts_over_when_its_file_changes(
     assert storage.replaced_folder_names == [folder_name]
 
 
-def test_every_uid_that_was_replaced_is_remembered(url: str, study_of: StudyOf) -> None:
+def test_all_replaced_uids_are_recorded(url: str, study_of: StudyOf) -> None:
     uids = [create(url, study_of("seed: 1", f"seed: {seed}")).uid for seed in range(3)]
     storage = StudyStorage.load(url, "small")
     assert (*storage.replaced_uids, storage.uid) == tuple(uids)
     assert study_names(url) == ["small"]
 
 
-def test_a_study_without_results_goes_on_when_nothing_changes(url: str, study_of: StudyOf) -> None:
+def test_a_study_without_results_continues_if_its_file_is_unchanged(url: str, study_of: StudyOf) -> None:
     storage = create(url, study_of())
     start_two_trials(storage, study_of())
     again = create(url, study_of())
@@ -219,7 +219,7 @@ def test_a_study_without_results_goes_on_when_nothing_changes(url: str, study_of
 
 
 @pytest.mark.parametrize("ended", [False, True])
-def test_one_epoch_or_one_diverged_trial_is_a_result(url: str, study_of: StudyOf, ended: bool) -> None:
+def test_one_epoch_or_one_diverged_trial_counts_as_a_result(url: str, study_of: StudyOf, ended: bool) -> None:
     storage = create(url, study_of())
     start_two_trials(storage, study_of())
     if ended:
@@ -230,7 +230,7 @@ def test_one_epoch_or_one_diverged_trial_is_a_result(url: str, study_of: StudyOf
         create(url, study_of("slots: 2", "slots: 3"))
 
 
-def test_the_order_of_the_keys_is_no_change(url: str, study_of: StudyOf) -> None:
+def test_the_order_of_keys_does_not_matter(url: str, study_of: StudyOf) -> None:
     create(url, study_of()).close()
     create(url, study_of("seed: 1\ndataset: mnist\n", "dataset: mnist\nseed: 1\n")).close()
 
@@ -245,7 +245,7 @@ CPU = {"cpu": "x86_64 avx2 avx512f", "numpy.cpu_features": "X86_V2 X86_V3 X86_V4
 
 
 @pytest.mark.parametrize(
-    ("now", "told"),
+    ("now", "message"),
     [
         (
             {"cpu": "x86_64 avx2"},
@@ -263,24 +263,26 @@ CPU = {"cpu": "x86_64 avx2 avx512f", "numpy.cpu_features": "X86_V2 X86_V3 X86_V4
         ),
     ],
 )
-def test_another_cpu_is_refused_by_its_features(url: str, study_of: StudyOf, now: dict[str, str], told: str) -> None:
+def test_another_cpu_is_refused_with_the_differences(
+    url: str, study_of: StudyOf, now: dict[str, str], message: str
+) -> None:
     write_all_states(create(url, study_of(), **CPU), study_of())
     with pytest.raises(UserError) as caught:
         create(url, study_of(), **CPU | now)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert len(create(url, study_of(), **CPU).trials()) == 4
 
 
-def test_a_record_of_an_earlier_version_has_no_features_to_compare(url: str, study_of: StudyOf) -> None:
+def test_a_record_of_an_earlier_version_without_features_is_accepted(url: str, study_of: StudyOf) -> None:
     write_all_states(create(url, study_of()), study_of())
     assert len(create(url, study_of(), **CPU).trials()) == 4
 
 
 @pytest.mark.parametrize(("then", "now"), [({"kernels": "on"}, "off"), ({"kernels": "off"}, "on"), ({}, "off")])
-def test_the_kernels_cannot_be_switched_in_the_middle_of_a_study(
+def test_a_study_with_another_kernels_setting_is_refused(
     url: str, study_of: StudyOf, then: dict[str, str], now: str
 ) -> None:
-    """Records of earlier versions do not say; the kernels were always on."""
+    """Records of earlier versions lack the setting; the kernels were always on."""
     write_all_states(create(url, study_of(), **then), study_of())
     with pytest.raises(UserError, match=f"MNIST_HPO_KERNELS={then.get('kernels', 'on')}, and it is {now} now"):
         create(url, study_of(), kernels=now)
@@ -288,18 +290,18 @@ def test_the_kernels_cannot_be_switched_in_the_middle_of_a_study(
     assert len(create(url, study_of(), kernels=then.get("kernels", "on")).trials()) == 4
 
 
-def test_another_numpy_may_name_the_same_features_otherwise(url: str, study_of: StudyOf) -> None:
+def test_another_version_of_numpy_may_name_the_features_differently(url: str, study_of: StudyOf) -> None:
     write_all_states(create(url, study_of(), **CPU), study_of())
     other = CPU | {"numpy.cpu_features": "SSE42 AVX2 AVX512_SKX", "version.numpy": "2.3.0"}
     assert len(create(url, study_of(), **other).trials()) == 4
 
 
-def test_other_versions_are_kept_as_they_were(url: str, study_of: StudyOf) -> None:
+def test_the_first_recorded_versions_are_kept(url: str, study_of: StudyOf) -> None:
     create(url, study_of()).close()
     assert create(url, study_of(), **{"version.jax": "0.11"}).context == CONTEXT
 
 
-def test_a_study_of_somebody_else_is_left_alone(url: str, study_of: StudyOf) -> None:
+def test_a_study_of_another_program_is_refused_and_unchanged(url: str, study_of: StudyOf) -> None:
     create(url, study_of("name: small", "name: other")).close()
     study = optuna.create_study(study_name="small", storage=open_storage(url))
     study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
@@ -307,7 +309,7 @@ def test_a_study_of_somebody_else_is_left_alone(url: str, study_of: StudyOf) -> 
         create(url, study_of())
 
 
-def test_a_study_that_is_not_there_is_told_which_are(url: str, study_of: StudyOf) -> None:
+def test_the_error_about_a_missing_study_lists_the_existing_ones(url: str, study_of: StudyOf) -> None:
     for name in ("quick", "paper"):
         create(url, study_of("name: small", f"name: {name}")).close()
     assert study_names(url) == ["paper", "quick"]
@@ -316,7 +318,7 @@ def test_a_study_that_is_not_there_is_told_which_are(url: str, study_of: StudyOf
     assert str(caught.value) == f"no study 'qick' in {url}; did you mean 'quick'?; there are paper, quick"
 
 
-def test_a_storage_that_is_not_there_is_not_made_by_looking(url: str, tmp_path: Path) -> None:
+def test_reading_a_missing_storage_does_not_create_it(url: str, tmp_path: Path) -> None:
     path = url.split(":///")[1]
     with pytest.raises(UserError, match=f"no storage yet at {path}; .* --storage .* storage=.* mnist-hpo run"):
         StudyStorage.load(url, "small")
@@ -332,8 +334,8 @@ def history() -> list[TrialRecord]:
     ]
 
 
-def test_the_history_hash_is_the_same_for_ever() -> None:
-    # Written down: whoever compares two histories compares these.
+def test_the_history_hash_never_changes() -> None:
+    # A constant, since users compare hashes of different versions.
     assert history_sha256(history()) == "ad151eb66397b8cff914ad6484bb8ce23d01ee699ae1009c3b397c454586282e"
 
 
@@ -346,10 +348,10 @@ def test_the_history_hash_does_not_depend_on_times_or_order() -> None:
     assert history_sha256([dataclasses.replace(trials[0], epochs=slow), *trials[1:]]) == expected
     assert history_sha256(reversed(trials)) == expected
     assert history_sha256(turned) == expected
-    assert history_sha256(trials[:2]) == expected, "what is still running is no history yet"
+    assert history_sha256(trials[:2]) == expected, "running trials are not part of the history"
 
 
-def test_the_history_hash_depends_on_every_bit_that_was_computed() -> None:
+def test_the_history_hash_depends_on_every_bit_of_the_results() -> None:
     trials = history()
     first = trials[0]
     bit = {**first.epochs, 2: result_of(2, math.nextafter(1 / 3, 1))}
@@ -364,7 +366,7 @@ def test_the_history_hash_depends_on_every_bit_that_was_computed() -> None:
     assert len({history_sha256(other) for other in [trials, *others]}) == 7
 
 
-def test_the_best_trial_is_the_first_of_the_lowest() -> None:
+def test_the_best_trial_is_the_first_with_the_lowest_value() -> None:
     def complete(number: int, value: float) -> TrialRecord:
         return TrialRecord(number, "complete", {}, value=value)
 
@@ -375,7 +377,7 @@ def test_the_best_trial_is_the_first_of_the_lowest() -> None:
     assert best_of(trials[3:]) is None
 
 
-def test_a_record_from_before_workers_were_recorded_still_loads(url: str, study_of: StudyOf) -> None:
+def test_a_record_without_worker_numbers_still_loads(url: str, study_of: StudyOf) -> None:
     storage = create(url, study_of())
     (proposal,) = propose(study_of(), 1)
     storage.start_trial(0, proposal.parameters, proposal.distributions, proposal.costs)
@@ -390,7 +392,7 @@ def test_a_record_from_before_workers_were_recorded_still_loads(url: str, study_
     assert record.epochs[1].same_numbers(result_of(1, 0.5))
 
 
-def test_who_computed_a_result_does_not_change_the_history(url: str, study_of: StudyOf) -> None:
+def test_the_history_hash_does_not_depend_on_the_worker(url: str, study_of: StudyOf) -> None:
     storage = create(url, study_of())
     records = write_all_states(storage, study_of())
     by_another = [

@@ -1,4 +1,4 @@
-"""Studies that were run once, and fresh folders."""
+"""Studies that ran once, new working folders, and tracking servers in every state."""
 
 import socket
 from collections.abc import Generator
@@ -24,7 +24,7 @@ def killed(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def folder(mnist: PreparedDataset, tmp_path: Path) -> Folder:
-    """An empty working folder but for the study file."""
+    """A new working folder that contains only the study file."""
     folder = Folder(tmp_path)
     folder.write_study()
     return folder
@@ -38,7 +38,7 @@ def closed_port() -> str:
 
 @pytest.fixture
 def hanging_server() -> Generator[str]:
-    """The system takes its connections, and nobody ever answers."""
+    """The URL of a server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 

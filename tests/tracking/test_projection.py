@@ -1,4 +1,4 @@
-"""After a run MLflow shows the study as the storage has it."""
+"""After a run, MLflow's record of the study agrees with the storage."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command import ROOT, SMALL, Folder, Killed, TooLateError, in_time, make_folder
+from command import ROOT, SMALL, Folder, Killed, TooLateError, make_folder, retry_if_too_late
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, history, parent_of, runs_of, snapshot, trial_runs
 
@@ -21,13 +21,15 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepared import PreparedDataset
 
 
-def test_one_parent_and_one_nested_run_a_trial(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_a_study_has_one_parent_run_and_one_nested_run_per_trial(
+    finished: Folder, trials: list[dict[str, Any]]
+) -> None:
     assert_holds(finished.tracking_uri, trials)
     assert len(runs_of(finished.tracking_uri)) == 1 + 8
     assert parent_of(runs_of(finished.tracking_uri)).info.status == "FINISHED"
 
 
-def test_every_epoch_is_there_with_its_measures(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_every_epochs_metrics_are_logged(finished: Folder, trials: list[dict[str, Any]]) -> None:
     runs = trial_runs(runs_of(finished.tracking_uri))
     with sqlite3.connect(finished.storage) as connection:
         results = connection.execute(
@@ -47,7 +49,7 @@ def test_every_epoch_is_there_with_its_measures(finished: Folder, trials: list[d
     assert min(epoch_s.values()) > 0
 
 
-def test_how_trials_ended(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_final_states_of_trials_are_logged(finished: Folder, trials: list[dict[str, Any]]) -> None:
     runs = trial_runs(runs_of(finished.tracking_uri))
     words = {"complete": ("FINISHED", "COMPLETE"), "pruned": ("KILLED", "PRUNED"), "failed": ("FAILED", "FAILED")}
     for trial in trials:
@@ -56,7 +58,7 @@ def test_how_trials_ended(finished: Folder, trials: list[dict[str, Any]]) -> Non
         assert run.data.tags.get("trial.reason") == trial["reason"]
 
 
-def test_parameters_are_complete(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_all_hyperparameters_are_logged(finished: Folder, trials: list[dict[str, Any]]) -> None:
     runs = trial_runs(runs_of(finished.tracking_uri))
     for trial in trials:
         run = runs[trial["number"]]
@@ -65,7 +67,7 @@ def test_parameters_are_complete(finished: Folder, trials: list[dict[str, Any]])
         assert run.data.params | searched | fixed | {"dropout": "0.0"} == run.data.params
 
 
-def test_the_parent_says_where_it_all_comes_from(finished: Folder, mnist: PreparedDataset) -> None:
+def test_the_parent_run_has_the_provenance(finished: Folder, mnist: PreparedDataset) -> None:
     parent = parent_of(runs_of(finished.tracking_uri))
     client = MlflowClient(finished.tracking_uri)
     assert Path(client.download_artifacts(parent.info.run_id, "study.yaml")).read_text() == SMALL
@@ -78,7 +80,9 @@ def test_the_parent_says_where_it_all_comes_from(finished: Folder, mnist: Prepar
         assert re.match(r"\d+\.\d+", tags[f"mnist_hpo.version.{package}"])
 
 
-def test_the_parent_shows_how_the_search_went(finished: Folder, trials: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_the_parent_run_has_the_progress_of_the_search(
+    finished: Folder, trials: list[dict[str, Any]], tmp_path: Path
+) -> None:
     parent = parent_of(runs_of(finished.tracking_uri))
     assert artifacts(finished.tracking_uri, parent) == {"study.yaml", "trials.csv", "plots.html", "plots.png"}
     table = MlflowClient(finished.tracking_uri).download_artifacts(parent.info.run_id, "trials.csv", str(tmp_path))
@@ -92,7 +96,7 @@ def test_the_parent_shows_how_the_search_went(finished: Folder, trials: list[dic
     assert list(history(finished.tracking_uri, parent, "n_complete")) == list(range(1, 9))
 
 
-def test_the_experiment_is_a_line_that_says_it_all(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_the_experiment_has_tags_with_state_and_best_loss(finished: Folder, trials: list[dict[str, Any]]) -> None:
     experiment = MlflowClient(finished.tracking_uri).get_experiment_by_name("small")
     assert experiment is not None
     best = min(trial["value"] for trial in trials if trial["state"] == "complete")
@@ -101,7 +105,7 @@ def test_the_experiment_is_a_line_that_says_it_all(finished: Folder, trials: lis
     assert "a search of seconds" in experiment.tags["mlflow.note.content"]
 
 
-def test_the_data_is_a_dataset_with_its_digest(finished: Folder, mnist: PreparedDataset) -> None:
+def test_the_dataset_is_logged_with_its_digest(finished: Folder, mnist: PreparedDataset) -> None:
     (used,) = parent_of(runs_of(finished.tracking_uri)).inputs.dataset_inputs
     assert used.dataset.name == "mnist-standard-search"
     assert mnist.digest.startswith(used.dataset.digest)
@@ -109,7 +113,7 @@ def test_the_data_is_a_dataset_with_its_digest(finished: Folder, mnist: Prepared
     assert json.loads(used.dataset.profile) == {"n_train": 50_000, "n_valid": 10_000, "sha256": mnist.digest}
 
 
-def test_trials_can_be_sorted_by_what_they_came_to(finished: Folder, trials: list[dict[str, Any]]) -> None:
+def test_trials_can_be_sorted_by_their_results(finished: Folder, trials: list[dict[str, Any]]) -> None:
     runs = trial_runs(runs_of(finished.tracking_uri))
     for trial in trials:
         run, losses = runs[trial["number"]], trial["valid_loss"].values()
@@ -120,17 +124,17 @@ def test_trials_can_be_sorted_by_what_they_came_to(finished: Folder, trials: lis
         assert run.data.metrics["model_parameters"] == 784 * width + width + width * 10 + 10
 
 
-def test_the_best_model_is_there_and_gives_the_recorded_loss(
+def test_the_best_model_is_logged_and_has_the_recorded_loss(
     finished: Folder, trials: list[dict[str, Any]], mnist: PreparedDataset, tmp_path: Path
 ) -> None:
     best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
-    assert_model_gives(best["value"], finished.tracking_uri, best["number"], mnist, tmp_path)
+    assert_model_has_loss(best["value"], finished.tracking_uri, best["number"], mnist, tmp_path)
     runs = trial_runs(runs_of(finished.tracking_uri))
     with_model = [number for number, run in runs.items() if "model" in artifacts(finished.tracking_uri, run)]
     assert with_model == [best["number"]]
 
 
-def assert_model_gives(
+def assert_model_has_loss(
     valid_loss: float, tracking_uri: str, number: int, mnist: PreparedDataset, tmp_path: Path
 ) -> None:
     run = trial_runs(runs_of(tracking_uri))[number]
@@ -142,7 +146,7 @@ def assert_model_gives(
     assert losses.mean() == pytest.approx(valid_loss, abs=1e-6)
 
 
-def test_sync_rebuilds_what_was_lost_and_then_changes_nothing(
+def test_sync_rebuilds_the_record_and_is_idempotent(
     finished: Folder, folder: Folder, trials: list[dict[str, Any]], mnist: PreparedDataset, tmp_path: Path
 ) -> None:
     finished.copy_record(folder)
@@ -153,7 +157,7 @@ def test_sync_rebuilds_what_was_lost_and_then_changes_nothing(
     rebuilt = snapshot(folder.tracking_uri)
     assert rebuilt == snapshot(finished.tracking_uri)
     best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
-    assert_model_gives(best["value"], folder.tracking_uri, best["number"], mnist, tmp_path)
+    assert_model_has_loss(best["value"], folder.tracking_uri, best["number"], mnist, tmp_path)
 
     runs = {run.info.run_id for run in runs_of(folder.tracking_uri)}
     assert folder.call("sync", "small").code == 0
@@ -162,13 +166,13 @@ def test_sync_rebuilds_what_was_lost_and_then_changes_nothing(
     assert folder.trials() == trials
 
 
-def test_after_kill_and_resume_there_is_one_run_a_trial(killed: Killed, trials: list[dict[str, Any]]) -> None:
+def test_a_killed_and_continued_study_has_one_run_per_trial(killed: Killed, trials: list[dict[str, Any]]) -> None:
     assert_holds(killed.folder.tracking_uri, trials)
     assert parent_of(runs_of(killed.folder.tracking_uri)).info.status == "FINISHED"
 
 
 @pytest.mark.slow
-def test_after_a_kill_in_the_middle_of_writing_there_is_one_run_a_trial(
+def test_a_study_killed_while_mlflow_is_written_has_one_run_per_trial(
     finished: Folder, tmp_path: Path, trials: list[dict[str, Any]]
 ) -> None:
     def attempt() -> Folder:
@@ -179,19 +183,19 @@ def test_after_a_kill_in_the_middle_of_writing_there_is_one_run_a_trial(
             if run.process.poll() is not None:
                 raise TooLateError
         run.process.kill()
-        run.end()
+        run.wait()
         if parent_of(runs_of(folder.tracking_uri)).info.status != "RUNNING":
             raise TooLateError
         return folder
 
-    folder = in_time(attempt)
+    folder = retry_if_too_late(attempt)
     folder.run()
     assert_holds(folder.tracking_uri, trials)
     assert len(runs_of(folder.tracking_uri)) == 1 + 8
 
 
 def n_trial_runs(folder: Folder) -> int:
-    """Read past MLflow: its client would take longer than all the writing."""
+    """Count the trials' runs in the database; MLflow's client would be slower than the writer."""
     database = folder.path / "mlruns" / "mlflow.db"
     if not database.exists():
         return 0
@@ -199,8 +203,8 @@ def n_trial_runs(folder: Folder) -> int:
         return connection.execute("SELECT count(*) FROM runs WHERE name LIKE '#%'").fetchone()[0]
 
 
-def test_a_trial_left_behind_is_not_left_running(finished: Folder, folder: Folder) -> None:
-    """`sync` of a study that was killed while all of its trials had begun."""
+def test_sync_marks_interrupted_trials_as_not_running(finished: Folder, folder: Folder) -> None:
+    """The study was killed after all of its trials had started."""
     finished.copy_record(folder, "optuna.db", "mlflow.db")
     change(folder, "UPDATE trials SET state = 'RUNNING', datetime_complete = NULL WHERE number = 7")
     assert folder.call("sync", "small").code == 0
@@ -213,7 +217,7 @@ def test_a_trial_left_behind_is_not_left_running(finished: Folder, folder: Folde
     assert (experiment.tags["state"], experiment.tags["trials"]) == ("interrupted", "7 of 8")
 
 
-def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(finished: Folder, folder: Folder) -> None:
+def test_a_study_of_the_same_name_in_another_storage_has_its_own_parent_run(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder, "optuna.db", "mlflow.db")
     change(folder, "UPDATE study_user_attributes SET value_json = '\"another\"' WHERE key = 'mnist_hpo:uid'")
     assert folder.call("sync", "small").code == 0
@@ -226,7 +230,7 @@ def test_a_study_of_the_same_name_in_another_storage_has_a_parent_of_its_own(fin
 
 
 @pytest.mark.slow
-def test_a_parent_that_is_made_later_begins_with_the_first_trial(finished: Folder, folder: Folder) -> None:
+def test_a_parent_run_created_later_starts_with_the_first_trial(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder, "optuna.db")
     folder.write_study()
     assert folder.run().code == 0

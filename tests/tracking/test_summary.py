@@ -1,4 +1,4 @@
-"""What MLflow is to show of a study as a whole, from made-up trials whose figures can be counted by hand."""
+"""The summary of a study for MLflow, checked on invented trials whose figures can be calculated by hand."""
 
 import csv
 import io
@@ -49,7 +49,7 @@ TRIALS = [
 ]
 
 
-def test_progress_has_a_step_for_each_end_in_the_order_of_time() -> None:
+def test_progress_has_one_step_per_ended_trial_in_order_of_time() -> None:
     points = {(metric.key, metric.step): (metric.value, metric.timestamp) for metric in progress(TRIALS, n_known=0)}
     assert {step for _, step in points} == {1, 2, 3, 4}
     assert points["n_failed", 1] == (1, 1_010_000)
@@ -60,20 +60,20 @@ def test_progress_has_a_step_for_each_end_in_the_order_of_time() -> None:
     assert [points["n_complete", step][0] for step in (1, 2, 3, 4)] == [0, 0, 1, 2]
 
 
-def test_progress_goes_on_where_it_was() -> None:
+def test_progress_continues_from_its_last_step() -> None:
     everything = progress(TRIALS, n_known=0)
     assert progress(TRIALS, n_known=3) == [metric for metric in everything if metric.step == 4]
     assert progress(TRIALS, n_known=4) == []
 
 
-def test_the_experiments_line() -> None:
+def test_tags_of_the_experiment() -> None:
     tags = experiment_tags(STUDY, TRIALS, "running")
     assert (tags["state"], tags["trials"], tags["best_valid_loss"]) == ("running", "4 of 5", "0.20000")
     assert tags["mlflow.note.content"] == "valid_loss 0.20000 · Widths <against> rates."
     assert experiment_tags(STUDY, [], "running")["mlflow.note.content"] == "Widths <against> rates."
 
 
-def test_the_parents_description_ranks_the_complete_trials() -> None:
+def test_the_parent_runs_description_ranks_the_complete_trials() -> None:
     rows = [line for line in parent_note(STUDY, TRIALS, "running").splitlines() if line.startswith("| #")]
     assert [row.split(" | ")[:3] for row in rows] == [
         ["| #002", "0.20000", "80.00 %"],
@@ -90,17 +90,17 @@ def test_the_table_has_every_trial() -> None:
     assert (rows[2]["best_valid_loss"], rows[2]["best_epoch"], rows[2]["width"]) == ("0.2", "1", "32")
 
 
-def test_the_columns_of_a_trial_worked_out_by_hand() -> None:
+def test_the_columns_of_a_trial_equal_a_calculation_by_hand() -> None:
     found = columns(STUDY, TRIALS[2])
     assert found["best_valid_accuracy"] == 1 - 0.2
     assert (found["epochs"], found["seconds"]) == (2, 1.5)
     # One hidden layer of 32: 784·32 + 32 + 32·10 + 10.
     assert found["model_parameters"] == 25_450
-    # Two epochs of 50,000 digits: 4 FLOPs a weight of the first layer, 6 of the second.
+    # Two epochs of 50,000 digits: 4 FLOPs per weight of the first layer, 6 per weight of the second.
     assert found["train_tflop"] == pytest.approx(2 * 50_000 * (4 * 784 * 32 + 6 * 32 * 10) / 1e12)
 
 
-def test_the_plots_need_no_network_and_are_the_same_each_time(tmp_path: Path) -> None:
+def test_plots_need_no_network_and_are_reproducible(tmp_path: Path) -> None:
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
         write_plots(STUDY, TRIALS, tmp_path / folder)
@@ -113,7 +113,7 @@ def test_the_plots_need_no_network_and_are_the_same_each_time(tmp_path: Path) ->
     assert min(height, width) > 600
 
 
-def test_the_plots_tick_trials_and_epochs_at_whole_numbers(tmp_path: Path) -> None:
+def test_plots_have_integer_ticks_for_trials_and_epochs(tmp_path: Path) -> None:
     write_plots(STUDY, TRIALS, tmp_path)
     titles_and_steps = re.findall(
         r'"title":\{"text":"(\w+)"\},[^{}]*?"dtick":([\d.]+)', (tmp_path / "plots.html").read_text()
@@ -122,6 +122,6 @@ def test_the_plots_tick_trials_and_epochs_at_whole_numbers(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("trials", [[], TRIALS[:1], TRIALS[1:2]], ids=["none", "one", "one that diverged"])
-def test_plots_of_a_study_that_has_hardly_any_trials(tmp_path: Path, trials: list[TrialRecord]) -> None:
+def test_plots_can_be_drawn_for_very_few_trials(tmp_path: Path, trials: list[TrialRecord]) -> None:
     write_plots(STUDY, trials, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"plots.html", "plots.png"}

@@ -1,4 +1,4 @@
-"""MLflow away, ill or slow: the search goes on, says so once, and MLflow is caught up later."""
+"""If MLflow is unreachable, failing or slow, a run continues and reports it once, and `sync` updates MLflow later."""
 
 import json
 import subprocess
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command import Folder, Outcome, TooLateError, assert_refused, in_time, make_folder
+from command import Folder, Outcome, TooLateError, assert_refused, make_folder, retry_if_too_late
 from incomplete import package, run_incompletely
 from mlflow import MlflowClient
 from tracked import artifacts, assert_holds, parent_of, runs_of, trial_runs
@@ -16,24 +16,24 @@ from tracking_server import TrackingServer
 
 CANNOT = "MLflow cannot be written"
 
-# A fault that no real tracking server shows on demand: every answer is "500 Internal Server Error".
-ILL_SERVER = """
+# A real tracking server cannot be made to do this: every response is "500 Internal Server Error".
+FAILING_SERVER = """
 import http.server, sys
-class Ill(http.server.BaseHTTPRequestHandler):
+class Failing(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
         self.send_error(500)
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
     def log_message(self, *arguments): pass
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ill)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
 print(server.server_port, flush=True)
 server.serve_forever()
 """
 
 
 @pytest.fixture
-def ill_server() -> Generator[str]:
-    with subprocess.Popen([sys.executable, "-c", ILL_SERVER], stdout=subprocess.PIPE, text=True) as process:
+def failing_server() -> Generator[str]:
+    with subprocess.Popen([sys.executable, "-c", FAILING_SERVER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         process.kill()
@@ -43,11 +43,11 @@ def ill_server() -> Generator[str]:
     "server",
     [
         "closed_port",
-        pytest.param("ill_server", marks=pytest.mark.slow),
+        pytest.param("failing_server", marks=pytest.mark.slow),
         pytest.param("hanging_server", marks=pytest.mark.slow),
     ],
 )
-def test_the_search_goes_on_without_mlflow(
+def test_a_run_continues_without_mlflow(
     folder: Folder, trials: list[dict[str, Any]], server: str, request: pytest.FixtureRequest
 ) -> None:
     outcome = run_incompletely(folder, MLFLOW_TRACKING_URI=request.getfixturevalue(server))
@@ -64,22 +64,22 @@ def test_the_search_goes_on_without_mlflow(
 
 
 @pytest.mark.slow
-def test_a_writing_process_that_is_killed_is_started_again_and_catches_up(
+def test_a_killed_writer_process_is_restarted_and_writes_everything(
     tmp_path: Path, trials: list[dict[str, Any]]
 ) -> None:
     def attempt() -> tuple[Folder, Outcome]:
         folder = make_folder(tmp_path, "killed")
         run = folder.start("run", "small.yaml", "--workers", "1")
-        run.freeze_after(r"^trial \d")
+        run.suspend_after(r"^trial \d")
         (writer,) = run.writers()
         writer.kill()
-        run.thaw()
-        outcome = run.end()
+        run.resume()
+        outcome = run.wait()
         if "started again" not in outcome.err:
-            raise TooLateError  # The search was over before it was noticed.
+            raise TooLateError  # The run ended before the kill was noticed.
         return folder, outcome
 
-    folder, outcome = in_time(attempt)
+    folder, outcome = retry_if_too_late(attempt)
     assert outcome.code == 0
     assert outcome.err.count(CANNOT) == outcome.err.count("killed by SIGKILL") == 1
     assert "Traceback" not in outcome.err
@@ -88,9 +88,7 @@ def test_a_writing_process_that_is_killed_is_started_again_and_catches_up(
     assert parent_of(runs_of(folder.tracking_uri)).info.status == "FINISHED"
 
 
-def test_a_writing_process_that_cannot_live_does_not_end_the_search(
-    folder: Folder, trials: list[dict[str, Any]]
-) -> None:
+def test_a_run_continues_if_the_writer_process_keeps_dying(folder: Folder, trials: list[dict[str, Any]]) -> None:
     deadly = package(folder, "mlflow", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run_incompletely(folder, PYTHONPATH=deadly)
     assert "0 of 8 runs are written: the process that writes MLflow keeps dying, killed by SIGKILL" in outcome.err
@@ -99,7 +97,7 @@ def test_a_writing_process_that_cannot_live_does_not_end_the_search(
     assert folder.trials() == trials
 
 
-def test_a_search_loads_no_mlflow_and_tells_why_it_cannot_be_loaded(
+def test_a_run_continues_and_reports_it_if_mlflow_cannot_be_imported(
     folder: Folder, trials: list[dict[str, Any]]
 ) -> None:
     outcome = run_incompletely(folder, PYTHONPATH=package(folder, "mlflow", "raise ImportError('broken package')"))
@@ -109,7 +107,7 @@ def test_a_search_loads_no_mlflow_and_tells_why_it_cannot_be_loaded(
     assert folder.trials() == trials
 
 
-def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folder, closed_port: str) -> None:
+def test_sync_and_retrain_are_refused_without_mlflow(finished: Folder, folder: Folder, closed_port: str) -> None:
     finished.copy_record(folder)
     before = folder.trials(), folder.files()
     for verb, uri in (("sync", closed_port), ("retrain", "sqlite:////proc/nowhere/mlflow.db")):
@@ -118,14 +116,14 @@ def test_sync_and_retrain_need_mlflow_and_say_so(finished: Folder, folder: Folde
 
 
 @pytest.mark.slow
-def test_a_real_server_that_dies_and_comes_back(
+def test_a_run_continues_while_a_real_server_is_stopped(
     folder: Folder, tracking_server: TrackingServer, trials: list[dict[str, Any]]
 ) -> None:
     run = folder.start("run", "small.yaml", MLFLOW_TRACKING_URI=tracking_server.url)
-    run.freeze_after("^study small")
+    run.suspend_after("^study small")
     tracking_server.stop()
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 3, outcome.err
     assert outcome.err.count(CANNOT) == 1
     assert folder.trials() == trials
@@ -142,10 +140,10 @@ def test_a_real_server_that_dies_and_comes_back(
 
 
 @pytest.mark.slow
-def test_a_real_server_all_the_way(
+def test_a_study_can_use_a_real_server(
     folder: Folder, tracking_server: TrackingServer, trials: list[dict[str, Any]]
 ) -> None:
-    """Nothing is left on this side but the storage, the checkpoints and the champion."""
+    """MLflow writes no database and no artifacts on the client's side."""
     assert CANNOT not in folder.run(MLFLOW_TRACKING_URI=tracking_server.url).err
     assert_holds(tracking_server.url, trials)
     figures = folder.call("retrain", "small", "--seeds", "1", "--json", MLFLOW_TRACKING_URI=tracking_server.url).json()

@@ -1,4 +1,4 @@
-"""A run ends with all of its record in MLflow, or says what is missing and why, with exit code 3."""
+"""At the end of a run MLflow's record is complete, or the run says what is missing and why, with exit code 3."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
-from command import LONG_S, Call, Folder, Outcome, TooLateError, in_time, make_folder
+from command import TIMEOUT_S, Call, Folder, Outcome, TooLateError, make_folder, retry_if_too_late
 from incomplete import package, run_incompletely
 from mlflow import MlflowClient
 from mlflow.entities import ViewType
@@ -30,7 +30,7 @@ from mnist_hpo.tracking.projection import Projection
 LAST_TRIAL = r"\(8/8 done"
 
 
-def assert_whole(tracking_uri: str, trials: list[dict[str, Any]], *, best: int | None = None) -> None:
+def assert_complete(tracking_uri: str, trials: list[dict[str, Any]], *, best: int | None = None) -> None:
     assert_holds(tracking_uri, trials)
     runs = runs_of(tracking_uri)
     parent = parent_of(runs)
@@ -39,43 +39,50 @@ def assert_whole(tracking_uri: str, trials: list[dict[str, Any]], *, best: int |
     assert sum("model" in artifacts(tracking_uri, run) for run in trial_runs(runs).values()) == 1
 
 
-def the_writer(run: Call) -> psutil.Process:
-    """The process that writes MLflow, while the coordinator is frozen."""
+def writer_of(run: Call) -> psutil.Process:
+    """Return the process that writes MLflow, while the coordinator is suspended.
+
+    Raises:
+        TooLateError: the process has ended already.
+
+    """
     if not (writers := run.writers()):
         raise TooLateError
     return writers[0]
 
 
-def test_a_writer_killed_after_the_last_trial_is_started_again(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
+def test_a_writer_killed_after_the_last_trial_is_restarted(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "killed")
     run = folder.start("run", "small.yaml")
-    run.freeze_after(LAST_TRIAL)
-    the_writer(run).kill()
-    run.thaw()
-    outcome = run.end()
+    run.suspend_after(LAST_TRIAL)
+    writer_of(run).kill()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 0, outcome.err
     assert outcome.err.count("killed by SIGKILL") == 1
-    assert_whole(folder.tracking_uri, trials)
+    assert_complete(folder.tracking_uri, trials)
 
 
-def test_a_database_that_is_deleted_is_rebuilt_from_the_storage(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
+def test_a_deleted_database_is_rebuilt_from_the_storage(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "deleted")
     run = folder.start("run", "small.yaml")
-    run.freeze_after(LAST_TRIAL)
-    deadline = time.monotonic() + LONG_S
-    while n_trial_runs(folder) < 1:  # The writer goes on with what it was sent.
+    run.suspend_after(LAST_TRIAL)
+    deadline = time.monotonic() + TIMEOUT_S
+    while n_trial_runs(folder) < 1:  # The writer still processes the messages that it was sent.
         assert time.monotonic() < deadline
         time.sleep(0.05)
     (folder.path / "mlruns" / "mlflow.db").unlink()
-    run.thaw()
-    outcome = run.end()
+    run.resume()
+    outcome = run.wait()
     assert outcome.code == 0, outcome.err
     assert "mlruns/mlflow.db was deleted or replaced" in outcome.err
-    assert_whole(folder.tracking_uri, trials)
+    assert_complete(folder.tracking_uri, trials)
 
 
 @pytest.mark.slow
-def test_pictures_that_cannot_be_drawn_leave_all_else(folder: Folder, trials: list[dict[str, Any]]) -> None:
+def test_plots_that_cannot_be_drawn_do_not_affect_the_rest_of_the_record(
+    folder: Folder, trials: list[dict[str, Any]]
+) -> None:
     outcome = run_incompletely(folder, PYTHONPATH=package(folder, "plotly", "raise ImportError('broken package')"))
     assert "the plots cannot be drawn: " in outcome.err
     assert "broken package" in outcome.err
@@ -87,11 +94,13 @@ def test_pictures_that_cannot_be_drawn_leave_all_else(folder: Folder, trials: li
     assert sync.code == 3
     assert "the plots cannot be drawn: " in sync.err
     assert folder.call("sync", "small").code == 0
-    assert_whole(folder.tracking_uri, trials)
+    assert_complete(folder.tracking_uri, trials)
 
 
 @pytest.mark.slow
-def test_a_writer_that_dies_of_drawing_leaves_all_else(folder: Folder, trials: list[dict[str, Any]]) -> None:
+def test_a_writer_killed_by_drawing_plots_does_not_affect_the_rest_of_the_record(
+    folder: Folder, trials: list[dict[str, Any]]
+) -> None:
     deadly = package(folder, "plotly", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run_incompletely(folder, PYTHONPATH=deadly)
     assert "all 8 runs are written, but not all that belongs to them" in outcome.err
@@ -104,31 +113,31 @@ def best_run(tracking_uri: str, outcome: Outcome) -> Any:
     return trial_runs(runs_of(tracking_uri))[json.loads(outcome.out)["best"]["number"]]
 
 
-def test_ctrl_c_ends_the_wait_for_mlflow(folder: Folder, hanging_server: str, trials: list[dict[str, Any]]) -> None:
+def test_ctrl_c_ends_waiting_for_mlflow(folder: Folder, hanging_server: str, trials: list[dict[str, Any]]) -> None:
     run = folder.start("run", "small.yaml", "--tracking-uri", hanging_server)
     run.wait_for("writing to MLflow: 0 of 8 runs written")
-    run.press_ctrl_c()
-    outcome = run.end()
+    run.send_ctrl_c()
+    outcome = run.wait()
     assert outcome.code == 3, outcome
     assert "0 of 8 runs are written: the rest was not waited for" in outcome.err
     assert outcome.err.rstrip().endswith(f"mnist-hpo sync small --tracking-uri {hanging_server}")
     assert folder.trials() == trials
 
 
-def test_a_search_that_is_interrupted_says_what_mlflow_lacks(folder: Folder, closed_port: str) -> None:
+def test_an_interrupted_run_reports_what_is_missing_in_mlflow(folder: Folder, closed_port: str) -> None:
     run = folder.start("run", "small.yaml", MLFLOW_TRACKING_URI=closed_port)
-    run.freeze_after(r"^trial \d")
-    run.press_ctrl_c()
-    run.thaw()
-    outcome = run.end()
+    run.suspend_after(r"^trial \d")
+    run.send_ctrl_c()
+    run.resume()
+    outcome = run.wait()
     if outcome.code == 3:
-        pytest.skip("the search was over before the signal came")
+        pytest.skip("the run ended before the signal")
     assert outcome.code == 130, outcome
     assert "MLflow does not hold all of the study: 0 of " in outcome.err
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_was_creating_is_removed(finished: Folder, folder: Folder) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(finished: Folder, folder: Folder) -> None:
     finished.copy_record(folder, "optuna.db")
     mlruns = folder.path / "mlruns"
     left = ["mlflow.db.4194999.new", "mlflow.db.4194999.new-journal", "mlflow.db.new"]
@@ -137,20 +146,20 @@ def test_what_a_killed_process_was_creating_is_removed(finished: Folder, folder:
     assert folder.call("sync", "small").code == 0
     assert not [name for name in left if (mlruns / name).exists()]
     assert (mlruns / "mlflow.db.newer").exists()
-    # Also where the database itself is there.
+    # They are removed even if the database exists.
     (mlruns / left[0]).write_bytes(b"half a database")
     assert folder.call("sync", "small").code == 0
     assert not (mlruns / left[0]).exists()
 
 
 @pytest.mark.slow
-def test_the_log_of_a_deleted_database_is_not_applied_to_the_next(
+def test_the_write_ahead_log_of_a_deleted_database_is_not_applied_to_a_new_one(
     finished: Folder, folder: Folder, trials: list[dict[str, Any]]
 ) -> None:
     finished.copy_record(folder, "optuna.db")
     assert folder.call("sync", "small").code == 0
     database = folder.path / "mlruns" / "mlflow.db"
-    # A process that is killed leaves its log.
+    # A killed process leaves its write-ahead log.
     write = "import sqlite3, os, sys; c = sqlite3.connect(sys.argv[1]); c.execute('CREATE TABLE other (x)'); c.commit()"
     subprocess.run([sys.executable, "-c", f"{write}; os._exit(0)", str(database)], check=True)
     assert database.with_name("mlflow.db-wal").stat().st_size > 0
@@ -161,7 +170,7 @@ def test_the_log_of_a_deleted_database_is_not_applied_to_the_next(
         assert not connection.execute("SELECT name FROM sqlite_master WHERE name = 'other'").fetchall()
 
 
-def test_what_mlflow_lacks_is_found_and_repaired(
+def test_missing_and_wrong_runs_are_found_and_repaired(
     finished: Folder, folder: Folder, trials: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finished.copy_record(folder, "optuna.db", "mlflow.db")
@@ -186,7 +195,7 @@ def test_what_mlflow_lacks_is_found_and_repaired(
     assert "RUNNING" not in {run.info.status for run in active}
 
 
-KEEPS_ITS_STATE = """
+CHECK_STATE = """
 import os, sys
 import mlflow
 mlflow.set_tracking_uri("sqlite:///own.db")
@@ -212,22 +221,22 @@ assert [run.info.run_id for run in mlflow.search_runs(search_all_experiments=Tru
         pytest.param(["retrain", "small", "--seeds", "1"], id="retrain", marks=pytest.mark.slow),
     ],
 )
-def test_mlflows_state_in_the_users_process_stays(finished: Folder, folder: Folder, verb: list[str]) -> None:
+def test_mlflows_state_in_the_callers_process_is_unchanged(finished: Folder, folder: Folder, verb: list[str]) -> None:
     finished.copy_record(folder, "optuna.db")
     done = subprocess.run(
-        [sys.executable, "-c", KEEPS_ITS_STATE, *verb, "--tracking-uri", "sqlite:///mlruns/mlflow.db"],
+        [sys.executable, "-c", CHECK_STATE, *verb, "--tracking-uri", "sqlite:///mlruns/mlflow.db"],
         cwd=folder.path,
         env=folder.environment(),
         capture_output=True,
         text=True,
-        timeout=LONG_S,
+        timeout=TIMEOUT_S,
     )
     assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(params=["database", "server"])
 def store(request: pytest.FixtureRequest) -> str | None:
-    """The URI of a real server, or None for the database of the folder."""
+    """The URL of a real server, or None for the folder's own database."""
     if request.param == "database":
         return None
     server: TrackingServer = request.getfixturevalue("tracking_server")
@@ -236,7 +245,7 @@ def store(request: pytest.FixtureRequest) -> str | None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_a_writer_killed_at_random_moments(tmp_path: Path, store: str | None, trials: list[dict[str, Any]]) -> None:
+def test_a_writer_killed_at_random_times(tmp_path: Path, store: str | None, trials: list[dict[str, Any]]) -> None:
     rng = random.Random(0)
     for n_round in range(6):
         folder = make_folder(tmp_path, "killed", store)
@@ -249,10 +258,10 @@ def test_a_writer_killed_at_random_moments(tmp_path: Path, store: str | None, tr
             for writer in run.writers() if run.process.poll() is None else []:
                 writer.kill()
                 n_kills += 1
-        assert_whole_or_told(run.end(), store or folder.tracking_uri, f"small-{n_round}", trials)
+        assert_complete_or_reported(run.wait(), store or folder.tracking_uri, f"small-{n_round}", trials)
 
 
-def assert_whole_or_told(outcome: Outcome, tracking_uri: str, study: str, trials: list[dict[str, Any]]) -> None:
+def assert_complete_or_reported(outcome: Outcome, tracking_uri: str, study: str, trials: list[dict[str, Any]]) -> None:
     assert "Traceback" not in outcome.err
     if outcome.code == 3:
         assert "MLflow does not hold all of the study: " in outcome.err
@@ -269,7 +278,7 @@ def assert_whole_or_told(outcome: Outcome, tracking_uri: str, study: str, trials
 
 @pytest.fixture
 def busy_machine() -> Generator[None]:
-    """Every core has two processes that never rest."""
+    """Run two busy loops per core."""
     processes = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(os.sched_getaffinity(0)))
     ]
@@ -281,7 +290,7 @@ def busy_machine() -> Generator[None]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_runs_end_whole_on_a_busy_machine(
+def test_records_are_complete_on_a_busy_machine(
     tmp_path: Path, store: str | None, busy_machine: None, trials: list[dict[str, Any]]
 ) -> None:
     for n_pair in range(2):
@@ -291,19 +300,19 @@ def test_runs_end_whole_on_a_busy_machine(
             folder.write_study("name: small", f"name: {name}")
         runs = [folder.start("run", "small.yaml") for folder in folders]
         for folder, name, run in zip(folders, names, runs, strict=True):
-            assert_whole_or_told(run.end(), store or folder.tracking_uri, name, trials)
+            assert_complete_or_reported(run.wait(), store or folder.tracking_uri, name, trials)
 
 
 @pytest.mark.slow
-def test_a_writer_that_stands_still_is_replaced(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
+def test_a_suspended_writer_is_replaced(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     def attempt() -> tuple[Folder, Outcome]:
         folder = make_folder(tmp_path, "stopped")
         run = folder.start("run", "small.yaml")
-        run.freeze_after(LAST_TRIAL)
-        the_writer(run).send_signal(signal.SIGSTOP)
-        run.thaw()
-        return folder, run.end()
+        run.suspend_after(LAST_TRIAL)
+        writer_of(run).send_signal(signal.SIGSTOP)
+        run.resume()
+        return folder, run.wait()
 
-    folder, outcome = in_time(attempt)
+    folder, outcome = retry_if_too_late(attempt)
     assert outcome.code == 0, outcome.err
-    assert_whole(folder.tracking_uri, trials)
+    assert_complete(folder.tracking_uri, trials)

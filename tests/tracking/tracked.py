@@ -1,4 +1,4 @@
-"""What MLflow holds of a study, read with MLflow's own client."""
+"""Read a study's record in MLflow with MLflow's own client."""
 
 import hashlib
 from pathlib import Path
@@ -21,7 +21,7 @@ def parent_of(runs: list[Run]) -> Run:
 
 
 def trial_runs(runs: list[Run]) -> dict[int, Run]:
-    """By the trial's number; of each there must be one."""
+    """Return the nested runs by trial number; there must be one for each trial."""
     parent = parent_of(runs)
     nested = [run for run in runs if run.data.tags.get("mlflow.parentRunId") == parent.info.run_id]
     by_number = {int(run.data.tags["trial.number"]): run for run in nested if "trial.state" in run.data.tags}
@@ -30,14 +30,14 @@ def trial_runs(runs: list[Run]) -> dict[int, Run]:
 
 
 def history(tracking_uri: str, run: Run, metric: str) -> dict[int, float]:
-    """A metric by epoch; no epoch may be there twice."""
+    """Return a metric by epoch; no epoch may occur twice."""
     points = MlflowClient(tracking_uri).get_metric_history(run.info.run_id, metric)
     assert len({point.step for point in points}) == len(points)
     return {point.step: point.value for point in sorted(points, key=lambda point: point.step)}
 
 
 def assert_holds(tracking_uri: str, trials: list[dict[str, Any]]) -> None:
-    """MLflow holds one parent and one nested run a trial, none of them running, with the storage's losses."""
+    """Assert that MLflow holds a parent run and one nested run per trial, none running, with the storage's losses."""
     runs = runs_of(tracking_uri)
     by_number = trial_runs(runs)
     assert sorted(by_number) == [trial["number"] for trial in trials]
@@ -49,7 +49,7 @@ def assert_holds(tracking_uri: str, trials: list[dict[str, Any]]) -> None:
 
 
 def snapshot(tracking_uri: str) -> list[Any]:
-    """All that can be seen of a study in MLflow, but for the numbers that MLflow itself draws."""
+    """Return everything that MLflow shows of a study, except the ids that MLflow assigns."""
     client = MlflowClient(tracking_uri)
     experiment = client.get_experiment_by_name("small")
     assert experiment is not None
@@ -64,7 +64,7 @@ def snapshot(tracking_uri: str) -> list[Any]:
         }
         times = (run.info.start_time, run.info.end_time) if "trial.state" in tags else run.info.end_time
         inputs = [(used.dataset.name, used.dataset.digest) for used in run.inputs.dataset_inputs]
-        # The plots are drawn anew where the run is; their importances come from a forest, and need not be bit for bit.
+        # Plots are redrawn each time, and their importances, from a random forest, may differ in the last bits.
         files = {
             path: "" if path.startswith("plots.") else digest(client, run, path)
             for path in sorted(artifacts(tracking_uri, run))

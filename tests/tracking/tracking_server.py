@@ -1,4 +1,4 @@
-"""MLflow's own server as a process."""
+"""MLflow's own tracking server as a process."""
 
 import os
 import signal
@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 
 import requests
-from command import LONG_S
+from command import TIMEOUT_S
 
 
 class TrackingServer:
-    """MLflow's own server, on its own SQLite store."""
+    """MLflow's own tracking server, with a SQLite store."""
 
     def __init__(self, folder: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -30,7 +30,7 @@ class TrackingServer:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        deadline = time.monotonic() + LONG_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not self.answers():
             assert self.process.poll() is None, (self.folder / "server.log").read_text()
             assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""What calls of the API came to, and the state of the process before and after them."""
+"""Results of calls of the Python API, with the state of the process before and after them."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import alembic.util  # It adds a handler to its logger when it is imported.
+import alembic.util  # Imported here because the import adds a handler to its logger.
 import mlflow
 import psutil
 
@@ -17,28 +17,28 @@ from mnist_hpo.storage.records import TrialRecord
 
 
 class StopError(Exception):
-    """What a caller's own function raises to end a run."""
+    """Raised by a caller's progress function to end a run."""
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Half of the study, stopped by the caller's function, then continued and extended by its file."""
+    """A run of half the study that the progress function stopped, then a run that continued and extended it."""
 
     folder: Path
-    told: list[TrialRecord]
-    """What the function was told, before it stopped the run."""
+    reported: list[TrialRecord]
+    """The trials passed to the progress function before it stopped the run."""
     left_running: list[str]
     """Child processes after the run was stopped."""
     result: mnist_hpo.StudyResult
     printed: str
-    """By both runs, neither of which was to show its progress."""
+    """The output of both runs, which should be empty: neither displays progress."""
     before: dict[str, Any]
     after: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Retrained:
-    """The study, re-trained in a folder of its own."""
+    """A copy of the study with its best trial re-trained."""
 
     folder: Path
     figures: dict[str, Any]
@@ -47,7 +47,7 @@ class Retrained:
 
 
 def global_state() -> dict[str, Any]:
-    """What belongs to the caller's process: the API must leave it alone."""
+    """Return the global state of the process that the API must not change."""
     names = (alembic.__name__, mlflow.__name__, "optuna", "sqlalchemy")
     loggers = [logging.getLogger(), *map(logging.getLogger, names)]
     return {
@@ -62,11 +62,11 @@ def global_state() -> dict[str, Any]:
 
 
 def our_children() -> dict[int, str]:
-    """The child processes of this program that have not ended: their commands by process number."""
+    """Return the commands of this process's running mnist_hpo children, by process id."""
     commands = {child.pid: " ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)}
     return {pid: command for pid, command in commands.items() if "mnist_hpo" in command}
 
 
 def started_since(before: dict[int, str]) -> list[str]:
-    """The commands of `our_children` that were not there before: other test files keep workers of their own."""
+    """Return the commands of children that were started since; other test files keep workers of their own."""
     return [command for pid, command in our_children().items() if pid not in before]

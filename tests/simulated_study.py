@@ -1,6 +1,6 @@
-"""Studies of any size whose trainings take no time: the real scheduler, sampler, pruner and storage, pretended losses.
+"""Studies of any size without training: the real scheduler, sampler, pruner and storage, with simulated losses.
 
-As a program: pretended_study.py FOLDER N_TRIALS makes FOLDER/mlruns/optuna.db with the study `large`.
+As a program: simulated_study.py FOLDER N_TRIALS writes the study `large` to FOLDER/mlruns/optuna.db.
 """
 
 import math
@@ -36,8 +36,8 @@ SPACE: dict[str, Any] = {
 }
 
 
-def pretended_loss(parameters: dict[str, Any], epoch: int) -> float:
-    """Lowest near a learning rate of 0.003, with the width's help; rates near the upper end diverge sooner or later."""
+def simulated_loss(parameters: dict[str, Any], epoch: int) -> float:
+    """Return a loss that is lowest near a learning rate of 0.003 and a large width; rates above 0.05 diverge."""
     rate = float(parameters.get("learning_rate", 1e-3))
     if rate > 0.05 and epoch >= 3:
         return math.nan
@@ -46,8 +46,8 @@ def pretended_loss(parameters: dict[str, Any], epoch: int) -> float:
     return floor + 0.05 * float(parameters.get("dropout", 0.0)) ** 2 + 0.4 / (epoch + 1) ** 1.5 + 0.005 * noise
 
 
-class PretendingWorkers:
-    """An `Executor` that answers at once, as if two workers had taken a second an epoch."""
+class SimulatedWorkers:
+    """An `Executor` that returns results at once, with timestamps as if two workers took one second per epoch."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
@@ -56,7 +56,7 @@ class PretendingWorkers:
     def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
         worker = self._free_unix_s.index(min(self._free_unix_s))
         for epoch in range(1, job.last_epoch + 1):
-            loss = pretended_loss(dict(job.training.parameters), epoch)
+            loss = simulated_loss(dict(job.training.parameters), epoch)
             self._free_unix_s[worker] += 1.0
             seconds = {"train_s": 0.7, "evaluate_s": 0.125, "compile_s": 0.0, "total_s": 0.875}
             result = EpochResult(
@@ -75,7 +75,7 @@ class PretendingWorkers:
 
 
 class Journal:
-    """An observer that notes in which order trials ended."""
+    """An observer that records the order in which trials end."""
 
     def __init__(self) -> None:
         self.ended: list[int] = []
@@ -88,7 +88,7 @@ class Journal:
 def study_of(**changes: Any) -> Study:
     fields = {
         "name": "large",
-        "description": "pretended",
+        "description": "simulated",
         "budget": {"n_trials": 40, "max_epochs": 9},
         "slots": 4,
         "sampler": {"name": "random"},
@@ -98,10 +98,10 @@ def study_of(**changes: Any) -> Study:
     return Study.model_validate(fields | changes)
 
 
-def run_pretended(
+def run_simulated(
     folder: Path, study: Study, journal: Journal | None = None, stop_after: int | None = None
 ) -> StudyView:
-    """Run a study in a folder's default storage, and stop it where so many trials have ended."""
+    """Run a study in a folder's default storage; stop it once `stop_after` trials have ended."""
     journal = journal or Journal()
     url = f"sqlite:///{folder}/mlruns/optuna.db"
     text = yaml.safe_dump(study.model_dump(mode="json", exclude_none=True))
@@ -109,7 +109,7 @@ def run_pretended(
     scheduler = Scheduler(
         study,
         storage,
-        PretendingWorkers(),
+        SimulatedWorkers(),
         data=DataRef(str(folder), "standard", 10),
         checkpoints=CheckpointStore(folder),
         observers=[journal],
@@ -125,4 +125,4 @@ def run_pretended(
 
 
 if __name__ == "__main__":
-    run_pretended(Path(sys.argv[1]), study_of(budget={"n_trials": int(sys.argv[2]), "max_epochs": 27}, slots=8))
+    run_simulated(Path(sys.argv[1]), study_of(budget={"n_trials": int(sys.argv[2]), "max_epochs": 27}, slots=8))

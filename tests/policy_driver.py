@@ -1,4 +1,4 @@
-"""Drive a study's policy by hand, as the scheduler does, but with losses that the test makes up."""
+"""Call a study's search policy as the scheduler does, with losses that the test chooses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Started:
 
 
 class Driver:
-    """A policy of one objective, valid_loss, that pauses no trial."""
+    """Drives the policy of a study with one objective, valid_loss, that pauses no trial."""
 
     def __init__(self, study: Study) -> None:
         self._study, self._policy = study, make_policy(study)
@@ -38,7 +38,7 @@ class Driver:
         return Started(self.n_started - 1, parameters, searched, trial_costs(self._study, parameters))
 
     def report(self, number: int, epoch: int, valid_loss: float) -> bool:
-        """Whether the policy prunes the trial."""
+        """Report an epoch; return whether the policy prunes the trial."""
         advice = self._policy.on_epoch(number, epoch, {"valid_loss": valid_loss})
         assert advice in ("continue", "stop")
         return advice == "stop"
