@@ -1,4 +1,4 @@
-"""A child process that runs one of our modules, with a connection to it and the reason of its end."""
+"""Child processes that run a Python module, with a connection to the parent."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _EXIT_S = 5.0
 
 @dataclass(frozen=True)
 class ChildProcess:
-    """A running child process, as its parent sees it."""
+    """A running child process, as seen by its parent."""
 
     process: subprocess.Popen[bytes]
     connection: Connection
     errors: IO[bytes]
-    """What it writes to standard output and standard error."""
+    """Its standard output and standard error."""
 
     def reap(self) -> str:
         """Wait for its exit, kill it if it takes too long, and release its resources.
 
         Returns:
-            Why it ended, in a few words.
+            The reason of its end, in a few words.
 
         """
         self.connection.close()

@@ -1,4 +1,4 @@
-"""The environment in which numbers are computed: the same for every process that trains or predicts."""
+"""The environment variables of every process that trains or predicts."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 _XLA_FLAGS = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 _CHANGES_BITS = ("JAX_", "XLA_", "FLAX_", "NNX_", "NUMBA_", "NPY_", "OPENBLAS_", "GLIBC_TUNABLES")
-"""Variables that may change what is computed: settings of libraries, and CPU features that are switched off."""
+"""Prefixes of variables that could change results: settings of libraries, and disabled CPU features."""
 _COMPILATION_CACHE_BYTES = 2 * 1024**3
 
 
 def cache_directory() -> Path:
-    """Where compiled programs are kept from one run to the next; MNIST_HPO_COMPILATION_CACHE puts it elsewhere."""
+    """Return the folder of the compilation cache, which MNIST_HPO_COMPILATION_CACHE overrides."""
     named = os.environ.get("MNIST_HPO_COMPILATION_CACHE")
     if named:
         return Path(named)
@@ -20,7 +20,7 @@ def cache_directory() -> Path:
 
 
 def worker_environment() -> dict[str, str]:
-    """A process's environment: one XLA thread, the shared cache, and nothing of the user's that could change bits."""
+    """Return the environment of a worker: one XLA thread, the shared cache, and no setting that could change results."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_CHANGES_BITS)}
     return environment | {
         "JAX_PLATFORMS": "cpu",
