@@ -20,7 +20,7 @@ def cache_directory() -> Path:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: one XLA thread, the shared cache, and no setting that could change results."""
+    """Return the environment of a worker: one XLA thread, the shared cache, no setting that could change results."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_CHANGES_BITS)}
     return environment | {
         "JAX_PLATFORMS": "cpu",
