@@ -20,11 +20,12 @@ from mnist_hpo.spec.errors import UserError
 def sync(
     study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, tracking_uri: TrackingOption = DEFAULT_TRACKING
 ) -> int:
-    """Bring MLflow up to what the storage holds; repeating it changes nothing.
+    """Write everything that the storage has of a study to MLflow. Repeating it changes nothing.
 
-    Exit code 2: MLflow cannot be written. 3: it does not hold all of the study even so.
+    Exit code 2: MLflow cannot be written. 3: not all of the study is in MLflow afterwards.
 
-    `run` does so by itself; this is for a study that ended while MLflow was away, or for another tracking server.
+    `run` does this by itself. Use `sync` for a study that ended while MLflow was unavailable, or for another tracking
+    server.
 
     Example: mnist-hpo sync quickstart --tracking-uri http://127.0.0.1:5000
     """
@@ -44,7 +45,7 @@ def sync(
         projection.open(trials)
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)
-        # We hold the study's lock: a trial that is under way was left behind.
+        # We hold the study's lock, so no process runs the trials whose state is running.
         projection.finish(trials)
         best = best_of(trials)
         if best is not None and (bundle := home.best_bundle(record, best.number)).exists():

@@ -164,4 +164,4 @@ def test_a_person_is_told_that_all_seeds_diverged(hopeless: tuple[Folder, Outcom
     outcome = folder.call("retrain", "small", "--seeds", "2")
     assert outcome.code == 1
     assert "diverged:   2 of 2 seeds" in outcome.out
-    assert "No model was left" in outcome.out
+    assert "There is no model" in outcome.out

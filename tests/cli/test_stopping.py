@@ -22,13 +22,13 @@ def test_ctrl_c_and_sigterm(tmp_path: Path, shared_tracking: str, status: dict[s
                 raise TooLateError
             assert outcome.code == code
             assert "Traceback" not in outcome.err
-            assert "To go on: " in outcome.err
+            assert "To continue: " in outcome.err
             assert outcome.err.rstrip().endswith("mnist-hpo run small.yaml --workers 1")
             assert outcome.out == ""
         return folder
 
     resumed = in_time(attempt).run("--workers", "1")
-    assert "recorded already" in resumed.err
+    assert "already recorded" in resumed.err
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
@@ -50,11 +50,11 @@ def test_a_second_ctrl_c_ends_at_once(
         processes = run.workers() + run.writers()
         run.press_ctrl_c()
         run.thaw()
-        run.wait_for("again to end at once")
+        run.wait_for("press again to end at once")
         run.press_ctrl_c()
         outcome = run.end()
         assert outcome.code == 130
-        if "To go on" in outcome.err:
+        if "To continue" in outcome.err:
             raise TooLateError  # The first one's way to its end was over already.
         assert "Traceback" not in outcome.err
         wait_until_gone(processes)
@@ -72,7 +72,7 @@ def test_a_killed_coordinator_takes_its_processes_along(killed: Killed) -> None:
 
 def test_a_killed_study_goes_on_to_the_same_end(killed: Killed, status: dict[str, Any]) -> None:
     assert killed.left_behind["state"] == "incomplete"
-    assert "recorded already" in killed.resumed.err
+    assert "already recorded" in killed.resumed.err
     ended = killed.resumed.json()
     assert ended["history_sha256"] == status["history_sha256"]
     assert ended["n_trials"]["running"] == 0
