@@ -34,12 +34,12 @@ def sync(
     from mnist_hpo.runner import Home, projected
     from mnist_hpo.storage.lock import study_lock
     from mnist_hpo.storage.records import best_of
-    from mnist_hpo.tracking.client import told_clearly
+    from mnist_hpo.tracking.client import user_errors
     from mnist_hpo.tracking.projection import Projection
 
     record, file = recorded_study(storage, study)
     home = Home(storage, tracking_uri, FOLDER)
-    with study_lock(storage, record.name), told_clearly(tracking_uri):
+    with study_lock(storage, record.name), user_errors(tracking_uri):
         trials = record.trials()
         projection = Projection(projected(record, file.study, tracking_uri))
         projection.open(trials)

@@ -126,10 +126,10 @@ def _check_free(server: _Server) -> None:
 
 def _print_studies(tracking_uri: str, address: str) -> None:
     """Print the address of each study's page."""
-    from mnist_hpo.tracking.client import connect, told_clearly
+    from mnist_hpo.tracking.client import connect, user_errors
     from mnist_hpo.tracking.saved_view import view_pages
 
-    with told_clearly(tracking_uri):
+    with user_errors(tracking_uri):
         for name, page in view_pages(connect(tracking_uri)).items():
             console().print(f"  {name}: {address}{page}", soft_wrap=True)
 

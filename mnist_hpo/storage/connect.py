@@ -61,7 +61,7 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
         create_storage(address)
     else:
         _require_file(address, path)
-    with told_clearly(url):
+    with user_errors(url):
         if address.kind == "journal":
             lock = JournalFileSymlinkLock(str(path), grace_period=_JOURNAL_GRACE_S)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
@@ -78,7 +78,7 @@ def create_storage(address: Address) -> None:
     path = address.path
     assert path is not None
     _make_folder(path.parent, address)
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         if address.kind == "sqlite":
             create_whole(path, _create_database)
         else:
@@ -114,7 +114,7 @@ def address_for_reading(url: str) -> str:
 
 
 def _require_file(address: Address, path: Path) -> None:
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         is_there = path.exists()
     if is_there:
         return
@@ -125,7 +125,7 @@ def _require_file(address: Address, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_clearly(url: str) -> Generator[None]:
+def user_errors(url: str) -> Generator[None]:
     """Turn what a storage raises into a `UserError` that names the storage and the cause."""
     try:
         yield
@@ -164,7 +164,7 @@ def _open_sqlite(url: str, path: Path) -> RDBStorage:
 
 def _open_postgresql(address: Address) -> RDBStorage:
     """Open, and create the tables where they are missing; processes take turns, as Optuna does not lock for it."""
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url)
         try:
             with engine.connect() as connection:

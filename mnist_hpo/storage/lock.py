@@ -16,7 +16,7 @@ import sqlalchemy
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.address import Address, parse_address
 from mnist_hpo.storage.byte_lock import byte_lock, is_locked
-from mnist_hpo.storage.connect import create_storage, told_clearly
+from mnist_hpo.storage.connect import create_storage, user_errors
 
 _HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
@@ -50,7 +50,7 @@ def is_held(url: str, name: str) -> bool:
         with contextlib.suppress(OSError):  # Nobody holds a file that is not there or cannot be written.
             return is_locked(address.path, name)
         return False
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url)
         try:
             with engine.connect() as connection:
@@ -64,7 +64,7 @@ def _file_lock(address: Address, path: Path, name: str) -> Generator[None]:
     create_storage(address)
     note = path.with_name(f"{path.name}.holders") / f"{name}.json"
     with contextlib.ExitStack() as stack:
-        with told_clearly(address.shown):
+        with user_errors(address.shown):
             locked = stack.enter_context(byte_lock(path, name))
         if not locked:
             raise _held(name, _read(note))
@@ -96,11 +96,11 @@ def _read(note: Path) -> str:
 @contextlib.contextmanager
 def _advisory_lock(address: Address, name: str) -> Generator[None]:
     key = _key(name)
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url, connect_args={"application_name": _holder()[:63]})
         connection = engine.connect()
     try:
-        with told_clearly(address.shown):
+        with user_errors(address.shown):
             taken = connection.scalar(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
             holder = "" if taken else _advisory_holder(connection, key)
             connection.commit()

@@ -23,7 +23,7 @@ from mnist_hpo.spec.reader import nearest
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
-from mnist_hpo.storage.connect import open_storage, told_clearly
+from mnist_hpo.storage.connect import open_storage, user_errors
 from mnist_hpo.storage.generations import (
     CONTEXT_KEY,
     FOLDER_KEY,
@@ -64,7 +64,7 @@ class StudyStorage:
         self._records: dict[int, TrialRecord] = {}
         self._path = path
         """The storage's file, if it is one."""
-        with told_clearly(url):
+        with user_errors(url):
             self._file_id = None if path is None else file_id(path)
             directions = storage.get_study_directions(self._study_id)
         self._signs = tuple(1 if direction is StudyDirection.MINIMIZE else -1 for direction in directions)
@@ -91,7 +91,7 @@ class StudyStorage:
 
         """
         storage = open_storage(url)
-        with told_clearly(url):
+        with user_errors(url):
             generations = open_generations(storage, url, study, context, extends_in_place=extends_in_place)
             if storage.get_study_user_attrs(generations[-1]).get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(generations[-1], _FILE_KEY, study_file)
@@ -110,7 +110,7 @@ class StudyStorage:
         if name not in names:
             known = f"; there are {', '.join(names)}" if names else "; it is empty"
             raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
-        with told_clearly(url):
+        with user_errors(url):
             generations = find_generations(storage, name)
             found = storage.get_study_user_attrs(generations[-1])
         if {_FILE_KEY, UID_KEY} - found.keys():
@@ -276,7 +276,7 @@ class StudyStorage:
 
     def close(self) -> None:
         """Let go of the connection."""
-        with told_clearly(self.url):
+        with user_errors(self.url):
             self._storage.remove_session()
 
     @contextlib.contextmanager
@@ -284,7 +284,7 @@ class StudyStorage:
         """Turn errors of the storage into a `UserError`, also where its file is no longer the one that was opened."""
         self._refuse_another_file()
         try:
-            with told_clearly(self.url):
+            with user_errors(self.url):
                 yield
         except UserError:
             self._refuse_another_file()
@@ -304,7 +304,7 @@ class StudyStorage:
 
 def study_names(url: str) -> list[str]:
     """The names of all studies in a storage."""
-    with told_clearly(url):
+    with user_errors(url):
         found = open_storage(url, read_only=True).get_all_studies()
     return sorted({name_of_study(study.study_name) for study in found})
 
