@@ -67,8 +67,8 @@ def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Ma
         return str(found.experiment_id)
     database = local_database(tracking_uri)
     artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
-    # For UIs that read the kind. That of MLflow 3.17 does not: which pages it opens depends on its switch between
-    # "GenAI" and "Model training", which comes from the URL (`workflowType`, see `saved_view`) or the browser's storage.
+    # For UIs that read the kind. That of MLflow 3.17 does not: it has a switch between "GenAI" and "Model training",
+    # which is set by the URL (`workflowType`, see `saved_view`) or remembered by the browser.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=artifacts, tags={**kind, **tags})
 

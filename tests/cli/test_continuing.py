@@ -46,7 +46,7 @@ def test_other_cpu_features_of_numpy_are_refused_by_name(record: Folder) -> None
 def test_the_kernels_cannot_be_switched_off_in_the_middle_of_a_study(record: Folder) -> None:
     before = record.trials()
     outcome = record.call("run", "small.yaml", MNIST_HPO_KERNELS="off")
-    assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, and it is off now", "another name")
+    assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, but now it is off", "another name")
     assert record.trials() == before
 
 
