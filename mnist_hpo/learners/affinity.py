@@ -1,4 +1,4 @@
-"""Which trainings share compiled programs, so that a worker that has run one of them starts another sooner."""
+"""Which trainings share compiled programs, so that a worker that has run one of them starts another faster."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.spec.model import FlaxModel
 
 _ANY_SHAPE = (1, 1, 1)
-"""The data's shape does not tell two trainings of one study apart."""
+"""A placeholder: the data has the same shape in all trainings of a study."""
 
 
 def affinity(config: TrainingConfig) -> Hashable:
-    """A value that is equal for trainings that share compiled programs."""
+    """Return a key that is equal for trainings that share compiled programs."""
     model = find_model(config.model)
     if not isinstance(model, FlaxModel):
         return config.model

@@ -129,7 +129,7 @@ def test_what_is_tagged_is_drawn_by_its_tag(known: Known) -> None:
     ("module", "message"),
     [
         (Untagged, r"the role of other is unknown; tag it, as in nnx\.Param\(value, role=\"weight\", fan_in=64\)"),
-        (OwnDropout, "has variables of RngCount; .* drops units by the function that it is called with"),
+        (OwnDropout, "has variables of RngCount; .* applies dropout by the function that it is called with"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(known: Known, module: type[nnx.Module], message: str) -> None:
@@ -159,7 +159,7 @@ def test_products_of_a_loop_are_counted_as_often_as_they_run(known: Known) -> No
 
 
 def test_a_loop_of_unknown_length_is_refused(known: Known) -> None:
-    with pytest.raises(ValueError, match="whose length is not known beforehand; use a scan"):
+    with pytest.raises(ValueError, match="whose length is unknown; use a scan"):
         count(known(Looping))
 
 
