@@ -16,9 +16,9 @@ from mnist_hpo.kernels.call_frame import (
     INTERFACE_VERSION,
     VALUES_BYTES,
     address_of,
-    answers_registration,
     array,
     data,
+    handle_registration,
     input_buffer,
     load_word,
     output_buffer,
@@ -155,7 +155,7 @@ def test_kernels_can_be_switched_off_by_the_environment(name: str, monkeypatch: 
 
 
 def _answer_only(call: Any) -> Any:
-    answers_registration(address_of(call))
+    handle_registration(address_of(call))
     return pointer_to(0)
 
 
@@ -174,7 +174,7 @@ def test_a_handler_states_its_version_only_to_an_xla_whose_frames_have_the_known
 def _report_sizes(call: Any) -> Any:
     """Out: the bytes that XLA states for the frame, its inputs, its outputs, and an input's buffer."""
     frame = address_of(call)
-    if answers_registration(frame):
+    if handle_registration(frame):
         return pointer_to(0)
     sizes = array(data(output_buffer(frame, 0)), 4, np.int32)
     sizes[0] = load_word(frame, 0)
