@@ -28,7 +28,7 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
 from mnist_hpo.storage.records import TrialRecord, best_of, is_machine_dependent
 from mnist_hpo.storage.study_storage import StudyStorage
-from mnist_hpo.tracking.client import check_reachable, told_clearly
+from mnist_hpo.tracking.client import check_reachable, user_errors
 from mnist_hpo.tracking.projection import Projection
 
 
@@ -147,7 +147,7 @@ def _replaceable(folder: Path) -> Generator[None]:
 def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
     projection = Projection(projected(record, champion.study, tracking_uri))
     try:
-        with told_clearly(tracking_uri):
+        with user_errors(tracking_uri):
             trials = record.trials()
             projection.open(trials)
             best = best_of(trials)

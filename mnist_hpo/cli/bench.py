@@ -1,4 +1,4 @@
-"""`mnist-hpo bench …`: how fast it is, as ratios inside one run."""
+"""`mnist-hpo bench …`: speed measurements, as ratios within one run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mnist_hpo.cli.common import JsonOption, console, print_json
 from mnist_hpo.cli.help import Command, Group
 from mnist_hpo.cli.output_file import PNG_PICTURE, ForceOption, OutputFile, check_outputs, write_and_report
 
-app = typer.Typer(cls=Group, help="Measure speed, as ratios inside one run.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Measure speed, as ratios within one run.", no_args_is_help=True)
 
 PrecisionOption = Annotated[
-    Literal["bf16", "fp32"], typer.Option(help="Of the matrix products, as a study file's fixed: {precision: …}.")
+    Literal["bf16", "fp32"],
+    typer.Option(help="Precision of matrix products, as fixed: {precision: …} in a study file."),
 ]
 ListArgument = Annotated[Path, typer.Argument(metavar="LIST.json", help="A list of trainings.")]
 
@@ -24,16 +25,16 @@ ListArgument = Annotated[Path, typer.Argument(metavar="LIST.json", help="A list 
 @app.command("replay", cls=Command)
 def replay(
     trainings: ListArgument,
-    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; one on each core by default.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Worker processes; by default one per core.")] = None,
     cold: Annotated[bool, typer.Option("--cold", help="Start from an empty compilation cache.")] = False,
     precision: PrecisionOption = "bf16",
-    seed: Annotated[int, typer.Option(min=0, help="The trainings' seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the trainings.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Replay a list of trainings through the workers that studies use, and say where the time went.
+    """Replay a list of trainings through the workers that studies use, and report where the time went.
 
-    Each entry is {depth, width, batch_size, learning_rate, dropout, l2, epochs}; every epoch is validated. The wall
-    clock starts with this process; the machine's sgemm peak is measured in the same run.
+    Each entry is {depth, width, batch_size, learning_rate, dropout, l2, epochs}; every epoch is validated. Wall time
+    counts from the start of this process. The machine's sgemm peak is measured in the same run.
 
     Example: mnist-hpo bench replay trainings.json --cold
     """
@@ -62,12 +63,13 @@ def replay(
 @app.command("peers", cls=Command)
 def peers(
     trainings: ListArgument,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each contender trains the whole list.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="How many times each contender trains the whole list.")] = 3,
     as_json: JsonOption = False,
 ) -> None:
-    """Race mnist-hpo against PyTorch, and Ray Tune where it is installed, on the same trainings in one run.
+    """Compare the speed of mnist-hpo, PyTorch and, if it is installed, Ray Tune on the same trainings in one run.
 
-    The contenders take turns; the figures are medians of whole processes. The peers come with the extra `bench`.
+    The contenders take turns. Each figure is the median over rounds; a round times a whole process. The extra `bench`
+    installs the other contenders.
 
     Example: mnist-hpo bench peers trainings.json
     """
@@ -86,11 +88,11 @@ def peers(
 
 @app.command("roofline", cls=Command)
 def roofline(
-    picture: Annotated[Path, typer.Option(metavar="FILE.png", help="Where the picture goes.")] = Path("roofline.png"),
+    picture: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.")] = Path("roofline.png"),
     force: ForceOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure epochs of several widths and batch sizes against bare matrix products of the same shapes, on one core.
+    """Compare epochs of several widths and batch sizes with plain matrix products of the same shapes, on one core.
 
     Example: mnist-hpo bench roofline --picture roofline.png
     """
@@ -116,14 +118,17 @@ def roofline(
 
 @app.command("overhead", cls=Command)
 def overhead(
-    trials: Annotated[list[int] | None, typer.Option(min=10, help="Trials of a study; repeat for several.")] = None,
+    trials: Annotated[
+        list[int] | None,
+        typer.Option(min=10, help="Trials of a study; repeat it for several studies."),
+    ] = None,
     sampler: Annotated[Literal["random", "tpe"], typer.Option(help="The sampler.")] = "random",
     as_json: JsonOption = False,
 ) -> None:
-    """Measure what is not training: starts, and the coordinator's work a trial with trainings that take no time.
+    """Measure everything but training: startup time, and the CPU time per trial when trainings take no time.
 
-    The work is CPU time: the coordinator's (ask, report, prune, tell, record), and that of the process which writes
-    MLflow beside it.
+    CPU time is that of the coordinator (ask, report, prune, tell, record) and that of the helper process that writes
+    MLflow.
 
     Example: mnist-hpo bench overhead --trials 100 --trials 1000
     """
@@ -140,10 +145,10 @@ def overhead(
         return
     console().print(f"mnist-hpo --help: {figures['help_s']:.2f} s")
     console().print(f"mnist-hpo run to the first epoch's result: {figures['first_epoch_s']:.1f} s")
-    table = Table(title=f"CPU milliseconds a trial of three epochs, sampler {sampler}", title_justify="left")
-    for column in ("trials", "coordinator", "of it asking", "first tenth", "last tenth", "growth", "MLflow's process"):
+    table = Table(title=f"CPU milliseconds per trial of three epochs, sampler {sampler}", title_justify="left")
+    for column in ("trials", "coordinator", "sampler's share", "first tenth", "last tenth", "growth", "MLflow process"):
         table.add_column(column, justify="right")
-    table.add_column("memory grown", justify="right")
+    table.add_column("memory growth", justify="right")
     for row in figures["studies"]:
         coordinator = ("cpu", "ask_cpu", "first_tenth_cpu", "last_tenth_cpu")
         table.add_row(

@@ -1,4 +1,4 @@
-"""What several verbs share: their options, and how they print."""
+"""Options and printing that several commands share."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 _PIPE_WIDTH = 200
 FOLDER = Path("mlruns")
-"""Where all state lies by default, in the working folder."""
+"""The default folder for all state, relative to the working directory."""
 
 
 def _utf8_url(url: str) -> str:
-    """Refuse what no database driver takes: a URL of bytes that are not UTF-8."""
+    """Return the URL unchanged. Refuse one that is not UTF-8, which no database driver accepts."""
     try:
         url.encode()
     except UnicodeEncodeError:
@@ -68,7 +68,7 @@ DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"
 
 
 def print_json(value: Any) -> None:
-    """Print JSON as machines read it: one document, no colours. A verb's is a model of `cli.schemas`."""
+    """Print one JSON document without colours. Commands pass a model from `cli.schemas`."""
     from pydantic import BaseModel
 
     json.dump(value.model_dump(mode="json") if isinstance(value, BaseModel) else value, sys.stdout, indent=2)
@@ -76,17 +76,17 @@ def print_json(value: Any) -> None:
 
 
 def console(*, to_stderr: bool = False) -> Console:
-    """Where people read; progress goes to stderr, so that results can be piped."""
-    # No markup: a name or a path may hold brackets.
+    """Return a console for human readers. Progress goes to stderr, so that results can be piped."""
+    # No markup: a name or a path may contain brackets.
     found = Console(stderr=to_stderr, highlight=False, markup=False)
     if not found.is_terminal:
-        # Files and pipes have no width: cut nothing off.
+        # Files and pipes have no width: truncate nothing.
         found.width = _PIPE_WIDTH
     return found
 
 
 def command_line(*arguments: str) -> str:
-    """The program as it was called here, with other arguments: what a person can paste."""
+    """Return a shell command that calls this program, as it was called here, with other arguments."""
     program = Path(sys.argv[0])
     on_path = shutil.which(program.name)
     called = program.name if on_path and Path(on_path) == program else os.path.relpath(program)

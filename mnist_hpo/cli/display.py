@@ -1,4 +1,4 @@
-"""How a run looks while it runs: a live picture on a terminal, plain lines elsewhere."""
+"""Progress of a run: a live view on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, count_st
 
 _RATE_WINDOW_S = 60.0
 _WAIT_LINES_S = 5.0
-"""Lines that say how far a wait is are this far apart."""
+"""Minimum time between two lines about the progress of a wait."""
 
 
 def make_display() -> TerminalDisplay | PlainDisplay:
-    """The display that suits where standard error goes."""
+    """Return a live display if standard error is a terminal, else a plain one."""
     output = console(to_stderr=True)
     return TerminalDisplay(output) if output.is_terminal else PlainDisplay(output)
 
 
 class Tally:
-    """What a study has come to so far."""
+    """Running totals of a study: its trials, its epoch rate and the best loss so far."""
 
     def __init__(self) -> None:
         self.trials: dict[int, TrialRecord] = {}
@@ -45,14 +45,14 @@ class Tally:
         self._epochs_at: deque[float] = deque()
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord]) -> None:
-        """Start from what is recorded already."""
+        """Start from the recorded trials."""
         self.trials = {trial.number: trial for trial in recorded}
         self.n_trials, self.max_epochs = study.budget.n_trials, study.budget.max_epochs
         self.best_so_far = best_after_each_epoch(study, recorded)
         self._start, self._n_finished_before = time.monotonic(), self.n_finished
 
     def update(self, trial: TrialRecord) -> None:
-        """Take in how a trial stands now."""
+        """Replace a trial by its newer version, and count its new epochs."""
         before = self.trials.get(trial.number)
         losses = list(trial.valid_loss.values())[len(before.epochs) if before else 0 :]
         for loss in losses:
@@ -62,16 +62,16 @@ class Tally:
 
     @property
     def n_finished(self) -> int:
-        """Trials that have ended in any way."""
+        """Trials that are complete, pruned or failed."""
         return count_ended(list(self.trials.values()))
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete trial of the lowest valid_loss."""
+        """The best complete trial by the first objective."""
         return best_of(self.trials.values())
 
     def epochs_per_minute(self) -> float:
-        """Over the last minute."""
+        """Return the rate over the last minute."""
         now = time.monotonic()
         while self._epochs_at and now - self._epochs_at[0] > _RATE_WINDOW_S:
             self._epochs_at.popleft()
@@ -79,7 +79,7 @@ class Tally:
         return 60 * len(self._epochs_at) / max(span_s, 1.0)
 
     def left_s(self) -> float | None:
-        """Seconds left at the pace of the trials that have ended since the beginning, once there are some."""
+        """Estimate the seconds left from the trials that this run has ended; None before the second of them."""
         done = self.n_finished - self._n_finished_before
         if done < 2:
             return None
@@ -87,7 +87,7 @@ class Tally:
 
 
 class PlainDisplay:
-    """A line for each trial that ends: for logs and pipes."""
+    """Prints one line per ended trial, for logs and pipes."""
 
     def __init__(self, output: Console) -> None:
         self._console, self._tally = output, Tally()
@@ -134,18 +134,18 @@ class PlainDisplay:
         )
 
 
-class LivePicture:
-    """A study on a terminal, drawn again several times a second: progress, the best so far, and each running trial.
+class LiveView:
+    """A live view of a study on a terminal: progress, the best so far, and each running trial.
 
-    Use it as a context; `tally` may change at any time while it is open.
+    It is redrawn several times a second. Use it as a context manager; `tally` may change at any time while it is open.
     """
 
     def __init__(self, output: Console) -> None:
         self.tally = Tally()
         self.footer = ""
-        """What else the summary says."""
+        """Text at the end of the summary line."""
         self.wait = ""
-        """What the study is waiting for, at its end."""
+        """What the run waits for after the last trial; replaces the table of running trials."""
         self._console, self._title = output, ""
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
@@ -156,7 +156,7 @@ class LivePicture:
             console=output,
         )
         self._task = self._progress.add_task("", total=None)
-        self._begun, self._width = False, output.width  # Before `Live`, which draws a first picture when it is made.
+        self._begun, self._width = False, output.width  # Before `Live`, which renders once when it is created.
         self._live = Live(
             console=output, get_renderable=self.render, refresh_per_second=4, transient=True, redirect_stderr=False
         )
@@ -171,7 +171,7 @@ class LivePicture:
         self._live.stop()
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord], title: str) -> None:
-        """The study is known; so much of it is recorded already. The title stands above the picture."""
+        """Start the view from the recorded trials, below the given title."""
         self.tally.begin(study, recorded)
         self._title = title
         self._progress.update(self._task, description=study.name, total=study.budget.n_trials)
@@ -179,17 +179,17 @@ class LivePicture:
         self._begun = True
 
     def render(self) -> RenderableType:
-        """Draw the picture as it is now."""
+        """Return the current view."""
         width = self._console.width
         if width != self._width:
-            # A terminal that has become narrower has wrapped the lines of the last picture: nobody knows how many
-            # there are now, so all are taken away.
+            # A terminal that has become narrower has wrapped the lines of the last view into an unknown number of
+            # lines, so clear the screen.
             self._width = width
             self._console.control(Control.clear(), Control.home())
             self._console.out(self._title)
         if not self._begun:
             return Text("preparing …", style="dim")
-        # A copy: the study goes on in another thread than the drawing.
+        # A copy: another thread updates the study while this one draws.
         trials = list(self.tally.trials.values())
         self._progress.update(self._task, completed=count_ended(trials))
         running = sorted((trial for trial in trials if trial.state == "running"), key=lambda trial: trial.number)
@@ -214,24 +214,24 @@ class LivePicture:
 
 
 class TerminalDisplay:
-    """A live picture of a run."""
+    """Shows a run as a live view."""
 
     def __init__(self, output: Console) -> None:
-        self._console, self._picture = output, LivePicture(output)
+        self._console, self._view = output, LiveView(output)
 
     def __enter__(self) -> Self:
-        self._picture.__enter__()
+        self._view.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._picture.__exit__(kind, error, traceback)
+        self._view.__exit__(kind, error, traceback)
 
     def begin(self, study: Study, recorded: Sequence[TrialRecord], n_workers: int) -> None:
         """See `runner.Display`."""
-        self._picture.footer = f" on {n_workers} workers"
-        self._picture.begin(study, recorded, _headline(study, count_ended(recorded), n_workers))
+        self._view.footer = f" on {n_workers} workers"
+        self._view.begin(study, recorded, _headline(study, count_ended(recorded), n_workers))
 
     def say(self, message: str) -> None:
         """See `runner.Display`."""
@@ -243,11 +243,11 @@ class TerminalDisplay:
 
     def show_wait(self, message: str) -> None:
         """See `runner.Display`."""
-        self._picture.wait = message
+        self._view.wait = message
 
     def trial_changed(self, trial: TrialRecord) -> None:
         """See `scheduler.Observer`."""
-        self._picture.tally.update(trial)
+        self._view.tally.update(trial)
 
 
 def _running_table(running: Sequence[TrialRecord], max_epochs: int, curve_width: int) -> Table:
@@ -255,9 +255,9 @@ def _running_table(running: Sequence[TrialRecord], max_epochs: int, curve_width:
     widths = {"trial": 5, "epoch": 2 * len(str(max_epochs)) + 1, "valid_loss": 10, "curve": curve_width}
     for column, width in widths.items():
         table.add_column(column, width=max(width, len(column)), no_wrap=True)
-    # The parameters have what is left, and are cut off where the terminal is narrow.
-    table.add_column("parameters", ratio=1, no_wrap=True, overflow="ellipsis")
-    # One scale for all, so that a better trial is seen to be lower.
+    # The hyperparameters get the remaining width, and are truncated on a narrow terminal.
+    table.add_column("hyperparameters", ratio=1, no_wrap=True, overflow="ellipsis")
+    # One scale for all curves, so that a better trial is drawn lower.
     all_losses = [loss for trial in running for loss in trial.valid_loss.values()]
     scale = {"low": min(all_losses, default=None), "high": max(all_losses, default=None)}
     for trial in running:
@@ -269,7 +269,7 @@ def _running_table(running: Sequence[TrialRecord], max_epochs: int, curve_width:
 
 
 def describe(parameters: ParameterSet) -> str:
-    """A parameter set in one short line."""
+    """Return hyperparameters in one short line."""
     return " ".join(f"{name}={_brief(value)}" for name, value in parameters.items())
 
 
@@ -279,19 +279,19 @@ def _brief(value: ParameterValue) -> str:
 
 def _outcome(trial: TrialRecord) -> str:
     if trial.state == "failed":
-        return trial.reason or "no reason known"
+        return trial.reason or "unknown reason"
     losses = trial.valid_loss
     best = trial.best_epoch
-    return "no epoch" if best is None else f"valid_loss {losses[best]:.4f} at epoch {best} of {len(losses)}"
+    return "no epochs" if best is None else f"valid_loss {losses[best]:.4f} at epoch {best} of {len(losses)}"
 
 
 def _headline(study: Study, n_finished: int, n_workers: int) -> str:
-    done = f", {n_finished} of them recorded already" if n_finished else ""
+    done = f", {n_finished} of them already recorded" if n_finished else ""
     return f"study {study.name}: {study.budget.n_trials} trials{done}; {n_workers} workers"
 
 
 def duration(seconds: float) -> str:
-    """Hours, minutes and seconds in words."""
+    """Return a duration in words, such as `2 min 05 s`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,4 +1,7 @@
-"""Commands whose help leaves out the type of a flag, which takes no value: Typer would print `<bool>`."""
+"""Typer commands whose help omits the type of a flag.
+
+A flag takes no value, but Typer prints `<bool>` after it.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,15 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 
 
 class Command(TyperCommand):
-    """A verb."""
+    """A command."""
 
     def get_params(self, ctx: Any) -> list[Any]:
-        """Return the verb's parameters, `--help` included."""
+        """Return the command's parameters, `--help` included."""
         return _without_flag_types(super().get_params(ctx))
 
 
 class Group(TyperGroup):
-    """The program, or a verb that has subcommands."""
+    """The program, or a command that has subcommands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Return the group's parameters, `--help` included."""

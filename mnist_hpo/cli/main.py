@@ -1,4 +1,4 @@
-"""The command line as a whole: its verbs, and what becomes of errors."""
+"""The command-line program: its commands, error messages and exit codes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mnist_hpo.tracking.environment import set_mlflow_defaults
 
 _HELP = """Search hyperparameters of MNIST classifiers, the same way every time.
 
-A study file says what is computed; the machine only how fast. All state lies in ./mlruns unless told otherwise.
+The study file decides what is computed; the machine only decides how fast. By default all state is in ./mlruns.
 
 Example: mnist-hpo run studies/quickstart.yaml && mnist-hpo retrain quickstart && mnist-hpo ui
 """
 
 _LONG_WORD = re.compile(r"[^\s]{500,}")
-"""Longer than any name or path that can be right."""
+"""A word that is longer than any valid name or path."""
 
 app = typer.Typer(
     cls=Group,
@@ -54,7 +54,7 @@ def options(
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """What stands before a verb; each option does its work by itself."""
+    """Accept the options before a command. Their callbacks do the work."""
 
 
 app.command("data", cls=Command)(data.data)
@@ -71,10 +71,10 @@ app.add_typer(bench.app, name="bench")
 
 
 def main() -> None:
-    """Run a verb and exit.
+    """Run a command and exit.
 
-    The exit codes are 0, 1 (a result that is not as it should be), 2 (bad input), 3 (the results are complete, but
-    MLflow does not hold all of them), 70 (an error in this program), 130 (interrupted) and 143 (terminated).
+    The exit codes are 0, 1 (the result is not as expected), 2 (bad input), 3 (the results are complete, but not all of
+    them are in MLflow), 70 (an error in this program), 130 (interrupted) and 143 (terminated).
     """
     set_mlflow_defaults()
     code = _run()
@@ -87,7 +87,7 @@ def _run() -> int:
     try:
         prepare_streams()
         code = app(standalone_mode=False)
-        # Here, where a failure can still be handled.
+        # Flush here, where an error can still be handled.
         sys.stdout.flush()
         return code or 0
     except UserError as error:
@@ -100,20 +100,20 @@ def _run() -> int:
         _print_last("interrupted")
         return 130
     except BrokenPipeError:
-        return 1  # The reader of our output has closed it (`| head`). Typer returns 1 too.
+        return 1  # The reader of our output has closed the pipe (`| head`). Typer returns 1 too.
     except Exception as error:
         _print_error(_internal_error(error))
         return 70
 
 
 def _ignore_warnings() -> None:
-    """Keep libraries' warnings, which are for their developers, from stopping a command under PYTHONWARNINGS=error."""
+    """Ignore warnings from libraries, which would stop a command under PYTHONWARNINGS=error."""
     warnings.simplefilter("ignore")
     os.environ["PYTHONWARNINGS"] = "ignore"  # For the process that writes MLflow.
 
 
 def _print_misuse(error: typer.TyperException) -> None:
-    """Say what is wrong with the command line; a verb without arguments has printed its help already."""
+    """Print what is wrong with the command line. A command without arguments has already printed its help."""
     message = error.format_message()
     if message:
         context = getattr(error, "ctx", None)
@@ -135,14 +135,14 @@ def _shorten(word: re.Match[str]) -> str:
 
 
 def _internal_error(error: Exception) -> str:
-    """Write down the details of an error that this program should have handled; say where they are."""
+    """Write the traceback of an unexpected error to a file, and return a message that names the file."""
     details = "".join(traceback.format_exception(error))
-    told = f"internal error, please report it: {type(error).__name__}: {first_line(error)}"
+    message = f"internal error, please report it: {type(error).__name__}: {first_line(error)}"
     try:
         with tempfile.NamedTemporaryFile(
             "w", encoding="utf-8", errors="backslashreplace", prefix="mnist-hpo-", suffix=".txt", delete=False
         ) as file:
             file.write(f"{shlex.join(sys.argv)}\n\n{details}")
     except OSError:
-        return f"{told}\n{details}"
-    return f"{told} (details in {file.name})"
+        return f"{message}\n{details}"
+    return f"{message} (details in {file.name})"

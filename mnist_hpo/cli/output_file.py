@@ -1,6 +1,6 @@
-"""Results that a command writes where the user says: into a file, a device, a pipe or standard output.
+"""Writing a result where the user says: to a file, a device, a pipe or standard output.
 
-A file is replaced only by a file of the same kind, and only as a whole.
+A file is replaced atomically, and only by a file of the same kind.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ ForceOption = Annotated[bool, typer.Option("--force", help="Replace an existing 
 _STANDARD_OUTPUT = 1
 _HEAD_BYTES = 4096
 _MAX_LINKS = 40
-"""Linux follows no more symbolic links than this."""
+"""Linux follows at most this many symbolic links."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class FileKind:
     """A kind of file that a command writes."""
 
     name: str
-    """With its article: "a CSV table"."""
+    """With an article: "a CSV table"."""
     recognises: Callable[[bytes, Path], bool]
-    """Whether a file with these first bytes at this path is of the kind."""
+    """Return whether a file is of this kind, given its first bytes and its path."""
 
 
 HTML_PAGE = FileKind("a page written by mnist-hpo", lambda head, _path: b'name="generator" content="mnist-hpo"' in head)
@@ -48,9 +48,9 @@ PNG_PICTURE = FileKind("a PNG picture", lambda head, _path: head.startswith(b"\x
 class OutputFile:
     """The value of an option that names where a result goes.
 
-    A regular file is written beside its final place and renamed, so that a failed write leaves the old file whole. A
-    symbolic link is followed and stays. A character device, a pipe or `-` (standard output) takes the bytes as a
-    stream.
+    A regular file is written to a temporary file in the same folder and renamed, so that a failed write leaves the old
+    file intact. A symbolic link is followed and kept. A character device, a pipe and `-` (standard output) are written
+    as a stream.
     """
 
     option: str
@@ -66,17 +66,17 @@ class OutputFile:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the result goes into a device, a pipe or an open descriptor, rather than into a file."""
+        """Whether the result goes to a device, a pipe or an open descriptor rather than to a file."""
         if str(self.path) == "-" or _own_descriptor(self.path) is not None:
             return True
         mode = _mode(self.path)
         return mode is not None and (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode))
 
     def check(self) -> None:
-        """Find out whether the result can be written, before the work is done.
+        """Check before the work is done that the result can be written.
 
         Raises:
-            UserError: it cannot, or it would replace a file of another kind.
+            UserError: it cannot be written, or it would replace a file of another kind.
 
         """
         with self._clear_errors():
@@ -84,7 +84,7 @@ class OutputFile:
             if self.is_standard_output:
                 return
             if descriptor is not None:
-                # What this process has opened itself, such as a database, is not inheritable.
+                # Descriptors that this process opened itself, such as a database's, are not inheritable.
                 if not os.get_inheritable(descriptor):
                     raise self._error("is not open")
             elif self.is_stream:
@@ -128,7 +128,7 @@ class OutputFile:
                 head = file.read(_HEAD_BYTES)
             if head and not self.force and not self.kind.recognises(head, target):
                 raise self._error(f"exists and is not {self.kind.name}; name another file, or replace it with --force")
-        # Only a real attempt tells: root may write everywhere, but not on every file system.
+        # Permissions are not enough: root passes every check, but some file systems are read-only. So create a file.
         temporary, descriptor = self._open_beside(target)
         os.close(descriptor)
         temporary.unlink()
@@ -154,14 +154,14 @@ class OutputFile:
             raise
 
     def _open_beside(self, target: Path) -> tuple[Path, int]:
-        """A new file in the target's folder, open for writing, whose name is short even if the target's is not."""
-        # Where the target's name is too long, the system says so here rather than after the work.
+        """Create a temporary file with a short name in the target's folder, and open it for writing."""
+        # Raises an error here, rather than after the work, if the target's name is too long.
         _mode(target)
         temporary = target.with_name(f".mnist-hpo-{secrets.token_hex(8)}.tmp")
         try:
             return temporary, os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except OSError as error:
-            raise self._error(f"the folder {target.parent} takes no file: {error.strerror}") from None
+            raise self._error(f"cannot create a file in the folder {target.parent}: {error.strerror}") from None
 
     @contextlib.contextmanager
     def _clear_errors(self) -> Generator[None]:
@@ -175,7 +175,7 @@ class OutputFile:
 
 
 def check_outputs(outputs: Sequence[OutputFile], *, prints_json: bool) -> None:
-    """Check every output of a command, before the work is done.
+    """Check every output of a command before the work is done.
 
     Raises:
         UserError: one cannot be written, or two go to the same place.
@@ -197,7 +197,7 @@ def write_and_report(output: OutputFile, content: bytes) -> None:
     """Write a result, and print its size to standard error.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the result cannot be written.
 
     """
     output.write(content)
@@ -206,7 +206,7 @@ def write_and_report(output: OutputFile, content: bytes) -> None:
 
 
 def _own_descriptor(path: Path) -> int | None:
-    """The descriptor of this process that a path stands for, as /dev/stdout and /dev/fd/3 do."""
+    """Return the file descriptor of this process that a path such as /dev/stdout or /dev/fd/3 refers to, or None."""
     for _ in range(_MAX_LINKS):
         folder = os.path.realpath(path.parent)
         if folder == f"/proc/{os.getpid()}/fd" and re.fullmatch("[0-9]{1,9}", path.name):
@@ -219,7 +219,7 @@ def _own_descriptor(path: Path) -> int | None:
 
 
 def _mode(path: Path) -> int | None:
-    """The type and permissions of what a path leads to, or None where nothing is there."""
+    """Return the type and permissions of the file at a path, following links, or None if there is no file."""
     try:
         return path.stat().st_mode
     except FileNotFoundError:
@@ -227,7 +227,7 @@ def _mode(path: Path) -> int | None:
 
 
 def _copy_permissions(source: Path, descriptor: int) -> None:
-    """Give an open file the owner and the mode of another one, if there is one."""
+    """Give an open file the owner and the mode of the source, if the source exists."""
     try:
         wanted = source.stat()
     except FileNotFoundError:

@@ -19,7 +19,7 @@ from mnist_hpo.cli.output_file import HTML_PAGE, ForceOption, OutputFile
 
 OutputOption = Annotated[
     Path | None,
-    typer.Option("--output", "-o", metavar="FILE", help="Where to write it; ./STUDY.html by default; - for stdout."),
+    typer.Option("--output", "-o", metavar="FILE", help="The page to write; by default ./STUDY.html; - for stdout."),
 ]
 
 
@@ -29,10 +29,10 @@ def report(
     force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
 ) -> None:
-    """Write a study's report: one HTML page that needs no network, to look at or to send.
+    """Write a study's report: one self-contained HTML page that needs no network.
 
-    It says why the best trial won, and shows the history, importances, learning curves, timeline and, after
-    mnist-hpo retrain, the champion's test. A study may be running, unfinished or finished.
+    It explains why the best trial won, and shows the history, importances, learning curves, timeline and, after
+    mnist-hpo retrain, the champion's test results. The study may be running, unfinished or finished.
 
     Example: mnist-hpo report quickstart -o quickstart.html
     """
@@ -43,11 +43,11 @@ def report(
     from mnist_hpo.analysis.reading import read_view
     from mnist_hpo.report.page import report_html
 
-    with console(to_stderr=True).status("report: reading the record") as status:
+    with console(to_stderr=True).status("report: reading the trials") as status:
         view = read_view(record)
         tests = read_champion_tests(champion_folder(FOLDER, record))
-        told = f"report: {len(view.trials):,} trials, "
-        html = report_html(view, tests, on_step=lambda step: status.update(told + step)).encode()
+        prefix = f"report: {len(view.trials):,} trials, "
+        html = report_html(view, tests, on_step=lambda step: status.update(prefix + step)).encode()
     page.write(html)
     if not page.is_stream:
         console().print(f"report: {page.path} ({len(html) / 1e6:.1f} MB); open it in a browser", soft_wrap=True)

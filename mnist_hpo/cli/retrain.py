@@ -1,4 +1,4 @@
-"""`mnist-hpo retrain`: re-train a trial exactly, then on all but the test split, test it, register it."""
+"""`mnist-hpo retrain`: re-train a trial exactly, re-train it on train + valid, test it and register its model."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 
 def retrain(
     study: StudyArgument,
-    trial: Annotated[int | None, typer.Option(min=0, help="The trial's number; the best one by default.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings on train + valid to test.")] = 3,
+    trial: Annotated[int | None, typer.Option(min=0, help="The trial's number; by default the best trial.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Trainings on train + valid, one per seed.")] = 3,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Worker processes. Changes no result.")] = None,
     storage: StorageOption = DEFAULT_STORAGE,
@@ -40,15 +40,17 @@ def retrain(
 ) -> int:
     """Re-train the best trial and evaluate it on the test split, which the search never saw.
 
-    First exactly as recorded, to say whether its curve comes out bit for bit (exit code 1 where it does not); then on
-    train + valid for its best number of epochs, once a seed; only then the test split is read. The model of the first
-    seed that did not diverge is registered in MLflow under the study's name, the best trial's with the alias champion.
-    Exit code 1 also where every seed diverged: there is no model then.
+    First train exactly as recorded, and report whether the learning curve is reproduced bit for bit. Then train on
+    train + valid for the trial's best number of epochs, once per seed. Only then read the test split. The model of the
+    first seed that did not diverge is registered in MLflow under the study's name; if the trial is the best one, the
+    model gets the alias champion.
+
+    Exit code 1: the curve was not reproduced, or every seed diverged, so that there is no model.
 
     Example: mnist-hpo retrain quickstart --seeds 10
     """
     record, file = recorded_study(storage, study)
-    # Before JAX starts here: the test figures are computed in the environment in which the model was trained.
+    # Set before JAX starts, so that the test figures are computed in the environment that training used.
     from mnist_hpo.executors.environment import worker_environment
 
     os.environ.update(worker_environment())
@@ -78,7 +80,7 @@ def retrain(
 
 
 class _Display:
-    """Shows a re-training on standard error; see `api.retraining.RetrainDisplay`."""
+    """Shows the progress of re-training on standard error; see `api.retraining.RetrainDisplay`."""
 
     def __init__(self) -> None:
         self._console = console(to_stderr=True)
@@ -103,7 +105,7 @@ def _print(figures: dict[str, Any]) -> None:
     if n_diverged:
         out.print(f"diverged:   {n_diverged} of {n_seeds} seeds, whose loss is not finite; they have no test figures")
     if figures["model"] is None:
-        out.print("No model was left to test or to register. Re-train another trial: mnist-hpo retrain STUDY --trial N")
+        out.print("There is no model to test or to register. Re-train another trial: mnist-hpo retrain STUDY --trial N")
         out.print(f"report:  {figures['report']}  (learning_curves.png)")
         return
     table = Table(title=f"{figures['study']}, trial #{figures['trial']}: test", title_justify="left")

@@ -40,7 +40,7 @@ def run(
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, max=1024, help="Worker processes; one on each core by default. Changes no result."),
+        typer.Option(min=1, max=1024, help="Worker processes; by default one per core. Does not change results."),
     ] = None,
     data_source: Annotated[
         Path | None,
@@ -52,7 +52,7 @@ def run(
             min=0,
             metavar="NUMBER",
             help="Record this trial as failed instead of training it; repeat it for several. For a trial that no "
-            "machine at hand can train: the study is then marked machine_dependent.",
+            "available machine can train: the study is then marked machine_dependent.",
         ),
     ] = None,
     storage: StorageOption = DEFAULT_STORAGE,
@@ -61,9 +61,10 @@ def run(
 ) -> int:
     """Run a study: start it, continue it after a crash, or extend it after budget.n_trials has grown.
 
-    Ctrl-C stops it cleanly (exit code 130), SIGTERM too (143); the same command goes on from there. Exit code 0: the
-    study is complete. 1: no trial of it is complete. 2: bad input. 3: the study is complete, but MLflow does not hold
-    all of it; mnist-hpo sync writes the rest. The run waits for MLflow as long as there is progress; Ctrl-C ends that.
+    Ctrl-C (exit code 130) and SIGTERM (143) stop it cleanly; the same command continues it. Other exit codes: 0: the
+    study is complete. 1: no trial of it is complete. 2: bad input. 3: the study is complete, but not all of it is in
+    MLflow; mnist-hpo sync writes the rest. At its end the run waits for MLflow while that makes progress; Ctrl-C ends
+    the wait.
 
     Example: mnist-hpo run studies/quickstart.yaml
     """
@@ -90,7 +91,7 @@ def run(
         except Interrupted:
             finished = None
     if finished is None:
-        print(f"stopped; what is finished is recorded. To go on: {command_line(*sys.argv[1:])}", file=sys.stderr)
+        print(f"stopped; all finished work is recorded. To continue: {command_line(*sys.argv[1:])}", file=sys.stderr)
         return signals.exit_code
     summary = status_of(file.study, finished.trials, storage, is_running=False)
     if as_json:
@@ -100,7 +101,7 @@ def run(
         if summary.best:
             console().print(f"next: {command_line('retrain', file.study.name)}   (re-train the best trial and test it)")
     if not summary.best:
-        print(_without_best(file.study.name, finished.trials), file=sys.stderr)
+        print(_no_best_trial(file.study.name, finished.trials), file=sys.stderr)
     if finished.missing_in_mlflow:
         sync = command_line("sync", file.study.name, *_stores(storage, tracking_uri))
         print(f"the results are complete. To write the rest to MLflow: {sync}", file=sys.stderr)
@@ -109,7 +110,7 @@ def run(
 
 
 def _stores(storage: str, tracking_uri: str) -> list[str]:
-    """The options that name these stores to another command."""
+    """Return the options that make another command use these stores."""
     options: list[str] = []
     if storage != os.environ.get("MNIST_HPO_STORAGE", DEFAULT_STORAGE):
         options += ["--storage", storage]
@@ -118,19 +119,19 @@ def _stores(storage: str, tracking_uri: str) -> list[str]:
     return options
 
 
-def _without_best(name: str, trials: Sequence[TrialRecord]) -> str:
-    """What went wrong in a study without a complete trial, and what to try."""
-    reasons = Counter(trial.reason or "no reason known" for trial in trials if trial.state == "failed")
-    told = "; ".join(f"{n} failed: {reason}" for reason, n in reasons.most_common(3))
-    advice = "narrow the space, to lower values of learning_rate for example" if reasons else "raise budget.n_trials"
+def _no_best_trial(name: str, trials: Sequence[TrialRecord]) -> str:
+    """Explain why a study has no complete trial, and suggest what to change."""
+    reasons = Counter(trial.reason or "unknown reason" for trial in trials if trial.state == "failed")
+    failures = "; ".join(f"{n} failed: {reason}" for reason, n in reasons.most_common(3))
+    advice = "narrow the space, for example to lower values of learning_rate" if reasons else "raise budget.n_trials"
     return (
-        f"no trial is complete, so there is no best one ({told or 'all were pruned'}).\n"
+        f"no trial is complete, so there is no best one ({failures or 'all were pruned'}).\n"
         f"See {command_line('trials', name)}; then {advice}, and run the study under another name."
     )
 
 
 class _Signals:
-    """The first SIGINT or SIGTERM asks to stop, the second ends the process at once."""
+    """Signal handler: the first SIGINT or SIGTERM requests a stop, the second ends the process at once."""
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -147,9 +148,9 @@ class _Signals:
 
     def _receive(self, number: int, _frame: FrameType | None) -> Any:
         if self._received is not None:
-            # The workers end with us: their lifeline closes. What is recorded is whole at any instant.
+            # The workers exit when this process does. The record is consistent at every moment.
             os._exit(128 + number)
         self._received = number
-        # Written directly: a signal may come in the middle of a print.
+        # Not `print`: the signal may arrive in the middle of one.
         with contextlib.suppress(OSError):
-            os.write(2, b"\nstopping: finishing what is being written (again to end at once)\n")
+            os.write(2, b"\nstopping: finishing the current writes (press again to end at once)\n")

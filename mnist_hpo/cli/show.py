@@ -1,4 +1,4 @@
-"""`mnist-hpo status`, `trials` and `best`: what the storage holds of a study."""
+"""`mnist-hpo status` and `best`: the recorded state of a study and its best trial."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 def status(
     study: StudyArgument,
     watching: Annotated[
-        bool, typer.Option("--watch", help="Show it, refreshed every second, until it is complete or Ctrl-C.")
+        bool, typer.Option("--watch", help="Refresh every second until the study is complete or Ctrl-C.")
     ] = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
-    """Say how far a study is, its best trial, and the hash of its history.
+    """Show a study's progress, its best trial and the hash of its history.
 
-    history_sha256 covers what was computed and nothing that depends on time: two runs of one study file agree on it.
+    history_sha256 covers all results and nothing that depends on time: two runs of one study file give the same hash.
 
     Example: mnist-hpo status quickstart --watch
     """
     if watching and as_json:
-        raise UserError("--watch and --json exclude each other: leave out one of them")
+        raise UserError("--watch and --json cannot be combined: leave out one of them")
     record, file = recorded_study(storage, study)
     if watching:
         from mnist_hpo.cli.watch import watch
@@ -59,9 +59,9 @@ def status(
 
 
 def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json: JsonOption = False) -> None:
-    """Show a study's best trial in full; with several objectives, the trials that no other one dominates too.
+    """Show all about a study's best trial; with several objectives, show the Pareto front too.
 
-    The best trial of several objectives is the best by the first one.
+    With several objectives, the best trial is the best by the first objective.
 
     Example: mnist-hpo best quickstart
     """
@@ -104,15 +104,15 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
 
 
 def _front_table(study: Study, front: Sequence[TrialRecord]) -> Table:
-    """The trade-off between the objectives."""
+    """Return the Pareto front as a table."""
     from mnist_hpo.cli.display import describe
 
-    title = f"Pareto front: {len(front)} trials that no other one dominates"
+    title = f"Pareto front: {len(front)} trials that no other trial dominates"
     table = Table(title=title, box=None, title_justify="left", pad_edge=False)
     table.add_column("trial", justify="right")
     for objective in study.objectives:
         table.add_column(objective.metric, justify="right")
-    table.add_column("parameters", overflow="fold")
+    table.add_column("hyperparameters", overflow="fold")
     for trial in front:
         values = [f"{value:,.0f}" if value.is_integer() else f"{value:.5f}" for value in trial.values]
         table.add_row(f"#{trial.number}", *values, describe(trial.parameters))
@@ -120,7 +120,7 @@ def _front_table(study: Study, front: Sequence[TrialRecord]) -> Table:
 
 
 def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, is_running: bool) -> StatusOutput:
-    """A study's state as `status` prints it."""
+    """Return a study's state as `status` prints it."""
     from mnist_hpo.analysis.study_figures import study_figures
     from mnist_hpo.analysis.trial_figures import objective_value
     from mnist_hpo.cli.schemas.study import BestTrial, StateCounts, StatusOutput, TrialBudget, WorkerSeconds
@@ -151,18 +151,18 @@ def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, 
 
 
 def status_table(summary: StatusOutput) -> Table:
-    """The same for people."""
+    """Return a study's state as a table for human readers."""
     from mnist_hpo.storage.records import state_name
 
     counts = summary.n_trials.by_state()
     table = Table(title=f"study {summary.study}", show_header=False, title_justify="left")
-    so_far = "ended" if summary.state == "complete" else "begun"
+    so_far = "ended" if summary.state == "complete" else "started"
     table.add_row("state", f"{summary.state}: {sum(counts.values())} of {summary.budget.n_trials} trials {so_far}")
     table.add_row(
         "trials", ", ".join(f"{n} {state_name(state, is_running=summary.is_running)}" for state, n in counts.items())
     )
     if summary.machine_dependent:
-        table.add_row("machine", "results depend on it: it could not train a trial, which was given up")
+        table.add_row("machine", "results depend on the machine: it could not train a trial, which was given up")
     if summary.best:
         table.add_row("best", f"#{summary.best.number}, valid_loss {summary.best.value:.5f}")
         for name, value in summary.best.params.items():

@@ -1,4 +1,4 @@
-"""Curves in a line of text: ▇▅▃▂▁."""
+"""Curves as one line of text: ▇▅▃▂▁."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def sparkline(values: Sequence[float], width: int, *, low: float | None = None, 
 
     Args:
         values: what to draw, from left to right.
-        width: at most so many characters; where there are more values, each character is the last of its share.
-        low: what the lowest bar stands for; by default the lowest value. What is beyond is drawn as the scale's end.
-        high: what the highest bar stands for; by default the highest value.
+        width: the maximum number of characters. With more values than that, a character shows the last of its values.
+        low: the value of the lowest bar; by default the lowest value. Values outside low to high are clipped.
+        high: the value of the highest bar; by default the highest value.
 
     """
     shown = (

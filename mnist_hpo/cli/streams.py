@@ -1,4 +1,4 @@
-"""Standard output and standard error, whatever they are: full, closed or of a narrow encoding."""
+"""Robust standard streams: they may be full, closed or of a limited encoding."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _STANDARD_OUTPUT, _STANDARD_ERROR = 1, 2
 
 
 def prepare_streams() -> None:
-    """Make the standard streams safe to use; call it before anything is opened or printed.
+    """Make the standard streams safe to use. Call this before anything is opened or printed.
 
-    Afterwards a failed write to standard output raises a `UserError`, and a failed write to standard error loses that
-    message and nothing else. Where the reader of a pipe is gone, both raise `BrokenPipeError`. Characters that the
-    encoding lacks are replaced.
+    Afterwards a failed write to standard output raises a `UserError`, and a failed write to standard error loses only
+    that message. If the reader of a pipe has exited, both raise `BrokenPipeError`. Characters that the encoding lacks
+    are replaced.
 
     Raises:
         UserError: standard output is closed.
@@ -39,7 +39,7 @@ def prepare_streams() -> None:
 
 
 def close_streams() -> None:
-    """Discard what could not be written, so that Python does not try again, and complain, when it exits."""
+    """Discard unwritten output, so that Python does not try to write it again and report an error when it exits."""
     for stream, descriptor in ((sys.stdout, _STANDARD_OUTPUT), (sys.stderr, _STANDARD_ERROR)):
         try:
             stream.flush()
@@ -48,7 +48,7 @@ def close_streams() -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output, whose errors are told as such."""
+    """Standard output. A failed write raises an error that says so."""
 
     def write(self, data: ReadableBuffer, /) -> int | None:
         try:
@@ -60,7 +60,7 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """Standard error: a message that cannot be written must not stop the work."""
+    """Standard error. A message that cannot be written is lost, and the work continues."""
 
     def write(self, data: ReadableBuffer, /) -> int | None:
         try:

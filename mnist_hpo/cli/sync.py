@@ -20,11 +20,12 @@ from mnist_hpo.spec.errors import UserError
 def sync(
     study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, tracking_uri: TrackingOption = DEFAULT_TRACKING
 ) -> int:
-    """Bring MLflow up to what the storage holds; repeating it changes nothing.
+    """Write everything that the storage has of a study to MLflow. Repeating it changes nothing.
 
-    Exit code 2: MLflow cannot be written. 3: it does not hold all of the study even so.
+    Exit code 2: MLflow cannot be written. 3: not all of the study is in MLflow afterwards.
 
-    `run` does so by itself; this is for a study that ended while MLflow was away, or for another tracking server.
+    `run` does this by itself. Use `sync` for a study that ended while MLflow was unavailable, or for another tracking
+    server.
 
     Example: mnist-hpo sync quickstart --tracking-uri http://127.0.0.1:5000
     """
@@ -33,18 +34,18 @@ def sync(
     from mnist_hpo.runner import Home, projected
     from mnist_hpo.storage.lock import study_lock
     from mnist_hpo.storage.records import best_of
-    from mnist_hpo.tracking.client import told_clearly
+    from mnist_hpo.tracking.client import user_errors
     from mnist_hpo.tracking.projection import Projection
 
     record, file = recorded_study(storage, study)
     home = Home(storage, tracking_uri, FOLDER)
-    with study_lock(storage, record.name), told_clearly(tracking_uri):
+    with study_lock(storage, record.name), user_errors(tracking_uri):
         trials = record.trials()
         projection = Projection(projected(record, file.study, tracking_uri))
         projection.open(trials)
         for trial in track(trials, "writing to MLflow", console=console(to_stderr=True), transient=True):
             projection.push(trial)
-        # We hold the study's lock: a trial that is under way was left behind.
+        # We hold the study's lock, so no process runs the trials whose state is running.
         projection.finish(trials)
         best = best_of(trials)
         if best is not None and (bundle := home.best_bundle(record, best.number)).exists():

@@ -47,39 +47,41 @@ _STYLES = {
     "interrupted": "magenta",
 }
 _BY_IMPORTANCE = ("n_epochs", "seconds", "valid_accuracy", "n_parameters", "best_epoch", "train_flops", "compile_s")
-"""Beside number, state, parameters and valid_loss: shown as far as the terminal is wide enough."""
+"""Optional columns beside number, state, hyperparameters and valid_loss, most important first."""
 
 
 def trials(
     study: StudyArgument,
     sort: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Sort by one of the columns above; missing values last.")
+        str | None, typer.Option(metavar="COLUMN", help="Sort by one of the columns above; missing values come last.")
     ] = None,
-    descending: Annotated[bool, typer.Option("--descending", help="The greatest first.")] = False,
+    descending: Annotated[bool, typer.Option("--descending", help="Sort in descending order.")] = False,
     where: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CONDITION",
-            help="One of the columns above and a value: 'learning_rate<0.01'; repeat it for several that all hold.",
+            help="One of the columns above and a value: 'learning_rate<0.01'. Repeat it; all conditions must hold.",
         ),
     ] = None,
     state: Annotated[
-        list[str] | None, typer.Option(help="complete, pruned, failed or running; repeat it for several.")
+        list[str] | None, typer.Option(help="complete, pruned, failed, running or paused; repeat it for several.")
     ] = None,
-    top: Annotated[int | None, typer.Option(min=1, help="The first so many; by valid_loss without --sort.")] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="Only the first N; by valid_loss without --sort.")] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as CSV.")] = None,
-    parquet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write it as Parquet, with its types.")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table as Parquet, with types.")
+    ] = None,
     force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
-    """List a study's trials: parameters, state, best validation loss and accuracy, epochs, seconds, model size, FLOPs.
+    """List a study's trials: hyperparameters, state, best validation figures, epochs, seconds, model size, FLOPs.
 
-    With --json each trial's whole curve too, and nothing that depends on time: two runs of a study print the same.
+    --json adds each trial's learning curve and leaves out what depends on time: two runs of a study print the same.
 
     Columns: number, state, reason, each searched hyperparameter, valid_loss, valid_accuracy, best_epoch, n_epochs,
-    seconds, compile_s, n_parameters, train_flops, started_at, finished_at. The terminal shows those that fit, the CSV
-    file all; in a notebook, mnist_hpo.load_trials("quickstart") gives the same table.
+    seconds, compile_s, n_parameters, train_flops, started_at, finished_at. The terminal shows those that fit; the CSV
+    file has all. In a notebook, mnist_hpo.load_trials("quickstart") returns the same table.
 
     Example: mnist-hpo trials quickstart --where 'learning_rate<0.002' --sort valid_accuracy --descending
     """
@@ -108,7 +110,7 @@ def trials(
         named = [text for text in (sort, *(where or [])) if text]
         is_running = is_held(record.url, record.name)
         table, width, left_out = _widest_table(chosen, list(file.study.space), named, out.width, is_running=is_running)
-        # On a terminal that is too narrow for the table, lines wrap, and no number is cut.
+        # On a terminal that is too narrow for the table, lines wrap rather than cut a number.
         out.width = width
         out.print(table)
         if left_out:
@@ -117,7 +119,7 @@ def trials(
 
 
 def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
-    """A trial's results as `trials` prints them, without what depends on time."""
+    """Return a trial's results as `trials` prints them, without what depends on time."""
     from mnist_hpo.analysis.trial_figures import trial_figures
     from mnist_hpo.cli.schemas.trial import TrialOutput
 
@@ -141,7 +143,7 @@ def trial_output(study: Study, trial: TrialRecord) -> TrialOutput:
 
 
 def values_by_metric(study: Study, trial: TrialRecord) -> dict[str, float]:
-    """A complete trial's objectives."""
+    """Return a complete trial's objectives by metric."""
     return dict(zip((objective.metric for objective in study.objectives), trial.values, strict=False))
 
 
@@ -158,10 +160,10 @@ def _states(names: Sequence[str]) -> list[Any]:
 def _widest_table(
     frame: pd.DataFrame, parameters: Sequence[str], named: Sequence[str], width: int, *, is_running: bool
 ) -> tuple[Table, int, list[str]]:
-    """The table with as many columns as fit, and those that the command names in any event.
+    """Return a table with as many columns as fit. Columns that --sort or --where names are always included.
 
     Returns:
-        the table, the characters that it needs, and the parameters for which there is no room.
+        the table, its width in characters, and the hyperparameters that are left out.
 
     """
     droppable = [*(name for name in reversed(_BY_IMPORTANCE)), *reversed(parameters)]
@@ -185,7 +187,7 @@ class _Column:
     cells: list[str]
 
     def width(self, wrapped: bool) -> int:
-        """Characters that it needs. Headers and states wrap at their words; numbers never do."""
+        """Return the width in characters. Headers and states wrap between words; numbers never wrap."""
         texts = [self.header, *self.cells]
         if wrapped:
             texts = self.header.split() + (" ".join(self.cells).split() if self.name == "state" else self.cells)

@@ -1,4 +1,4 @@
-"""`mnist-hpo ui`: the MLflow UI over the right store, and Optuna Dashboard beside it."""
+"""`mnist-hpo ui`: start the MLflow UI for the tracking store, and optionally Optuna Dashboard."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from mnist_hpo.spec.errors import UserError
 _HOST = "127.0.0.1"
 _POLL_S = 0.2
 _GRACE_S = 10.0
-"""A server that is asked to end has so long."""
+"""How long a server may take to exit after SIGTERM before it is killed."""
 
 
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="MLflow's port on 127.0.0.1.")] = 5000,
-    dashboard: Annotated[bool, typer.Option("--dashboard", help="Open Optuna Dashboard too.")] = False,
-    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="Its port on 127.0.0.1.")] = 8080,
+    dashboard: Annotated[bool, typer.Option("--dashboard", help="Serve Optuna Dashboard too.")] = False,
+    dashboard_port: Annotated[int, typer.Option(min=1, max=65535, help="The dashboard's port on 127.0.0.1.")] = 8080,
     storage: StorageOption = DEFAULT_STORAGE,
     tracking_uri: TrackingOption = DEFAULT_TRACKING,
 ) -> int:
-    """Open the MLflow UI on this machine, and Optuna Dashboard beside it; Ctrl-C ends both.
+    """Serve the MLflow UI on this machine and, with --dashboard, Optuna Dashboard. Ctrl-C stops both.
 
-    Neither disturbs a search that is under way; the dashboard opens an SQLite storage for reading only.
+    Neither disturbs a running search. The dashboard opens an SQLite storage read-only.
 
     Example: mnist-hpo ui --dashboard
     """
@@ -59,13 +59,13 @@ def ui(
     with _running(servers) as processes:
         console(to_stderr=True).print(f"starting {' and '.join(server.name for server in servers)} …")
         if not _wait_until_up(servers, processes):
-            _check_not_overtaken(servers, processes)
+            _check_ports_still_free(servers, processes)
             return _wait(servers, processes)
         for server in servers:
             console().print(f"{server.name}: http://{_HOST}:{server.port}{server.page}", soft_wrap=True)
             if server.tracking_uri:
                 _print_studies(server.tracking_uri, f"http://{_HOST}:{server.port}")
-        console().print("Ctrl-C ends it" if len(servers) == 1 else "Ctrl-C ends both")
+        console().print("Ctrl-C stops it" if len(servers) == 1 else "Ctrl-C stops both")
         sys.stdout.flush()
         return _wait(servers, processes)
     return 0
@@ -73,25 +73,25 @@ def ui(
 
 @dataclass(frozen=True)
 class _Server:
-    """A web server to be run in a process of its own."""
+    """A web server that runs in its own process."""
 
     name: str
     port: int
     port_option: str
     page: str
-    """What to open, after the port."""
+    """The page to open: the path after the port."""
     command: Sequence[str]
     tracking_uri: str | None = None
-    """MLflow's store, where it shows one."""
+    """The MLflow store that it shows, if any."""
 
 
 def _mlflow_ui(tracking_uri: str, port: int) -> _Server:
     database = tracking_uri.removeprefix("sqlite:///")
     if database != tracking_uri and not Path(database).exists():
         raise UserError(f"{tracking_uri}: nothing is tracked there yet; start a study with: mnist-hpo run STUDY.yaml")
-    # One worker process serves one person; MLflow's default of four takes cores from a search.
+    # One server process is enough for one user; MLflow's default of four would take cores from a search.
     where = ["--backend-store-uri", tracking_uri, "--host", _HOST, "--port", str(port), "--workers", "1"]
-    # A line for each picture that a page loads would push the printed addresses off the screen.
+    # Access logs would scroll the printed addresses off the screen.
     quiet = ["--uvicorn-opts", "--no-access-log --log-level warning"]
     return _Server(
         "MLflow UI",
@@ -125,39 +125,39 @@ def _check_free(server: _Server) -> None:
 
 
 def _print_studies(tracking_uri: str, address: str) -> None:
-    """Say where each study's trials are."""
-    from mnist_hpo.tracking.client import connect, told_clearly
+    """Print the address of each study's page."""
+    from mnist_hpo.tracking.client import connect, user_errors
     from mnist_hpo.tracking.saved_view import view_pages
 
-    with told_clearly(tracking_uri):
+    with user_errors(tracking_uri):
         for name, page in view_pages(connect(tracking_uri)).items():
             console().print(f"  {name}: {address}{page}", soft_wrap=True)
 
 
 @contextlib.contextmanager
 def _running(servers: Sequence[_Server]) -> Generator[list[subprocess.Popen[bytes]]]:
-    """Start servers, and end them however this ends."""
-    # What the libraries have against each other says nothing to whoever looks at runs; nor are there jobs to be run.
+    """Start the servers, and stop them when the context exits for any reason."""
+    # Hide deprecation warnings between libraries from the user. The UI needs no MLflow job execution.
     environment = {**os.environ, "PYTHONWARNINGS": "ignore", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     processes = list[subprocess.Popen[bytes]]()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     try:
         for server in servers:
-            # In a group of its own: a signal comes to us first, and all that it has started ends with it.
+            # In its own session, so that signals reach only us, and we can stop all processes that it has started.
             processes.append(subprocess.Popen(server.command, env=environment, start_new_session=True))
         yield processes
     except KeyboardInterrupt:
-        pass  # As a person ends what would otherwise not end.
+        pass  # The normal way to stop the servers.
     finally:
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # Once is enough: impatience must leave none of them behind.
+            signal.signal(number, signal.SIG_IGN)  # A second Ctrl-C must not leave a server running.
         for process in processes:
-            _end(process)
+            _stop(process)
 
 
 def _wait_until_up(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Wait until every server takes connections, so that a printed address works; whether none has ended instead."""
+    """Wait until every server accepts connections. Return False if one has exited instead."""
     while all(process.poll() is None for process in processes):
         if all(_is_up(server, process) for server, process in zip(servers, processes, strict=True)):
             return True
@@ -166,7 +166,7 @@ def _wait_until_up(servers: Sequence[_Server], processes: Sequence[subprocess.Po
 
 
 def _is_up(server: _Server, process: subprocess.Popen[bytes]) -> bool:
-    """Whether this very server listens: one that another command has started may have been the first on its port."""
+    """Return whether this process listens on the port, rather than a server that another command has started."""
     import psutil
 
     try:
@@ -182,29 +182,29 @@ def _is_up(server: _Server, process: subprocess.Popen[bytes]) -> bool:
     return server.port in listening
 
 
-def _check_not_overtaken(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Tell of a port that was free a moment ago, and that another program has taken since."""
+def _check_ports_still_free(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Raise an error if a server exited because another program has taken its port since it was checked."""
     for server, process in zip(servers, processes, strict=True):
         if process.poll() is not None:
             _check_free(server)
 
 
 def _wait(servers: Sequence[_Server], processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Return when a server has ended by itself, which none should."""
+    """Wait until a server exits by itself, which is an error, and return exit code 1."""
     while True:
         for server, process in zip(servers, processes, strict=True):
             if process.poll() is not None:
-                print(f"{server.name} has ended by itself, with exit code {process.returncode}", file=sys.stderr)
+                print(f"{server.name} has exited unexpectedly with exit code {process.returncode}", file=sys.stderr)
                 return 1
         time.sleep(_POLL_S)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(_GRACE_S)
-    # What is left of the group, if anything is.
+    # Kill the remaining processes of the group, if any.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

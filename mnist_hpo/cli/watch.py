@@ -1,4 +1,4 @@
-"""`mnist-hpo status --watch`: look at a study while another process runs it."""
+"""`mnist-hpo status --watch`: show a study while another process runs it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mnist_hpo.analysis.study_figures import count_ended
-from mnist_hpo.cli.display import LivePicture, Tally, duration
+from mnist_hpo.cli.display import LiveView, Tally, duration
 
 if TYPE_CHECKING:
     from mnist_hpo.spec.study import Study
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 1.0
 _LARGEST_SHARE = 0.2
-"""Of the time, at most so much is spent reading: a large study is read less often."""
+"""The largest fraction of time spent reading the storage: a large study is read less often."""
 
 
 def watch(record: StudyStorage, study: Study, output: Console) -> list[TrialRecord]:
-    """Show a study until every trial of its budget has ended; return its trials.
+    """Show a study until every trial of its budget has ended, and return its trials.
 
-    It is read from the storage alone, so that it does not matter which process on which machine runs it.
+    The trials are read from the storage alone, so any process on any machine may run the study.
 
     Raises:
-        KeyboardInterrupt: SIGINT came.
+        KeyboardInterrupt: the process received SIGINT.
 
     """
-    # Asked for by name, as `run` does: a shell's background job has SIGINT ignored. And a flag, because what is raised
-    # wherever the signal happens to come can be lost, in a destructor for instance.
+    # Install a handler explicitly, as `run` does: a shell starts background jobs with SIGINT ignored. The handler sets
+    # a flag, because an exception raised in a handler can be lost, for example if the signal arrives in a destructor.
     interrupted = threading.Event()
     signal.signal(signal.SIGINT, lambda _number, _frame: interrupted.set())
     trials = record.trials()
     if output.is_terminal:
-        with LivePicture(output) as picture:
-            picture.begin(study, trials, f"study {study.name}: watching {record.url} (Ctrl-C ends the watching alone)")
+        with LiveView(output) as view:
+            view.begin(study, trials, f"study {study.name}: watching {record.url} (Ctrl-C only stops watching)")
             while not _is_over(study, trials):
                 trials = _read_again(record, interrupted)
-                _take_in(picture.tally, trials)
-                picture.footer = _since_last_word(trials)
+                _update(view.tally, trials)
+                view.footer = _since_last_epoch(trials)
         return trials
     shown = ""
     while True:
@@ -69,15 +69,15 @@ def _is_over(study: Study, trials: Sequence[TrialRecord]) -> bool:
     return count_ended(trials) >= study.budget.n_trials
 
 
-def _take_in(tally: Tally, trials: Sequence[TrialRecord]) -> None:
+def _update(tally: Tally, trials: Sequence[TrialRecord]) -> None:
     for trial in trials:
         if trial != tally.trials.get(trial.number):
             tally.update(trial)
 
 
-def _since_last_word(trials: Sequence[TrialRecord]) -> str:
-    told = [result.finished_unix_s for trial in trials for result in trial.epochs.values()]
-    return f", the last one {duration(time.time() - max(told))} ago" if told else ""
+def _since_last_epoch(trials: Sequence[TrialRecord]) -> str:
+    finished_s = [result.finished_unix_s for trial in trials for result in trial.epochs.values()]
+    return f", the last one {duration(time.time() - max(finished_s))} ago" if finished_s else ""
 
 
 def _line(study: Study, trials: Sequence[TrialRecord]) -> str:

@@ -1,5 +1,4 @@
-"""CPU kernels that XLA calls, in Numba, for the loops that XLA compiles badly. Each has a reference in pure JAX.
+"""CPU kernels in Numba that XLA calls, for loops that XLA compiles to slow code. Each has a reference in pure JAX.
 
-`native` chooses between a kernel and its reference; `compiled`, `call_frame` and `arithmetic` are what kernels are
-written with.
+`native` chooses between a kernel and its reference. Kernels are written with `compiled`, `call_frame` and `arithmetic`.
 """

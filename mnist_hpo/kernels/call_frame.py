@@ -1,7 +1,7 @@
 """The arguments of an XLA custom call, read in Numba.
 
 XLA calls a handler with one pointer to an `XLA_FFI_CallFrame` (xla/ffi/api/c_api.h, interface version 0.3). Every field
-that is read here starts at a multiple of eight bytes, so a struct is read as 64-bit words. Addresses are int64.
+that is read here is aligned to eight bytes, so structs are read as 64-bit words. Addresses are int64.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from mnist_hpo.kernels.compiled import compiled, instruction
 
 INTERFACE_VERSION = (0, 3)
 FRAME_BYTES = 168
-"""`sizeof(XLA_FFI_CallFrame)` in that version. A handler refuses to be registered with an XLA that states another."""
+"""`sizeof(XLA_FFI_CallFrame)` in that version. A handler cannot be registered with an XLA that has another size."""
 VALUES_BYTES = 40
 """`sizeof(XLA_FFI_Args)` and `sizeof(XLA_FFI_Rets)`."""
 BUFFER_BYTES = 48
 """`sizeof(XLA_FFI_Buffer)`."""
 
 _EXTENSION, _INPUTS, _OUTPUTS = 1, 5, 10
-"""Words of the frame at which these parts begin."""
+"""Indices of the words of the frame at which these parts start."""
 _COUNT, _VALUES = 2, 4
-"""Words of the inputs and of the outputs."""
+"""Indices of words in the inputs and in the outputs."""
 _DTYPE, _DATA, _RANK, _DIMENSIONS = 2, 3, 4, 5
-"""Words of a buffer."""
+"""Indices of words in a buffer."""
 _METADATA_EXTENSION = 1
 _BFLOAT16 = 16
-"""XLA's numbers for the extension that asks for metadata, and for the dtype."""
+"""XLA's numbers of the metadata extension and of the dtype."""
 _ADDRESS = ir.IntType(64)
 
 
@@ -50,15 +50,15 @@ def pointer_to(builder: Any, address: Any) -> Any:
 
 @instruction(types.int64, types.int64, types.int64)
 def load_word(builder: Any, address: Any, index: Any) -> Any:
-    """Return the 64-bit word of this index behind an address."""
+    """Return the 64-bit word with this index, counted from an address."""
     return builder.load(builder.gep(builder.inttoptr(address, _ADDRESS.as_pointer()), [index]))
 
 
 @compiled
-def answers_registration(frame: int) -> bool:
-    """Tell XLA the interface version if it is registering the handler; return whether it is.
+def handle_registration(frame: int) -> bool:
+    """Return whether XLA is registering the handler; if it is, report the interface version to XLA.
 
-    Where the frame's size is not the one that this module was written for, the version is one that XLA refuses.
+    If the frame has another size than this module was written for, report a version that XLA refuses.
     """
     extension = load_word(frame, _EXTENSION)
     if extension == 0 or load_word(extension, 1) & 0xFFFFFFFF != _METADATA_EXTENSION:
@@ -66,19 +66,19 @@ def answers_registration(frame: int) -> bool:
     fields = carray(pointer_to(load_word(extension, 3)), (12,), np.int32)
     fields[6] = INTERFACE_VERSION[0] if load_word(frame, 0) == FRAME_BYTES else -1
     fields[7] = INTERFACE_VERSION[1]
-    fields[8:12] = 0  # no traits, no state
+    fields[8:12] = 0  # No traits and no state.
     return True
 
 
 @compiled
 def n_inputs(frame: int) -> int:
-    """Return how many buffers the call reads."""
+    """Return the number of input buffers."""
     return load_word(frame, _INPUTS + _COUNT)
 
 
 @compiled
 def n_outputs(frame: int) -> int:
-    """Return how many buffers the call writes."""
+    """Return the number of output buffers."""
     return load_word(frame, _OUTPUTS + _COUNT)
 
 
@@ -108,7 +108,7 @@ def dimension(buffer: int, axis: int) -> int:
 
 @compiled
 def size(buffer: int) -> int:
-    """Return the number of a buffer's elements."""
+    """Return the number of elements of a buffer."""
     product = 1
     for axis in range(load_word(buffer, _RANK)):
         product *= dimension(buffer, axis)
@@ -117,17 +117,17 @@ def size(buffer: int) -> int:
 
 @compiled
 def is_bfloat16(buffer: int) -> bool:
-    """Whether a buffer holds bfloat16."""
+    """Return whether the elements of a buffer are bfloat16."""
     return load_word(buffer, _DTYPE) & 0xFFFFFFFF == _BFLOAT16
 
 
 @compiled
 def array(address: Any, n: int, dtype: Any) -> NDArray[Any]:
-    """Return the n elements behind an address as an array; nothing is copied."""
+    """Return the n elements at an address as an array, without a copy."""
     return carray(pointer_to(address), (n,), dtype)
 
 
 @compiled
 def matrix(address: int, n_rows: int, n_columns: int, dtype: Any) -> NDArray[Any]:
-    """Return the elements behind an address as an array of rows; nothing is copied."""
+    """Return the elements at an address as an array of rows, without a copy."""
     return carray(pointer_to(address), (n_rows, n_columns), dtype)

@@ -1,6 +1,6 @@
 """The mean cross-entropy of a batch, with its gradient computed in the same pass.
 
-In XLA both are a dozen loops over a few numbers each: cheap to run, but a third of a program's compile time.
+In XLA both are a dozen loops over a few numbers each: fast to run, but a third of a program's compile time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from mnist_hpo.kernels.arithmetic import ONE, ZERO, Float, exp, log
 from mnist_hpo.kernels.call_frame import (
     address_of,
-    answers_registration,
     array,
     data,
     dimension,
+    handle_registration,
     input_buffer,
     output_buffer,
     pointer_to,
@@ -29,15 +29,15 @@ from mnist_hpo.kernels.native import call_kernel, register_kernel
 
 @jax.custom_vjp
 def softmax_loss(logits: jax.Array, labels: jax.Array, rows: jax.Array, label_smoothing: Any) -> jax.Array:
-    """Mean cross-entropy of the softmax, f32[]; differentiable by the logits.
+    """Return the mean cross-entropy of the softmax, f32[]; differentiable with respect to the logits.
 
     Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture" (2016).
 
     Args:
         logits: f32[B, C].
         labels: u8[E], each below C.
-        rows: i32[B], each below E: example b has the label `labels[rows[b]]`. Neither is checked.
-        label_smoothing: f32[], the share of the target that is spread over all classes.
+        rows: i32[B], each from 0 to E - 1: example b has the label `labels[rows[b]]`. Neither is checked.
+        label_smoothing: f32[], the fraction of the target that is spread over all classes.
 
     """
     return _loss_and_gradient(logits, labels, rows, label_smoothing)[0]
@@ -85,11 +85,11 @@ def _example(
 
     Args:
         logits: f32[C].
-        gradient: f32[C], of the mean over the batch.
+        gradient: f32[C], the gradient of the mean over the batch.
         label: the right class.
-        hit: how much more of the target falls on the label than on any other class.
-        miss: how much of the target falls on every class.
-        share: of the example in the batch's mean.
+        hit: the label's target minus that of any other class.
+        miss: the target of every class but the label.
+        share: the example's weight in the batch's mean.
 
     """
     n_classes = logits.shape[0]
@@ -112,7 +112,7 @@ def _example(
 def _handler(call: Any) -> Any:
     """In: logits f32[B, C], labels u8[E], rows i32[B], smoothing f32[]. Out: loss f32[], gradient f32[B, C]."""
     frame = address_of(call)
-    if answers_registration(frame):
+    if handle_registration(frame):
         return pointer_to(0)
     n, n_classes = dimension(input_buffer(frame, 0), 0), dimension(input_buffer(frame, 0), 1)
     logits = array(data(input_buffer(frame, 0)), n * n_classes, np.float32)

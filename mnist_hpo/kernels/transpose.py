@@ -1,8 +1,7 @@
-"""A matrix transposed in memory, in a way that XLA's optimiser cannot see through or undo.
+"""Transposition of a matrix in memory, which XLA's optimiser cannot fold into a matrix product.
 
-XLA's CPU backend has its fastest matrix product (for bfloat16: any) for rows times columns alone. It folds a
-transposition that it knows of into the product that follows, even behind `lax.optimization_barrier`, and then takes a
-slower one.
+XLA's CPU backend has its fastest routine (for bfloat16: its only one) for rows times columns. It folds a transposition
+into the following product, even across `lax.optimization_barrier`, and then uses a slower routine.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from numpy.typing import NDArray
 
 from mnist_hpo.kernels.call_frame import (
     address_of,
-    answers_registration,
     data,
     dimension,
+    handle_registration,
     input_buffer,
     is_bfloat16,
     matrix,
@@ -46,7 +45,7 @@ def _kernel(x: jax.Array) -> jax.Array:
 
 
 def _block_transposition(n_bits: int) -> Any:
-    """A function of Numba code that transposes a block of 8 × 8 elements through registers.
+    """Return a function for compiled code that transposes a block of 8 × 8 elements in registers.
 
     Three rounds, each of which interleaves row i with row i + 4, exchange rows and columns.
     """
@@ -62,7 +61,7 @@ def _block_transposition(n_bits: int) -> Any:
 
     @instruction(types.int8, types.int64, types.int64, types.int64, types.int64)
     def transpose_block(builder: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
-        """Addresses, and bytes from one row to the next."""
+        """Transpose the block at an address; strides are bytes from one row to the next."""
         pointers = [row_pointer(builder, source, source_stride, i) for i in range(_BLOCK)]
         rows = [builder.load(pointer, align=n_bytes) for pointer in pointers]
         for _ in range(3):
@@ -83,7 +82,7 @@ _transpose_block_of_32_bits = _block_transposition(32)
 
 @compiled
 def _transpose_edges(original: NDArray[Any], transposed: NDArray[Any]) -> None:
-    """Transpose what no block covers: the last rows and the last columns."""
+    """Transpose the last rows and columns, which no block covers."""
     n_rows, n_columns = original.shape
     end_row, end_column = n_rows // _BLOCK * _BLOCK, n_columns // _BLOCK * _BLOCK
     for row in range(end_row):
@@ -97,14 +96,14 @@ def _transpose_edges(original: NDArray[Any], transposed: NDArray[Any]) -> None:
 def _handler(call: Any) -> Any:
     """In: [R, C] of bf16 or f32. Out: [C, R]."""
     frame = address_of(call)
-    if answers_registration(frame):
+    if handle_registration(frame):
         return pointer_to(0)
     n_rows, n_columns = dimension(input_buffer(frame, 0), 0), dimension(input_buffer(frame, 0), 1)
     source, target = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
     is_short = is_bfloat16(input_buffer(frame, 0))
     n_bytes = 2 if is_short else 4
     source_stride, target_stride = n_columns * n_bytes, n_rows * n_bytes
-    # Eight rows of the result at a time, written from left to right.
+    # Write eight rows of the result at a time, from left to right.
     for column in range(0, n_columns // _BLOCK * _BLOCK, _BLOCK):
         for row in range(0, n_rows // _BLOCK * _BLOCK, _BLOCK):
             from_block = source + row * source_stride + column * n_bytes

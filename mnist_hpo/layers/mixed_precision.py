@@ -1,7 +1,7 @@
-"""The matrix product of a layer, by precision: `fp32`, or `bf16` with factors rounded to bfloat16 and sums in float32.
+"""Matrix products by precision: `fp32`, or `bf16` with factors rounded to bfloat16 and sums in float32.
 
-Mixed precision as in Micikevicius et al., "Mixed Precision Training" (2018): the weights themselves, their moments,
-the activations between products and the loss stay float32. bfloat16 has float32's range, so no loss scaling is needed.
+Mixed precision as in Micikevicius et al., "Mixed Precision Training" (2018): the master weights, their moments, the
+activations between products and the loss stay float32. bfloat16 has the range of float32, so no loss scaling is needed.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.transpose import transpose
 
 DotGeneral = Callable[..., jax.Array]
-"""What `nnx.Linear` takes as `dot_general`."""
+"""The type of the `dot_general` argument of `nnx.Linear`."""
 
 
 FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
-"""What a product's factors are rounded to, by the value of the hyperparameter `precision`."""
+"""The dtype to which a product's factors are rounded, by the value of the hyperparameter `precision`."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: jax.Array, kernel: jax.Array, precision: str) -> jax.Array:
-    """f32[B, I] times f32[I, O] to f32[B, O]; the gradients' products are rounded likewise.
+    """Multiply f32[B, I] by f32[I, O] to f32[B, O]. The factors of the gradients' products are rounded too.
 
-    The gradients are written out because what JAX derives is slow on a CPU: see `_backward`.
+    The gradients are written out because those that JAX derives are slow on a CPU; see `_backward`.
     """
     return _forward(x, kernel, precision)[0]
 
@@ -46,8 +46,8 @@ def _backward(precision: str, factors: tuple[jax.Array, jax.Array], gradient: ja
     x, kernel = factors
     if FACTOR[precision] != gradient.dtype:
         gradient = round_to_bf16(gradient)
-    # The kernel's gradient sums over the rows of both factors, for which XLA has no bfloat16 routine (it falls back to
-    # float32), and a slower float32 one. For rows times columns it has the best of both, so x is transposed in memory.
+    # The kernel's gradient sums over the rows of both factors. For that XLA has no bfloat16 routine (it falls back to
+    # float32) and a slow float32 one. Its routines for rows times columns are fast, so x is transposed in memory.
     return _sum_products(gradient, kernel, 1, 1), _sum_products(transpose(x), gradient, 1, 0)
 
 
@@ -60,7 +60,7 @@ def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis:
 
 
 def dot_general(precision: str) -> DotGeneral:
-    """What Flax's layers take as `dot_general`, in this precision: `lax.dot_general` for factors of any rank."""
+    """Return the `dot_general` argument of Flax's layers for a precision; it supports factors of any rank."""
 
     def product(
         x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, *_arguments: Any, **_options: Any
@@ -79,7 +79,7 @@ def dot_general(precision: str) -> DotGeneral:
 
 
 def _moved(x: jax.Array, axes: Sequence[int], end: int) -> jax.Array:
-    """Move axes in their order to the front (0) or to the end (-1)."""
+    """Move axes, in the given order, to the front (0) or to the end (-1)."""
     places = range(len(axes)) if end == 0 else range(x.ndim - len(axes), x.ndim)
     return x if list(axes) == list(places) else jnp.moveaxis(x, axes, tuple(places))
 
@@ -89,11 +89,11 @@ def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
 
     Args:
         parameters: a tree of f32 arrays.
-        is_weight: a tree of bools like it.
+        is_weight: a tree of bools like `parameters`: whether each array is a weight of products.
         precision: fp32 or bf16.
 
     Returns:
-        The tree with the weights rounded, and None for the rest; where the precision rounds nothing, None for all.
+        The tree with the weights rounded and None for the rest; for fp32, None for all.
 
     """
     rounds = FACTOR[precision] != jnp.float32
@@ -101,12 +101,12 @@ def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
 
 
 def round_like(rounded: Any, parameters: Any) -> Any:
-    """Cast `parameters` to the dtypes in `rounded`, and to None where it has None."""
+    """Cast `parameters` to the dtypes in `rounded`; where that is None, the result is None."""
     return _where_rounded(lambda copy, weight: weight.astype(copy.dtype), lambda _: None, rounded, parameters)
 
 
 def with_rounded(parameters: Any, rounded: Any) -> Any:
-    """The parameters as products see them: f32 arrays, whose values are the rounded ones where there are such."""
+    """Return the parameters that products use: f32 arrays with the rounded values where there are any."""
     return _where_rounded(lambda copy, _: copy.astype(jnp.float32), lambda weight: weight, rounded, parameters)
 
 

@@ -1,4 +1,4 @@
-"""How a configuration learns: one protocol, and two families behind it, `flax` and `sklearn`.
+"""Training of a configuration: one protocol, `Learner`, with two families of implementations, `flax` and `sklearn`.
 
-No files, no globals, no clock decides a number here: the same configuration, data and seed give the same bits.
+Results depend on no file, global variable or clock: the same configuration, data and seed give the same bits.
 """

@@ -9,7 +9,7 @@ from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.spec.model import FlaxModel
 
 _ANY_SHAPE = (1, 1, 1)
-"""The data's shape does not tell two trainings of one study apart."""
+"""A placeholder: the data has the same shape in all trainings of a study."""
 
 
 def affinity(config: TrainingConfig) -> str:

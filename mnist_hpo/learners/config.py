@@ -1,4 +1,4 @@
-"""What a training is told. Loads no JAX, so that the coordinator can speak of trainings without running any."""
+"""The configuration of a training. Imports no JAX, because the coordinator uses it without training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_hpo.spec.parameter import ParameterSet
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Everything beside the data that decides what comes out of a training."""
+    """Everything except the data that determines the result of a training."""
 
     model: str
     parameters: ParameterSet
@@ -17,5 +17,5 @@ class TrainingConfig:
     max_epochs: int
     patience_epochs: int | None = None
     schedule_epochs: int | None = None
-    """The length of the learning-rate schedule where it is not `max_epochs`: a re-training that stops at the best
-    epoch still follows the schedule that the trial followed."""
+    """The length of the learning-rate schedule if it is not `max_epochs`: a re-training that stops at the best epoch
+    still follows the trial's schedule."""

@@ -1,6 +1,6 @@
-"""What a training costs: its parameters, model FLOPs and virtual time. Integers, and the same on any machine.
+"""The cost of a training: trainable parameters, model FLOPs and virtual time. Integers that are equal on any machine.
 
-Loads JAX only for a Flax model without closed forms, and then only where an architecture is met for the first time.
+Imports JAX only to count a new architecture of a Flax model that has no `counts` function.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from mnist_hpo.spec.model import Counts, Description, FlaxModel
 from mnist_hpo.spec.parameter import ParameterSet
 
 _STEP_UNITS = 200_000
-"""What a step costs beside its products, in FLOPs: dispatch, gather, loss. A rough figure is enough: it orders
-events, and what matters is only that it is the same everywhere."""
+"""The cost of a step beside its products, in FLOPs: dispatch, gather, loss. A rough figure is enough, because it only
+orders events in virtual time; it must only be the same everywhere."""
 
 
 def describe(model: str, parameters: ParameterSet, data: DataShape) -> Description:
-    """Count what a training takes.
+    """Return the cost of a training.
 
     Args:
-        model: its name.
-        parameters: the training's; what is left out has its default.
-        data: the split that it learns from.
+        model: the model's name.
+        parameters: the hyperparameters; missing ones have their defaults.
+        data: the shape of the split to train on.
 
     """
     found, values = find_model(model), complete(model, parameters)

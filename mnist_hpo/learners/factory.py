@@ -1,4 +1,4 @@
-"""From a configuration to its learner, whose family is loaded when it is first asked for."""
+"""Create learners and predictors from configurations. A family's libraries are imported when first needed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 
 
 class LearnerFactory:
-    """Makes learners, and keeps what one leaves to the next: compiled programs, and data on the device."""
+    """Creates learners, which share compiled programs and data on the device."""
 
     def make(self, config: TrainingConfig, train: Examples, *, n_classes: int) -> Learner:
-        """The learner of a configuration.
+        """Return the learner of a configuration.
 
         Args:
-            config: what is trained.
-            train: the examples to learn from.
-            n_classes: how many classes the labels have.
+            config: the configuration to train.
+            train: the training examples.
+            n_classes: the number of classes.
 
         """
         model, values = find_model(config.model), complete(config.model, config.parameters)
@@ -60,17 +60,17 @@ class LearnerFactory:
 def make_predictor(
     model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, tensors: Tensors
 ) -> Predictor:
-    """A trained model.
+    """Return a predictor of a trained model.
 
     Args:
-        model: its name.
-        parameters: what its training was told.
+        model: the model's name.
+        parameters: the hyperparameters of its training.
         image_shape: height, width and channels.
-        n_classes: how many classes it tells apart.
+        n_classes: the number of classes.
         tensors: what `Learner.model` returned.
 
     Raises:
-        UserError: there is no such model.
+        UserError: the model does not exist.
         ValueError: the tensors are not those of the model.
 
     """
@@ -86,5 +86,5 @@ def make_predictor(
 
 
 def load_most_used() -> None:
-    """Load the family that most studies use, so that a first job need not wait for it."""
+    """Import the family that most studies use, so that the first job does not wait for the import."""
     importlib.import_module("mnist_hpo.learners.flax.learner")

@@ -1,4 +1,4 @@
-"""What a training of a model can be told: the model's own hyperparameters, and its family's."""
+"""The hyperparameters of a training: the model's own, and those of its family."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from mnist_hpo.spec.study import ParameterValue
 
 _MANY = 100_000_000
 _FEWEST_FITTED = 100
-"""A tenth of the examples is held back to fit an estimator's temperature."""
+"""The smallest `n_train` of an estimator; a tenth of the examples is held back to fit its temperature."""
 
 
 def parameters_of(model: str) -> dict[str, Parameter]:
-    """All hyperparameters that a training of this model can be told, by name.
+    """Return all hyperparameters of this model's training, by name.
 
-    Any model's training can be told `n_train`: to learn from so many of the examples, which are drawn by the training's
-    seed; left out, from all.
+    All models have `n_train`: the number of training examples to use, drawn with the training's seed; by default all.
     """
     found = find_model(model)
     if isinstance(found, FlaxModel):
@@ -26,6 +25,6 @@ def parameters_of(model: str) -> dict[str, Parameter]:
 
 
 def complete(model: str, parameters: ParameterSet) -> dict[str, ParameterValue]:
-    """The parameter set with the defaults of what it leaves out."""
+    """Return hyperparameters completed with the defaults of those that are missing."""
     values = {name: parameters.get(name, parameter.default) for name, parameter in parameters_of(model).items()}
     return {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""What a family of learners does: workers and bundles know nothing else of it."""
+"""The interface of a family of learners, which is all that workers and bundles use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.model import Tensors
 
 State = Any
-"""All that a learner's next epoch depends on, beside its configuration and data. Each family has its own."""
+"""All that the next epoch depends on beside the configuration and the data. Each family has its own type."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Examples:
         return len(self.labels)
 
     def shape(self, n_classes: int, n_valid: int) -> DataShape:
-        """The sizes, where these are the examples to learn from."""
+        """Return the sizes of the data, if these are the training examples."""
         _, height, width, channels = self.images.shape
         return DataShape((height, width, channels), n_classes, n_train=len(self), n_valid=n_valid)
 
@@ -38,29 +38,29 @@ class Advanced(NamedTuple):
 
     state: State
     train_loss: float
-    """Mean cross-entropy over the examples of the epoch; not finite where the training has diverged."""
+    """Mean cross-entropy over the examples of the epoch; not finite if the training has diverged."""
     train_s: float
-    """Seconds in training alone, without compiling and the host's preparation."""
+    """Seconds of training alone, without compiling and preparation on the host."""
 
 
 class Learner(Protocol):
-    """One training of one configuration on one set of examples."""
+    """Trains one configuration on one set of examples."""
 
     @property
     def compile_s(self) -> float:
-        """Seconds spent in compiling so far, by this and other learners of the process."""
+        """Seconds spent compiling so far, by this and the process's other learners."""
         ...
 
     def start(self) -> State:
-        """The state before the first epoch."""
+        """Return the state before the first epoch."""
         ...
 
     def advance(self, state: State, epoch: int) -> Advanced:
-        """Train for one unit of fidelity: an epoch, or with a larger share of the examples than before.
+        """Train for one unit of fidelity: an epoch, or a fit to a larger share of the examples than before.
 
         Args:
-            state: used up.
-            epoch: which one, counted from 1.
+            state: the state before the epoch; it must not be used afterwards.
+            epoch: the number of the epoch, counted from 1.
 
         """
         ...
@@ -70,15 +70,15 @@ class Learner(Protocol):
         ...
 
     def model(self, state: State) -> Tensors:
-        """Copy what prediction needs, by name: the part of the state that a bundle holds."""
+        """Return copies of the tensors that prediction needs, by name: the part of the state that a bundle stores."""
         ...
 
     def save(self, state: State) -> Tensors:
-        """The whole state, by name."""
+        """Return all tensors of the state, by name."""
         ...
 
     def load(self, tensors: Tensors) -> State:
-        """The state that `save` was given.
+        """Return the state from the tensors that `save` returned.
 
         Raises:
             KeyError: a tensor is missing.

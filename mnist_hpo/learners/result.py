@@ -1,4 +1,4 @@
-"""What one epoch of a training came to."""
+"""The result of one epoch of a training."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class EpochResult:
-    """The measures of one epoch. The losses and the accuracy are results; the seconds only tell how they were got."""
+    """The measures of one epoch. The losses and the accuracy are deterministic; the rest depends on the machine."""
 
     epoch: int
     """Counted from 1."""
     train_loss: float
-    """Mean cross-entropy over the epoch's steps, while the weights moved and with dropout."""
+    """Mean cross-entropy over the epoch's steps, each with the weights before its update, and with dropout."""
     valid_loss: float | None
-    """Mean cross-entropy over the validation examples; None where nothing was held back."""
+    """Mean cross-entropy over the validation examples; None without validation."""
     valid_accuracy: float | None
     train_s: float
-    """Seconds in the training call alone."""
+    """Seconds of the training call alone."""
     evaluate_s: float
-    """Seconds in the validation call alone."""
+    """Seconds of the validation call alone."""
     compile_s: float
-    """Seconds in compiling, or in loading a compiled program."""
+    """Seconds of compiling or of loading compiled programs."""
     total_s: float
-    """Seconds of the whole epoch: those three, and the host's work around them."""
+    """Seconds of the whole epoch: these three, and the work on the host."""
     finished_unix_s: float
     worker: int | None = None
-    """Which of the executor's workers computed it, counted from 0; None where that was not recorded."""
+    """The worker that computed it, counted from 0; None if that was not recorded."""
 
     @property
     def diverged(self) -> bool:
@@ -36,7 +36,7 @@ class EpochResult:
         return not all(math.isfinite(loss) for loss in losses if loss is not None)
 
     def same_numbers(self, other: EpochResult) -> bool:
-        """Whether the other is the same result to the last bit, whenever and wherever it was got."""
+        """Return whether two results are equal bit for bit, regardless of times and workers."""
         return _results(self) == _results(other)
 
 

@@ -1,4 +1,4 @@
-"""When a training ends by itself, and which epoch was its best: functions of the validation losses alone."""
+"""Early stopping and the best epoch: functions of the validation losses alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 
 def best_epoch(valid_losses: Sequence[float]) -> int:
-    """The epoch of the lowest valid_loss, counted from 1; of equals, the first."""
+    """Return the epoch of the lowest valid_loss, counted from 1; among equals, the first."""
     return 1 + min(range(len(valid_losses)), key=valid_losses.__getitem__)
 
 
 def has_ended(valid_losses: Sequence[float], *, max_epochs: int, patience_epochs: int | None) -> bool:
-    """Whether no further epoch follows: the budget is used up, or patience is (early stopping)."""
+    """Return whether a training has ended: its epochs or its patience are used up."""
     n_epochs = len(valid_losses)
     if n_epochs == 0:
         return False

@@ -1,4 +1,4 @@
-"""One training, epoch by epoch, of any family: a loop around its learner that can stop between any two epochs."""
+"""A training of any family, epoch by epoch. It can stop and resume between any two epochs."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mnist_hpo.spec.model import Tensors
 
 @dataclass
 class Progress:
-    """Where a training stands: all that its next epoch depends on."""
+    """The progress of a training: all that its next epoch depends on."""
 
     state: State
     best_model: Tensors
-    """What prediction needs, after the best epoch; without validation, after the last."""
+    """The tensors that prediction needs, after the best epoch; without validation, after the last epoch."""
     results: list[EpochResult] = field(default_factory=list[EpochResult])
-    """One for each epoch trained so far."""
+    """The result of each epoch so far."""
 
     @property
     def valid_losses(self) -> list[float]:
-        """valid_loss by epoch; empty where there is no validation."""
+        """The valid_loss of each epoch; empty without validation."""
         return [result.valid_loss for result in self.results if result.valid_loss is not None]
 
 
@@ -36,9 +36,9 @@ class Training:
     """Advances a training of one configuration.
 
     Args:
-        config: what is trained.
+        config: the configuration to train.
         learner: the learner of this configuration.
-        valid: the examples to validate on after each epoch, or None: then every epoch counts as the best.
+        valid: the examples to validate on after each epoch; None for no validation: the last epoch is the best.
 
     """
 
@@ -46,14 +46,14 @@ class Training:
         self._config, self._learner, self._valid = config, learner, valid
 
     def start(self) -> Progress:
-        """The state before the first epoch."""
+        """Return the progress before the first epoch."""
         state = self._learner.start()
         return Progress(state, self._learner.model(state))
 
     def advance(self, progress: Progress) -> EpochResult:
-        """Train one more epoch and validate; `progress` is brought up to date.
+        """Train one more epoch, validate, and update `progress`.
 
-        A loss that is not finite shows in the result as it is: the training has diverged.
+        If the training diverges, the result has a loss that is not finite.
         """
         epoch = len(progress.results) + 1
         start, compiled_before_s = time.perf_counter(), self._learner.compile_s
@@ -76,7 +76,7 @@ class Training:
         return result
 
     def has_ended(self, progress: Progress) -> bool:
-        """Whether no epoch follows: diverged, out of budget or out of patience."""
+        """Return whether the training has ended: it has diverged, or its epochs or its patience are used up."""
         if progress.results and progress.results[-1].diverged:
             return True
         if self._valid is None:
@@ -86,7 +86,7 @@ class Training:
         )
 
     def _validate(self, state: State) -> tuple[float | None, float | None, float]:
-        """valid_loss, valid_accuracy, and the seconds that they took beside the compile."""
+        """Return valid_loss, valid_accuracy, and the seconds of validation without compiling."""
         if self._valid is None:
             return None, None, 0.0
         start, compiled_before_s = time.perf_counter(), self._learner.compile_s
@@ -99,6 +99,6 @@ class Training:
 
 
 def mean(values: NDArray[np.float32] | NDArray[np.bool_]) -> float:
-    """Over examples, in float64; NaN where one of them is not finite."""
+    """Return the mean over examples, computed in float64; NaN if a value is not finite."""
     found = float(np.mean(values, dtype=np.float64))
     return found if math.isfinite(found) else math.nan

@@ -1,1 +1,1 @@
-"""One file for each model, whose name studies use: it exports `MODEL`, and nothing else need know of it."""
+"""The models: one module each, which exports `MODEL`. Studies use the module's name; no other file lists it."""

@@ -1,8 +1,8 @@
-"""The support vector machine of scikit-learn (libsvm): one against one, with `kernel` rbf or linear.
+"""The support vector machine of scikit-learn (libsvm): one-vs-one, with an rbf or a linear `kernel`.
 
-Cortes & Vapnik, "Support-Vector Networks" (1995). A class's score is minus the sum of the margins by which it loses to
-other classes. Measured on 4,000 digits with C = 5, gamma = 0.02: its softmax has a log loss of 0.151, that of
-scikit-learn's votes 0.260, that of the plain sum of margins 0.193.
+Cortes & Vapnik, "Support-Vector Networks" (1995). A class's score is minus the sum of the margins by which it loses
+against other classes. On 4,000 digits with C = 5 and gamma = 0.02, the softmax of these scores has a log loss of 0.151;
+that of scikit-learn's votes has 0.260, that of the plain sum of margins 0.193.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 _CACHE_MB = 500
-"""Of kernel values while libsvm trains. It changes the speed alone."""
+"""The size of libsvm's cache of kernel values, which affects only the speed."""
 _CHUNK = 1000
-"""Images whose kernel values are held in memory at a time. Fixed, so that a prediction is always summed alike."""
+"""Images whose kernel values are in memory at a time. Constant, so that sums are always in the same order."""
 
 
 def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, parameters: ParameterSet) -> Tensors:
     """Train on images u8[E, F]; see `SklearnModel.fit`.
 
     Returns:
-        `support_vectors` u8[V, F]: pixels; `coefficients` f64[V, P] of each pair of classes; `intercepts` f64[P];
-        `n_classes` and `classes`, those that the labels have. For the linear kernel, `coefficients` is f64[F, P], and
-        there are no support vectors.
+        `support_vectors` u8[V, F] as pixels; `coefficients` f64[V, P] for each pair of classes; `intercepts` f64[P];
+        `n_classes`; `classes`, the classes that occur in the labels. For the linear kernel, `coefficients` is
+        f64[F, P], and there are no support vectors.
 
     """
     from sklearn.svm import SVC
 
     classes, kernel = np.unique(labels), str(parameters["kernel"])
     described = {"classes": classes, "n_classes": np.array(n_classes)}
-    if len(classes) == 1:  # libsvm refuses it. There is no pair of classes, and nothing to compare.
+    if len(classes) == 1:  # libsvm refuses a single class. There is no pair of classes.
         described["intercepts"] = np.zeros(0)
         if kernel == "linear":
             return described | {"coefficients": np.zeros((images.shape[1], 0))}
         return described | {"support_vectors": images[:0], "coefficients": np.zeros((0, 0))}
-    # scikit-learn's annotation has only the names of its own choices of gamma.
+    # scikit-learn's annotation allows only the names of its own values of gamma.
     gamma: Any = float(parameters["gamma"])
     machine = SVC(C=float(parameters["C"]), kernel=kernel, gamma=gamma, cache_size=_CACHE_MB, random_state=0)
     machine.fit(images / 255, labels)
-    # For two classes, scikit-learn turns the sign round.
+    # For two classes, scikit-learn inverts the sign.
     sign = -1.0 if len(classes) == 2 else 1.0
     coefficients = sign * _by_pair(np.asarray(machine.dual_coef_), np.asarray(machine.n_support_))
     vectors = images[machine.support_]
@@ -56,7 +56,7 @@ def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, pa
 
 
 def _by_pair(dual: NDArray[np.float64], n_support: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Spread libsvm's coefficients f64[classes - 1, V] to a column for each pair of classes."""
+    """Return libsvm's coefficients f64[classes - 1, V] as one column per pair of classes, f64[V, P]."""
     ends = np.cumsum(n_support)
     pairs = list(itertools.combinations(range(len(n_support)), 2))
     coefficients = np.zeros((dual.shape[1], len(pairs)))
@@ -68,7 +68,7 @@ def _by_pair(dual: NDArray[np.float64], n_support: NDArray[np.int32]) -> NDArray
 
 
 def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
-    """Score images u8[E, F], f64[E, C]; a class that was not trained on loses to those that were by a margin of 1."""
+    """Return scores f64[E, C] of images u8[E, F]. A class that was not trained loses to all others by a margin of 1."""
     n_classes, classes = int(tensors["n_classes"]), tensors["classes"]
     found = np.zeros((len(images), n_classes))
     for start in range(0, len(images), _CHUNK):
@@ -83,9 +83,9 @@ def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet
 
 
 def decisions(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
-    """The margin of each pair of classes, f64[E, P], positive for the first; as scikit-learn's `decision_function`.
+    """Return the margin of each pair of classes, f64[E, P], positive for the first, like `SVC.decision_function`.
 
-    The pairs are those of the classes trained on, in the order of `itertools.combinations`.
+    The pairs are those of the classes in the training labels, in the order of `itertools.combinations`.
     """
     pixels = images / 255
     if str(parameters["kernel"]) == "linear":
@@ -97,10 +97,10 @@ def decisions(tensors: Tensors, images: NDArray[np.uint8], parameters: Parameter
 
 
 def describe(data: DataShape, parameters: ParameterSet) -> Description:
-    """Count as if every example became a support vector: how many do is known only afterwards.
+    """Return the cost if every example became a support vector, since their number is only known after training.
 
-    Training meets every pair of examples. An epoch e of E has e / E of them, so that the mean of their squares over the
-    epochs is a third of the last one's.
+    Training visits every pair of examples. Epoch e of E has e / E of the examples, so the mean number of pairs over the
+    epochs is a third of that in the last epoch.
     """
     n_pairs_of_classes = data.n_classes * (data.n_classes - 1) // 2
     is_linear = parameters["kernel"] == "linear"

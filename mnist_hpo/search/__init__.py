@@ -1,1 +1,1 @@
-"""What is tried next: policies, and Optuna's samplers and pruners behind one of them."""
+"""Search policies, which decide what runs next. One of them adapts Optuna's samplers and pruners."""

@@ -1,4 +1,4 @@
-"""Whether a study file can be run: the checks that need to know the datasets, the models and Optuna."""
+"""Checks of a study file that need the datasets, the models and Optuna."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mnist_hpo.learners.catalog import model_names
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
 from mnist_hpo.search.options import OptionError
-from mnist_hpo.search.pruners import PARETO_PRUNERS, PRUNERS, check_meaning, make_pruner
+from mnist_hpo.search.pruners import PARETO_PRUNERS, PRUNERS, check_effective, make_pruner
 from mnist_hpo.search.rehearsal import find_cause, rehearse
 from mnist_hpo.search.samplers import SAMPLERS, make_sampler
 from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
@@ -20,14 +20,14 @@ from mnist_hpo.spec.reader import Location, StudyFile, nearest
 from mnist_hpo.spec.study import FloatSpace, ParameterValue, Study
 
 _LARGEST_GRID = 100_000
-"""Optuna lists all points of a grid each time that it is asked for one."""
+"""Optuna lists all points of a grid each time it proposes one."""
 
 
 def check_study(file: StudyFile) -> None:
-    """Check all that the schema alone cannot.
+    """Check all that the schema alone cannot check.
 
     Raises:
-        UserError: naming the file, the line, the value and the way out.
+        UserError: the study cannot be run. The message names the file, the line, the value and a fix.
 
     """
     study = file.study
@@ -45,7 +45,7 @@ def check_study(file: StudyFile) -> None:
         _check_grid(file)
     _check_options(file, "sampler", lambda: make_sampler(study, 0))
     _check_options(file, "pruner", lambda: make_pruner(study))
-    _check_options(file, "pruner", lambda: check_meaning(study))
+    _check_options(file, "pruner", lambda: check_effective(study))
     if study.policy is not None:
         _known(file, ("policy", "name"), "policy", study.policy.name, POLICIES.names)
         _check_options(file, "policy", lambda: make_policy(study))
@@ -59,7 +59,7 @@ def _known(file: StudyFile, location: Location, what: str, name: str, known: Col
 
 
 def _check_objectives(file: StudyFile) -> None:
-    """Optuna's pruners compare one value."""
+    """Check that the pruner can compare the study's objectives: Optuna's pruners compare a single value."""
     study = file.study
     if len(study.objectives) > 1 and study.pruner.name not in PARETO_PRUNERS:
         file.fail(
@@ -79,7 +79,7 @@ def _check_conditions(file: StudyFile) -> None:
                 if not holds(space[other], value):
                     file.fail(
                         ("space", name, "when", other),
-                        f"{shown(value)} lies outside the search space of {other}; widen space.{other} or change it",
+                        f"{shown(value)} is outside the search space of {other}; widen space.{other} or change it",
                     )
 
 
@@ -103,7 +103,7 @@ def _check_parameters(file: StudyFile) -> None:
 
 
 def _check_sizes(file: StudyFile) -> None:
-    """No trial may ask for more examples than there are, or for a batch that its examples do not fill."""
+    """Check that no trial needs more examples than there are, or a batch larger than its number of examples."""
     study = file.study
     n_examples = DATASETS[study.dataset].splits[study.split].n_train
     batches, sizes = _sizes(study, "batch_size"), _sizes(study, "n_train")
@@ -123,7 +123,7 @@ def _check_sizes(file: StudyFile) -> None:
 
 
 def _sizes(study: Study, name: str) -> list[tuple[Location, int]]:
-    """The least and the largest value of a hyperparameter, with the place in the file that says so."""
+    """Return the smallest and the largest value of a hyperparameter, with their location in the file."""
     if name in study.space:
         found = {("space", name): corners(study.space[name])}
     else:
@@ -138,14 +138,14 @@ def _check_enqueue(file: StudyFile) -> None:
             location = ("enqueue", index, name)
             if name in study.fixed:
                 if not same_value(study.fixed[name], value):
-                    file.fail(location, f"is fixed at {shown(study.fixed[name])}, and this says {shown(value)}")
+                    file.fail(location, f"is fixed at {shown(study.fixed[name])}, but is {shown(value)} here")
             elif name not in study.space:
                 names = list(study.space)
-                file.fail(location, f"not in the search space{nearest(name, names)}; searched are {', '.join(names)}")
+                file.fail(location, f"not in the search space{nearest(name, names)}; it has {', '.join(names)}")
             elif not holds(study.space[name], value):
                 file.fail(
                     location,
-                    f"{shown(value)} lies outside the search space of {name}; widen space.{name} or change it",
+                    f"{shown(value)} is outside the search space of {name}; widen space.{name} or change it",
                 )
             elif not study.space[name].is_active(parameters):
                 file.fail(location, f"space.{name}.when does not hold for these values; leave {name} out here")
@@ -171,13 +171,13 @@ def _check_grid(file: StudyFile) -> None:
         largest = max(zip(sizes, study.space, strict=True))[1]
         file.fail(
             ("space", largest),
-            f"the grid has {math.prod(sizes):,} points, and the grid sampler takes at most {_LARGEST_GRID:,}; "
+            f"the grid has {math.prod(sizes):,} points, but the grid sampler supports at most {_LARGEST_GRID:,}; "
             "widen the step, or use another sampler",
         )
     n_points = math.prod(sizes) + len(study.enqueue)
     if study.budget.n_trials > n_points:
         file.fail(
-            ("budget", "n_trials"), f"the grid has no more than {n_points} points; {study.budget.n_trials} asked for"
+            ("budget", "n_trials"), f"the grid has only {n_points} points, fewer than {study.budget.n_trials} trials"
         )
 
 

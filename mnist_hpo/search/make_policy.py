@@ -1,4 +1,4 @@
-"""The policy of a study: the one that it names, or its sampler and pruner."""
+"""The policy of a study: the one that it names, or else its sampler and pruner."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ POLICIES = Plugins("policy", "mnist_hpo.search.policies", "POLICY", "mnist_hpo.p
 
 
 def policy_class(study: Study) -> type[Policy]:
-    """The class of the study's policy.
+    """Return the class of the study's policy.
 
     Raises:
         UserError: there is no such policy, or it cannot be loaded.
@@ -21,7 +21,7 @@ def policy_class(study: Study) -> type[Policy]:
 
 
 def make_policy(study: Study) -> Policy:
-    """The study's policy, as before its first trial.
+    """Return the study's policy, before its first trial.
 
     Raises:
         UserError: there is no such policy, or it cannot be loaded.

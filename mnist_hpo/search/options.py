@@ -1,4 +1,4 @@
-"""Options of Optuna's samplers and pruners, taken from the study file and checked against Optuna's own signatures."""
+"""Options of Optuna's samplers and pruners in the study file, checked against Optuna's own signatures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ T = TypeVar("T")
 
 _PLAIN = {int, float, str, bool, type(None)}
 _MANY = 1_000_000
-"""More trials or epochs than any study has."""
+"""More trials or epochs than any study can have."""
 
 _LIMITS: Mapping[str, tuple[float, float]] = {
     "n_startup_trials": (0, _MANY),
     # TPE keeps a density for each candidate and each observation in memory at once.
     "n_ei_candidates": (1, 10_000),
-    # The prior counts as much as so many trials.
+    # The weight of the prior, in trials.
     "prior_weight": (0, _MANY),
     "n_warmup_steps": (0, _MANY),
     "interval_steps": (1, _MANY),
@@ -31,18 +31,18 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     "min_resource": (1, _MANY),
     "max_resource": (1, _MANY),
     "reduction_factor": (2, _MANY),
-    # The first rung lies at min_resource * reduction_factor ** min_early_stopping_rate epochs.
+    # The first rung is at min_resource * reduction_factor ** min_early_stopping_rate epochs.
     "min_early_stopping_rate": (0, 20),
     "bootstrap_count": (0, _MANY),
 }
-"""The least and the largest value that can be meant, by option. Optuna checks few of them, and some only late."""
+"""The smallest and the largest reasonable value, by option. Optuna checks few of them, and some only during a run."""
 
 _FOR_TYPE_CHECKERS = {"Callable": Callable, "Sequence": typing.Sequence, "Mapping": Mapping, "FrozenTrial": object}
 """Names in Optuna's annotations that it does not import at run time."""
 
 
 class OptionError(ValueError):
-    """An option that the method has not got, or whose value it does not take."""
+    """An option is unknown or has a value that the method does not accept."""
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
@@ -50,10 +50,10 @@ class OptionError(ValueError):
 
 
 def integer_options(given: Mapping[str, object], **defaults: int) -> dict[str, int]:
-    """The options of a policy of ours, all of them integers, with the defaults of those that are not given.
+    """Return the integer options of a policy, with defaults for those that are not given.
 
     Raises:
-        OptionError: an option is unknown, or its value is none that can be meant.
+        OptionError: an option is unknown, or its value is out of range.
 
     """
     for option, value in given.items():
@@ -70,15 +70,15 @@ def _unknown(option: str, known: Collection[str]) -> OptionError:
 
 
 def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[str, object]) -> T:
-    """Make a sampler or a pruner.
+    """Create a sampler or a pruner.
 
     Args:
-        kind: its class.
-        options: the study file's.
-        ours: what the platform sets itself, which a file may therefore not set.
+        kind: the class.
+        options: the options in the study file.
+        ours: the options that the platform sets, so that a file may not.
 
     Raises:
-        OptionError: naming the option where one is to blame.
+        OptionError: an option is unknown or has a value that the class does not accept. Names the option if known.
 
     """
     known = plain_options(kind, ours)
@@ -93,7 +93,7 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
             _check_limits(option, value)
     try:
         with warnings.catch_warnings():
-            # That an option is new or deprecated does not matter under a locked version of Optuna.
+            # Ignore that an option is experimental or deprecated, because the version of Optuna is locked.
             warnings.simplefilter("ignore")
             return kind(**{**options, **ours})
     except (ValueError, TypeError) as error:
@@ -107,7 +107,7 @@ def _check_limits(option: str, value: float) -> None:
 
 
 def plain_options(kind: Callable[..., object], ours: Collection[str]) -> dict[str, Any]:
-    """The options that a file can hold, with their types: numbers, texts and booleans; no functions."""
+    """Return the options that a file can set, with their types: numbers, strings and booleans, but no functions."""
     hints = typing.get_type_hints(kind.__init__, localns=_FOR_TYPE_CHECKERS)
     return {
         name: hint

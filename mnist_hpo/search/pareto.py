@@ -1,4 +1,4 @@
-"""Rank points by several objectives, all of them minimised."""
+"""Ranking of points by several minimised objectives."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import math
 from collections.abc import Sequence
 
 Point = Sequence[float]
-"""One value for each objective; lower is better."""
+"""One value per objective; lower is better."""
 
 
 def dominates(first: Point, second: Point) -> bool:
-    """Whether the first point is nowhere worse and somewhere better."""
+    """Return whether the first point is better in at least one objective and worse in none."""
     return all(a <= b for a, b in zip(first, second, strict=True)) and tuple(first) != tuple(second)
 
 
 def fronts(points: Sequence[Point]) -> list[list[int]]:
-    """Indices by non-dominated rank: the first front is dominated by no point, the next only by those before it.
+    """Return indices by non-dominated rank: no point dominates the first front; only earlier fronts dominate a later.
 
-    Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II" (2002). Within a front in the order
-    given.
+    Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II" (2002). Within a front, indices are in
+    the given order.
     """
     left, found = list(range(len(points))), list[list[int]]()
     while left:
@@ -29,7 +29,7 @@ def fronts(points: Sequence[Point]) -> list[list[int]]:
 
 
 def ranking(points: Sequence[Point]) -> list[int]:
-    """Indices from the best to the worst: by front, by crowding distance (Deb et al. 2002), then in the order given.
+    """Return indices from best to worst: by front, then crowding distance (Deb et al. 2002), then the given order.
 
     With one objective this is the order of the values.
     """
@@ -41,7 +41,7 @@ def ranking(points: Sequence[Point]) -> list[int]:
 
 
 def _crowding(front: Sequence[Point]) -> list[float]:
-    """How far each point's neighbours lie apart, in units of each objective's range; infinite at the ends."""
+    """Return the distance between each point's neighbours, relative to each objective's range; infinite at the ends."""
     distances = [0.0] * len(front)
     for objective in range(len(front[0])):
         order = sorted(range(len(front)), key=lambda i: front[i][objective])

@@ -1,4 +1,4 @@
-"""Successive halving by non-dominated rank: prunes trials of a study with several objectives, which Optuna cannot."""
+"""Successive halving by non-dominated rank, for studies with several objectives. Optuna cannot prune those."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from mnist_hpo.spec.study import Study
 
 
 class ParetoPruner:
-    """At each rung, a trial goes on if it is among the best 1 / `reduction_factor` of those that reached it so far.
+    """Prunes a trial at a rung unless it is among the best 1 / `reduction_factor` of the trials that reached it so far.
 
-    As Optuna's SuccessiveHalvingPruner does for one objective, with `ranking` in place of the order of the values, and
-    among lower-numbered trials only. A study whose pruner is `none` has no rungs.
+    Like Optuna's SuccessiveHalvingPruner for one objective, but it ranks trials by `ranking`, and compares a trial only
+    with lower-numbered ones. A study whose pruner is `none` has no rungs.
     """
 
     def __init__(self, study: Study) -> None:
         self._objectives = study.objectives
         self._factor = halving_factor(study)
         self._rungs: dict[int, dict[int, Point]] = {epoch: {} for epoch in decision_epochs(study)}
-        """By epoch, by trial."""
+        """By epoch, by trial: the objectives; maximised ones are negated."""
 
     def on_epoch(self, trial: int, epoch: int, measures: Measures) -> Advice:
-        """Take note of a trial's epoch, and say `continue` or `stop`."""
+        """Record a trial's measures after an epoch, and return `continue` or `stop`."""
         if epoch not in self._rungs:
             return "continue"
         rung = self._rungs[epoch]

@@ -1,7 +1,7 @@
-"""The interface between the scheduler and whatever decides which trial runs next, and how far.
+"""The interface between the scheduler and a policy, which decides which trial runs next and for how many epochs.
 
-A policy sees a study as of a moment of virtual time: the scheduler tells it of each event in order, also in a replay.
-Its decisions must be a function of these events and of the study file alone.
+The scheduler reports each event to the policy in the order of virtual time, in a replay too. The policy's decisions
+must be a function of these events and of the study file alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, Protocol
 from mnist_hpo.spec.study import ParameterValue, Study
 
 Measures = Mapping[str, float]
-"""What is known of a trial after an epoch, by metric: see `mnist_hpo.spec.study.METRICS`."""
+"""A trial's measures after an epoch, by metric; see `mnist_hpo.spec.study.METRICS`."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +32,18 @@ class Resume:
 
 @dataclass(frozen=True)
 class Wait:
-    """Leave the slot empty until a running trial has finished an epoch."""
+    """Leave the slot free until a running trial has finished an epoch."""
 
 
 @dataclass(frozen=True)
 class Finished:
-    """Nothing is left to run; trials that are paused stay paused."""
+    """Nothing is left to run. Paused trials stay paused."""
 
 
 Next = Start | Resume | Wait | Finished
 
 Advice = Literal["continue", "pause", "stop"]
-"""What becomes of a trial after an epoch: it trains on, waits to be resumed, or is pruned."""
+"""What to do with a trial after an epoch: train on, pause it until it is resumed, or prune it."""
 
 
 class Policy(Protocol):
@@ -54,43 +54,46 @@ class Policy(Protocol):
     """
 
     extends_in_place: ClassVar[bool]
-    """Whether a larger `budget.n_trials` changes no earlier decision. Where it may, an extended study is replayed from
-    its first trial; epochs that were computed before are not computed again."""
+    """Whether earlier decisions stay the same when `budget.n_trials` grows. If not, an extended study is replayed from
+    its first trial; epochs that have been computed are not computed again."""
 
     def __init__(self, study: Study) -> None:
-        """Begin a study.
+        """Create the policy of a study before its first trial.
 
         Raises:
-            OptionError: an option in the study file is unknown, or has a value that is refused.
+            OptionError: an option in the study file is unknown or has a value that the policy refuses.
 
         """
         ...
 
     @property
     def decision_epochs(self) -> Collection[int]:
-        """The epochs, counted from 1, after which `on_epoch` may say something other than `continue`.
+        """The epochs, counted from 1, after which `on_epoch` may return something other than `continue`.
 
-        A job stops at no others. Too many cost speed, and so do too few: epochs trained too far are thrown away.
+        A job stops only at these. The set affects only speed: an extra epoch interrupts a job without need, and a
+        missing one makes a job train epochs that are discarded.
         """
         ...
 
     def next(self) -> Next:
-        """Say what a free slot does; a `Start` begins the trial of the next number, counted from 0."""
+        """Return what a free slot does next. `Start` starts the trial with the next number, counted from 0."""
         ...
 
     def on_epoch(self, trial: int, epoch: int, measures: Measures) -> Advice:
-        """Take note of an epoch, counted from 1, and say what follows; a trial whose training has ended is complete,
-        whatever is said."""
+        """Record the measures of an epoch, counted from 1, and return what to do with the trial.
+
+        The answer is ignored if the trial's training has ended: it is then complete.
+        """
         ...
 
     def on_complete(self, trial: int, values: Mapping[str, float]) -> None:
-        """Take note that a trial's training has ended, with these values of the objectives, by metric."""
+        """Record that a trial is complete, with these values of the objectives by metric."""
         ...
 
     def on_stop(self, trial: int) -> None:
-        """Take note that a trial was pruned after its last epoch."""
+        """Record that a trial was pruned after its last epoch."""
         ...
 
     def on_failure(self, trial: int, epoch: int) -> None:
-        """Take note that a trial failed in this epoch: its training diverged, or it was given up."""
+        """Record that a trial failed in this epoch: its training diverged, or it was given up."""
         ...

@@ -1,4 +1,4 @@
-"""The values of a new trial's hyperparameters: one of the file's `enqueue`, then the sampler's."""
+"""The hyperparameters of a new trial: an entry of the file's `enqueue`, and the sampler's values for the rest."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from mnist_hpo.spec.study import ParameterValue, Space, Study
 
 
 def new_optuna_study(spec: Study, storage: BaseStorage | None = None, pruner: BasePruner | None = None) -> optuna.Study:
-    """An Optuna study without trials, by default in memory, with the study's objectives as directions."""
+    """Return an Optuna study without trials, by default in memory, with the directions of the study's objectives."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     directions = [StudyDirection.MINIMIZE if o.sign > 0 else StudyDirection.MAXIMIZE for o in spec.objectives]
     return optuna.create_study(storage=storage, pruner=pruner, study_name=spec.name, directions=directions)
 
 
 def propose(study: optuna.Study, spec: Study, number: int) -> Trial:
-    """Ask for the trial of this number, which is the next one; its `params` are those that it searches.
+    """Ask for the next trial, whose number this must be. Its `params` are its searched hyperparameters.
 
     The sampler is seeded from the study's seed and the number. Hyperparameters are drawn in the order of
-    `Study.search_order`, and those with a `when` only where it holds.
+    `Study.search_order`; those with a `when` only if it holds.
     """
     study.sampler = make_sampler(spec, number)
     if number < len(spec.enqueue):

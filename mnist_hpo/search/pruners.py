@@ -1,4 +1,4 @@
-"""Pruners by name. An epoch, counted from 1, is Optuna's step, so a pruner's resource is epochs trained."""
+"""Pruners by name. Optuna's step is the epoch, counted from 1, so a pruner's resource is the number of epochs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PRUNERS: Mapping[str, type[BasePruner]] = {
 
 
 PARETO_PRUNERS = ("none", "successive_halving")
-"""Those for studies with several objectives: see `ParetoPruner`."""
+"""The pruners that work with several objectives; see `ParetoPruner`."""
 
 
 def make_pruner(study: Study) -> BasePruner:
-    """The study's pruner, as before its first trial.
+    """Return the study's pruner, before its first trial.
 
     Raises:
         OptionError: an option is unknown or has a value that the pruner refuses.
@@ -32,7 +32,7 @@ def make_pruner(study: Study) -> BasePruner:
 
 
 def _resources(study: Study) -> dict[str, object]:
-    """What Optuna would guess from the trials that are complete when it first looks, and keep: a matter of chance."""
+    """Return resources that Optuna would otherwise guess from the trials that are complete at its first call."""
     ours: dict[str, dict[str, object]] = {
         "hyperband": {"min_resource": 1, "max_resource": study.budget.max_epochs},
         "successive_halving": {"min_resource": 1},
@@ -40,15 +40,15 @@ def _resources(study: Study) -> dict[str, object]:
     resources = ours.get(study.pruner.name, {})
     for name in resources:
         if study.pruner.options.get(name) == "auto":
-            raise OptionError(name, f"'auto' depends on chance; give the number of epochs, or leave {name} out")
+            raise OptionError(name, f"'auto' is not deterministic; give the number of epochs, or leave {name} out")
     return resources
 
 
-def check_meaning(study: Study) -> None:
-    """Refuse what Optuna accepts although the pruner then has no bracket, or prunes every trial at its first rung.
+def check_effective(study: Study) -> None:
+    """Check options that Optuna accepts although the pruner has no bracket or prunes every trial at its first rung.
 
     Raises:
-        OptionError: naming the option.
+        OptionError: an option has such a value.
 
     """
     options, budget = study.pruner.options, study.budget
@@ -63,16 +63,13 @@ def check_meaning(study: Study) -> None:
     if needed >= budget.n_trials:
         raise OptionError(
             "bootstrap_count",
-            f"{needed} trials must have reached a rung before any goes on, and budget.n_trials is {budget.n_trials}: "
+            f"{needed} trials must reach a rung before one can pass it, but budget.n_trials is {budget.n_trials}: "
             "every trial would be pruned at its first rung",
         )
 
 
 def decision_epochs(study: Study) -> frozenset[int]:
-    """The epochs after which the pruner may end a trial; a job need not stop at any other.
-
-    Too many only costs speed, and so does a missing one (epochs trained beyond a prune are thrown away).
-    """
+    """Return the epochs after which the pruner may prune a trial; see `Policy.decision_epochs`."""
     options, last = study.pruner.options, study.budget.max_epochs
     match study.pruner.name:
         case "none":
@@ -86,12 +83,12 @@ def decision_epochs(study: Study) -> frozenset[int]:
 
 
 def halving_factor(study: Study) -> int:
-    """The `reduction_factor` of successive halving and hyperband: one of so many trials goes on from a rung."""
+    """Return the `reduction_factor` of successive halving and hyperband: 1 of this many trials passes a rung."""
     return _integer(study.pruner.options, "reduction_factor", 3 if study.pruner.name == "hyperband" else 4)
 
 
 def rungs(min_resource: int, reduction_factor: int, last: int) -> list[int]:
-    """The epochs min_resource · reduction_factor ** k that are not after `last`."""
+    """Return the epochs min_resource · reduction_factor ** k up to `last`."""
     epochs = (min_resource * reduction_factor**k for k in range(last.bit_length() + 1))
     return [epoch for epoch in epochs if epoch <= last]
 

@@ -1,4 +1,4 @@
-"""Run a study in memory with invented losses: what Optuna refuses late is refused before anything is recorded."""
+"""Run a study in memory with made-up losses, to find before the run what Optuna would only refuse during it."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from mnist_hpo.spec.reader import Location
 from mnist_hpo.spec.study import Method, Study
 
 _N_STARTUP = 2
-"""Trials before the sampler models and the pruner prunes."""
+"""Trials before the sampler fits a model and the pruner prunes."""
 _N_CANDIDATES = 24
-"""Among which TPE chooses; that more of them fit in memory is for the option's limits to say."""
+"""Candidates of TPE. Whether more of them fit in memory is checked by the limits of the option."""
 _SHORTENED = {
     "tpe": {"n_startup_trials": _N_STARTUP, "n_ei_candidates": _N_CANDIDATES},
     "median": {"n_startup_trials": _N_STARTUP},
 }
-"""The largest values of options in a rehearsal, by method."""
+"""The largest value of each option in a rehearsal, by method."""
 _N_MODELLED = 5
 _N_ENQUEUED = 2
-_FAILING = 1
-"""The trial that diverges, which the sampler learns of as an infinite loss."""
+_FAILING_TRIAL = 1
+"""The trial that diverges, which the sampler sees as an infinite loss."""
 _N_EPOCHS = 12
-"""A trial reports so many epochs, and so many of those after which the pruner may end it."""
+"""A trial reports this many epochs, and this many of those after which the pruner may prune it."""
 
 
 def rehearse(study: Study) -> None:
     """Ask, report, prune and tell a few trials, as the scheduler does.
 
-    Everything happens in memory and with its own generators of random numbers: it changes no study's history.
+    Everything happens in memory and with separate random generators, so it does not affect any study's history.
 
     Raises:
-        Exception: whatever the sampler or the pruner raises.
+        Exception: an error that the sampler or the pruner raised.
         ValueError: the sampler proposes a number that is not finite.
 
     """
@@ -59,7 +59,7 @@ def rehearse(study: Study) -> None:
 
 
 def _run(study: Study, policy: Policy, n_trials: int) -> None:
-    """Run so many trials, one after the other, and those that the policy resumes in between."""
+    """Run this many trials one by one, and resume those that the policy asks to resume."""
     n_started, reached = 0, dict[int, int]()
     while n_started < n_trials:
         match policy.next():
@@ -76,8 +76,8 @@ def _run(study: Study, policy: Policy, n_trials: int) -> None:
 
 
 def _train(study: Study, policy: Policy, number: int, last_epoch: int) -> int:
-    """Run a trial until it ends or is paused; return its last epoch."""
-    if number == _FAILING:
+    """Run a trial until it ends or is paused, and return its last epoch."""
+    if number == _FAILING_TRIAL:
         policy.on_failure(number, 1)
         return 1
     last = study.budget.max_epochs
@@ -94,13 +94,13 @@ def _train(study: Study, policy: Policy, number: int, last_epoch: int) -> int:
 
 
 def _invented_measures(number: int, epoch: int) -> Measures:
-    """Better from epoch to epoch; trials take turns in being the best, so that some are pruned and some are not."""
+    """Return measures that improve with the epoch. Which trials are best alternates, so that some are pruned."""
     loss = 1 / epoch + 0.1 * (3 * number % 5)
     return {"valid_loss": loss, "valid_accuracy": 1 / (1 + loss), "n_parameters": 1000 + number, "flops": 2000 - number}
 
 
 def _shortened(method: Method) -> Method:
-    """Let the sampler model and the pruner prune after few trials, and soon."""
+    """Return the method with options that let the sampler fit a model and the pruner prune after few trials."""
     options = dict(method.options)
     for name, most in _SHORTENED.get(method.name, {}).items():
         value = options.get(name, most)
@@ -110,7 +110,7 @@ def _shortened(method: Method) -> Method:
 
 
 def find_cause(study: Study) -> Location:
-    """The option, or else the section, without which a study that cannot be rehearsed could be."""
+    """Return the option or, failing that, the section whose removal makes the rehearsal of a study succeed."""
     defaults = {"sampler": Method(name="random"), "pruner": Method(name="none"), "policy": None}
     for section, default in defaults.items():
         method: Method | None = getattr(study, section)

@@ -1,4 +1,4 @@
-"""The policy of a sampler and a pruner: Optuna's, in an in-memory study that is asked and told event by event."""
+"""The policy of a sampler and a pruner of Optuna, which see every event in an Optuna study in memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mnist_hpo.search.pruners import decision_epochs, make_pruner
 from mnist_hpo.spec.study import Study
 
 
-class _Ledger(InMemoryStorage):
-    """The events so far."""
+class _Storage(InMemoryStorage):
+    """An Optuna storage in memory that can hide later trials."""
 
     _highest: int | None = None
 
     @contextmanager
-    def closed_above(self, number: int) -> Generator[None]:
-        """Show no trial with a higher number for a while."""
+    def hiding_trials_after(self, number: int) -> Generator[None]:
+        """Hide trials with a higher number within the context."""
         self._highest = number
         try:
             yield
@@ -43,19 +43,19 @@ class _Ledger(InMemoryStorage):
 class SamplerPruner:
     """Asks the study's sampler and pruner; see `Policy` for the methods.
 
-    The pruner sees only trials of lower numbers. Trials that a larger budget adds then leave those before as they are:
-    a study that is extended has the history of one that was as long from the start.
+    The pruner sees only lower-numbered trials. Trials that a larger budget adds therefore do not affect earlier ones:
+    an extended study has the same history as one with the larger budget from the start.
 
-    Optuna prunes no study of several objectives; `ParetoPruner` does.
+    Optuna cannot prune studies with several objectives; `ParetoPruner` prunes those.
     """
 
     extends_in_place: ClassVar[bool] = True
 
     def __init__(self, study: Study) -> None:
-        self._ledger, self._spec = _Ledger(), study
+        self._storage, self._spec = _Storage(), study
         self._pareto = ParetoPruner(study) if len(study.objectives) > 1 else None
         pruner = None if self._pareto is not None else make_pruner(study)
-        self._study = new_optuna_study(study, storage=self._ledger, pruner=pruner)
+        self._study = new_optuna_study(study, storage=self._storage, pruner=pruner)
         self._trials: dict[int, Trial] = {}
         self._n_started = 0
 
@@ -79,7 +79,7 @@ class SamplerPruner:
             return self._pareto.on_epoch(trial, epoch, measures)
         asked = self._trials[trial]
         asked.report(measures[self._spec.objectives[0].metric], epoch)
-        with warnings.catch_warnings(), self._ledger.closed_above(trial):
+        with warnings.catch_warnings(), self._storage.hiding_trials_after(trial):
             warnings.simplefilter("ignore")
             return "stop" if asked.should_prune() else "continue"
 
@@ -95,8 +95,8 @@ class SamplerPruner:
     def on_failure(self, trial: int, epoch: int) -> None:
         """See `Policy`.
 
-        Samplers pass over failed trials and would try the same place again; a pruned trial whose last value is
-        infinitely bad is the worst that they can learn of.
+        Samplers ignore failed trials and would try the same values again. So they see a pruned trial whose last value
+        is infinitely bad.
         """
         if self._pareto is None:
             self._trials[trial].report(self._spec.objectives[0].sign * math.inf, epoch)

@@ -16,7 +16,7 @@ from mnist_hpo.spec.study import Study
 
 
 class _WholeGrid(GridSampler):
-    """Optuna's grid sampler without its wish to end the study: the budget does that, and there is no loop to stop."""
+    """Optuna's grid sampler, but it does not stop the study after the last point: the budget does that."""
 
     def after_trial(self, study: OptunaStudy, trial: FrozenTrial, state: TrialState, values: Any) -> None:
         return
@@ -26,7 +26,7 @@ SAMPLERS: Mapping[str, type[BaseSampler]] = {"tpe": TPESampler, "random": Random
 
 
 def make_sampler(study: Study, number: int) -> BaseSampler:
-    """The sampler that asks for one trial, freshly seeded from the study's seed and the trial's number.
+    """Return the sampler for one trial, seeded from the study's seed and the trial's number.
 
     Raises:
         OptionError: an option is unknown or has a value that the sampler refuses.
@@ -34,7 +34,7 @@ def make_sampler(study: Study, number: int) -> BaseSampler:
     """
     name = study.sampler.name
     if name == "grid":
-        # The seed shuffles the grid's order, in which each number has its place: one seed for the whole study.
+        # The seed shuffles the grid, whose order assigns each trial number a point: one seed for the whole study.
         grid = {parameter: grid_values(entry) for parameter, entry in study.space.items()}
         ours: dict[str, object] = {"search_space": grid, "seed": _seed(study.seed, "grid")}
     else:
@@ -43,5 +43,5 @@ def make_sampler(study: Study, number: int) -> BaseSampler:
 
 
 def _seed(*parts: int | str) -> int:
-    """As wide as NumPy's legacy generator takes."""
+    """Return a seed of 32 bits, as NumPy's legacy generator requires."""
     return seed_of(*parts) % 2**32

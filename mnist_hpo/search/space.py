@@ -1,4 +1,4 @@
-"""The study file's search space as Optuna's distributions."""
+"""The search space of a study file as Optuna distributions."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from mnist_hpo.spec.study import CategoricalSpace, FloatSpace, IntSpace, Paramet
 
 
 def distributions(space: Mapping[str, Space]) -> dict[str, BaseDistribution]:
-    """One distribution for each searched hyperparameter, by name."""
+    """Return one distribution per searched hyperparameter, by name."""
     return distributions_of(sorted(space), space)
 
 
 def distributions_of(names: Iterable[str], space: Mapping[str, Space]) -> dict[str, BaseDistribution]:
-    """The distributions of these hyperparameters, by name, such as those that one trial searches."""
+    """Return the distributions of some hyperparameters by name, for example of those that one trial has."""
     return {name: distribution(space[name]) for name in names}
 
 
 def distribution(entry: Space) -> FloatDistribution | IntDistribution | CategoricalDistribution:
-    """A space entry as Optuna's distribution."""
+    """Return a space entry as an Optuna distribution."""
     match entry:
         case FloatSpace():
             return FloatDistribution(entry.low, entry.high, log=entry.log, step=entry.step)
@@ -33,7 +33,7 @@ def distribution(entry: Space) -> FloatDistribution | IntDistribution | Categori
 
 
 def holds(entry: Space, value: ParameterValue) -> bool:
-    """Whether a value lies in a space entry."""
+    """Return whether a space entry contains a value."""
     if isinstance(entry, CategoricalSpace):
         return any(same_value(value, choice) for choice in entry.choices)
     if isinstance(value, bool | str) or not entry.low <= value <= entry.high:
@@ -45,17 +45,17 @@ def holds(entry: Space, value: ParameterValue) -> bool:
 
 
 def same_value(first: ParameterValue, second: ParameterValue) -> bool:
-    """Whether two values mean the same: 1 and 1.0 do; 1 and true do not, although Python calls them equal."""
+    """Return whether two values are the same: 1 and 1.0 are; 1 and true are not, although they are equal in Python."""
     return first == second and isinstance(first, bool) == isinstance(second, bool)
 
 
 def corners(entry: Space) -> tuple[ParameterValue, ...]:
-    """The values that bound a space entry: where all of them are sensible, what lies between is too."""
+    """Return the values that bound a space entry. If all of them are valid, all values between them are."""
     return entry.choices if isinstance(entry, CategoricalSpace) else (entry.low, entry.high)
 
 
 def n_grid_values(entry: Space) -> int | None:
-    """How many values a space entry has, or None where there is no end of them."""
+    """Return the number of values of a space entry, or None if it is not a grid."""
     match entry:
         case CategoricalSpace():
             return len(entry.choices)
@@ -68,7 +68,7 @@ def n_grid_values(entry: Space) -> int | None:
 
 
 def grid_values(entry: Space) -> tuple[ParameterValue, ...] | None:
-    """Every value of a space entry, or None where there is no end of them."""
+    """Return all values of a space entry, or None if it is not a grid."""
     n_values = n_grid_values(entry)
     if n_values is None:
         return None
@@ -76,7 +76,7 @@ def grid_values(entry: Space) -> tuple[ParameterValue, ...] | None:
         case CategoricalSpace():
             return entry.choices
         case FloatSpace():
-            # In decimals, as they are written: 0.1 + 6 · 0.1 must not come out above 0.7.
+            # In decimal arithmetic, so that 0.1 + 6 · 0.1 is not above 0.7.
             low, step = Decimal(repr(entry.low)), Decimal(repr(entry.step))
             return tuple(float(low + i * step) for i in range(n_values))
         case IntSpace():

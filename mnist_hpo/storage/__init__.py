@@ -1,4 +1,4 @@
-"""The durable record: an Optuna storage that is the truth, its study lock, and what is read back from it."""
+"""The durable record of studies: an Optuna storage, the lock of a study, and the trials read from the storage."""
 
 DEFAULT_STORAGE = "sqlite:///mlruns/optuna.db"
-"""In the working folder, where nothing else is said."""
+"""The default storage, in the working directory."""

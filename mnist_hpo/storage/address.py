@@ -1,4 +1,4 @@
-"""What a storage URL stands for: a file, identified by its resolved path, or a PostgreSQL database."""
+"""What a storage URL refers to: a file, identified by its resolved path, or a PostgreSQL database."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _IN_MEMORY = (None, "", ":memory:")
 
 @dataclass(frozen=True)
 class Address:
-    """Where a storage is."""
+    """The location of a storage."""
 
     kind: Literal["sqlite", "journal", "postgresql"]
     shown: str
-    """The URL as the user wrote it, without its password: for messages."""
+    """The URL as the user wrote it, without the password, for messages."""
     engine_url: str
-    """What Optuna and SQLAlchemy take; of no use for a journal."""
+    """The URL for Optuna and SQLAlchemy; unused for a journal."""
     path: Path | None
     """The absolute path of the file, with symlinks followed; None for a PostgreSQL database."""
 
 
 def parse_address(url: str) -> Address:
-    """Parse a storage URL, without touching what it names.
+    """Parse a storage URL without opening the storage.
 
     Raises:
-        UserError: it is not a URL, or of a form that is not supported.
+        UserError: it is not a URL, or not a supported one.
 
     """
     try:
@@ -43,7 +43,7 @@ def parse_address(url: str) -> Address:
     if parsed.drivername == "postgresql+psycopg":
         return Address("postgresql", without_password(url), url, None)
     if parsed.get_backend_name() == "sqlite" and not parsed.host and parsed.database in _IN_MEMORY:
-        raise _refusal(url, "keeps nothing once the run has ended; name a file: sqlite:///FILE")
+        raise _refusal(url, "is lost when the run ends; name a file: sqlite:///FILE")
     if parsed.drivername not in ("sqlite", "journal"):
         raise _refusal(url, f"{parsed.drivername} is not supported; {_SUPPORTED}")
     if parsed.host or not parsed.database or parsed.username or parsed.port:
@@ -61,7 +61,7 @@ def parse_address(url: str) -> Address:
 
 
 def without_password(url: str) -> str:
-    """Hide the password in a URL, even in one that cannot be parsed."""
+    """Return a URL, even one that cannot be parsed, with its password hidden."""
     return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
 
 

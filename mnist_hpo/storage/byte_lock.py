@@ -1,4 +1,4 @@
-"""Lock a file by itself: the lock belongs to the inode, so neither another name nor another URL gets around it."""
+"""Locks on a file's inode, so that neither another name nor another URL of the file avoids them."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ FileId = tuple[int, int]
 """Device and inode."""
 
 _idle: defaultdict[FileId, list[int]] = defaultdict(list)
-"""Open descriptors that hold no lock now. They are never closed: closing any descriptor of an SQLite database drops the
-locks that SQLite itself holds on the file in this process."""
+"""Open descriptors without a lock. They are never closed, because closing any descriptor of an SQLite database would
+release the locks that SQLite itself holds on the file in this process."""
 
-os.register_at_fork(after_in_child=_idle.clear)  # A lock of a shared descriptor would be the parent's too.
+os.register_at_fork(after_in_child=_idle.clear)  # Parent and child would share a lock on an inherited descriptor.
 
 
 def file_id(path: Path) -> FileId:
-    """The device and inode of a file."""
+    """Return the device and inode of a file."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
 
 @contextlib.contextmanager
 def byte_lock(path: Path, key: str) -> Generator[bool]:
-    """Try to lock a key of a file, and yield at once whether this succeeded.
+    """Try to lock a key of a file without waiting, and yield whether this succeeded.
 
-    The lock is an open-file-description lock on one byte far beyond the end of the file, where SQLite locks nothing;
-    which byte follows from the key. The kernel frees it when the process ends, however it ends. Over NFS it excludes
-    other machines too.
+    The lock is an open-file-description lock on one byte far beyond the end of the file, where SQLite locks nothing.
+    The key determines the byte. The kernel releases the lock when the process exits for any reason. Over NFS it
+    excludes other machines too.
 
     Args:
         path: the file, which exists and is writable.
-        key: what of the file is locked; other keys stay free.
+        key: names the lock; locks with other keys are independent.
 
     Raises:
-        OSError: the file cannot be opened, or its file system has no such locks.
+        OSError: the file cannot be opened, or its file system does not support such locks.
 
     """
     start = _lock_start(key)
@@ -56,10 +56,10 @@ def byte_lock(path: Path, key: str) -> Generator[bool]:
 
 
 def is_locked(path: Path, key: str) -> bool:
-    """Whether somebody holds the `byte_lock` of this key of a file. Takes no lock to find out.
+    """Return whether a process holds the `byte_lock` with this key of a file. This takes no lock.
 
     Raises:
-        OSError: the file cannot be opened, or its file system has no such locks.
+        OSError: the file cannot be opened, or its file system does not support such locks.
 
     """
     descriptor = _descriptor(path)
@@ -99,6 +99,6 @@ def _set_lock(descriptor: int, kind: int, start: int) -> bool:
 
 
 def _flock(kind: int, start: int) -> bytes:
-    """The C library's `struct flock` for one byte."""
+    """Return the C library's `struct flock` for one byte."""
     length = 1
     return struct.pack("hhqqi4x", kind, os.SEEK_SET, start, length, 0)

@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.address import Address, parse_address, without_password
-from mnist_hpo.storage.new_file import create_whole, lock_beside
+from mnist_hpo.storage.new_file import create_atomically, creation_lock
 
 _ERRORS = (
     StorageInternalError,
@@ -31,25 +31,24 @@ _ERRORS = (
     OSError,
     ImportError,
     ValueError,
-    RuntimeError,  # Optuna's, where another version made the tables.
+    RuntimeError,  # Raised by Optuna if another version created the tables.
 )
 _BUSY_TIMEOUT_S = 60
 _ENGINE: dict[str, Any] = {"connect_args": {"timeout": _BUSY_TIMEOUT_S}}
 _JOURNAL_GRACE_S = 5
-"""A journal's lock that is left over from a killed process is taken away after so long."""
+"""After this time, the lock of a journal that a killed process left behind is removed."""
 _TABLES_LOCK = int.from_bytes(b"mnisthpo", "big")
 
 
 def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
-    """Open an Optuna storage, and create it where it is not there yet.
+    """Open an Optuna storage, and create it if it does not exist.
 
     Args:
         url: sqlite:///FILE, journal:///FILE or postgresql+psycopg://….
-        read_only: only for looking: a file that is not there yet is an error rather than a new storage, and SQLite
-            refuses to write.
+        read_only: a file that does not exist is an error rather than a new storage, and SQLite refuses to write.
 
     Raises:
-        UserError: it cannot be opened.
+        UserError: the storage cannot be opened.
 
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -61,7 +60,7 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
         create_storage(address)
     else:
         _require_file(address, path)
-    with told_clearly(url):
+    with user_errors(url):
         if address.kind == "journal":
             lock = JournalFileSymlinkLock(str(path), grace_period=_JOURNAL_GRACE_S)
             return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
@@ -69,38 +68,38 @@ def open_storage(url: str, *, read_only: bool = False) -> BaseStorage:
 
 
 def create_storage(address: Address) -> None:
-    """Create a storage's file, whole, where it is not there yet.
+    """Create a storage's file atomically if it does not exist.
 
     Raises:
-        UserError: it cannot be created, or what is there cannot be a storage's file.
+        UserError: the file cannot be created, or is not a regular file with one name.
 
     """
     path = address.path
     assert path is not None
     _make_folder(path.parent, address)
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         if address.kind == "sqlite":
-            create_whole(path, _create_database)
+            create_atomically(path, _create_database)
         else:
             path.touch()
         found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise UserError(f"storage {address.shown}: {path} is not a regular file")
     if found.st_nlink > 1:
-        # SQLite and Optuna keep further files beside the name: through two names they would not see each other's.
+        # SQLite and Optuna keep more files beside the path, so two names would have separate ones.
         raise UserError(
             f"storage {address.shown}: {path} has {found.st_nlink} hard links, and writing through more than one of "
-            "them would damage it; remove the others, or replace it by a copy"
+            "them would damage it; remove the others, or replace it with a copy"
         )
 
 
 def address_for_reading(url: str) -> str:
-    """The storage's address for Optuna's other tools, which want a journal's file and take a URL for all else.
+    """Return a storage's address for Optuna's other tools: the path of a journal, or a URL.
 
-    Through an SQLite storage's address nothing can be written, so that a click in a tool changes no record.
+    The URL of an SQLite storage is read-only, so that a click in a tool cannot change a record.
 
     Raises:
-        UserError: there is no such storage.
+        UserError: the storage does not exist.
 
     """
     address = parse_address(url)
@@ -114,7 +113,7 @@ def address_for_reading(url: str) -> str:
 
 
 def _require_file(address: Address, path: Path) -> None:
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         is_there = path.exists()
     if is_there:
         return
@@ -125,8 +124,8 @@ def _require_file(address: Address, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def told_clearly(url: str) -> Generator[None]:
-    """Turn what a storage raises into a `UserError` that names the storage and the cause."""
+def user_errors(url: str) -> Generator[None]:
+    """Convert errors of a storage to a `UserError` that names the storage and the cause."""
     try:
         yield
     except UpdateFinishedTrialError as error:
@@ -136,7 +135,7 @@ def told_clearly(url: str) -> Generator[None]:
         problem = "another process has created this study meanwhile; run the same command again"
         raise UserError(f"storage {without_password(url)}: {problem}") from error
     except KeyError as error:
-        # Optuna reads a journal's entries unchecked.
+        # Optuna does not check a journal's entries.
         problem = f"a record of the study is missing ({_cause(error)}): was it deleted or changed by another program?"
         raise UserError(f"storage {without_password(url)}: {problem}") from error
     except _ERRORS as error:
@@ -150,21 +149,21 @@ def _create_database(path: Path) -> None:
 
 
 def _open_sqlite(url: str, path: Path) -> RDBStorage:
-    # WAL: readers never block the search, and the search never blocks them.
-    # One process at a time: SQLite does not wait to change the mode, and Optuna not to add tables that a file lacks.
-    with lock_beside(path):
+    # WAL: readers never block the search, nor the search readers.
+    # One process at a time: SQLite does not wait to change the mode, nor does Optuna to add missing tables.
+    with creation_lock(path):
         with contextlib.closing(sqlite3.connect(path, timeout=_BUSY_TIMEOUT_S)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
         storage = RDBStorage(_escaped(url), engine_kwargs=_ENGINE)
-    # In WAL mode a commit then survives a killed process; only a power cut may cost the last ones, which replay.
+    # In WAL mode commits still survive a killed process. A power cut may lose the last ones, which are recomputed.
     event.listen(storage.engine, "connect", _relax_fsync)
-    storage.engine.dispose()  # Connections that are open already were made without it.
+    storage.engine.dispose()  # Close connections that were opened without it.
     return storage
 
 
 def _open_postgresql(address: Address) -> RDBStorage:
-    """Open, and create the tables where they are missing; processes take turns, as Optuna does not lock for it."""
-    with told_clearly(address.shown):
+    """Open the storage and create missing tables. Processes take turns, since Optuna takes no lock for it."""
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url)
         try:
             with engine.connect() as connection:
@@ -172,16 +171,16 @@ def _open_postgresql(address: Address) -> RDBStorage:
                 connection.commit()
                 return RDBStorage(_escaped(address.engine_url))
         finally:
-            engine.dispose()  # Ends the connection, and thereby its lock.
+            engine.dispose()  # Closes the connection and so releases its lock.
 
 
 def _escaped(url: str) -> str:
-    """A URL for Optuna, which takes braces for a template."""
+    """Return a URL for Optuna, which treats it as a template with braces."""
     return url.replace("{", "{{").replace("}", "}}")
 
 
 def _read_sqlite(url: str) -> RDBStorage:
-    # Optuna reads in transactions of single queries, and in WAL mode even one that hangs holds no writer up.
+    # Optuna reads in transactions of single queries, and in WAL mode even one that hangs does not block a writer.
     storage = RDBStorage(_escaped(url), engine_kwargs=_ENGINE, skip_table_creation=True)
     event.listen(storage.engine, "connect", _refuse_writes)
     storage.engine.dispose()
@@ -201,11 +200,11 @@ def _make_folder(folder: Path, address: Address) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         cause = os.strerror(errno.ENOTDIR) if isinstance(error, FileExistsError) else error.strerror
-        raise UserError(f"storage {address.shown}: the folder {folder} cannot be made: {cause}") from None
+        raise UserError(f"storage {address.shown}: the folder {folder} cannot be created: {cause}") from None
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason, in one line."""
+    """Return the message of the innermost cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = str(getattr(error, "orig", None) or error).strip().splitlines()

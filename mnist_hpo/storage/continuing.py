@@ -1,4 +1,4 @@
-"""Whether a recorded study can be continued by the study file, the dataset and the CPU of now."""
+"""Whether a recorded study can be continued with the current study file, dataset and CPU."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnist_hpo.spec.provenance import CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSIO
 from mnist_hpo.spec.study import Study
 
 
-def why_not(
+def why_not_continuable(
     study: Study,
     context: Mapping[str, str],
     *,
@@ -22,14 +22,14 @@ def why_not(
     recorded_context: Mapping[str, str],
     n_recorded: int,
 ) -> str | None:
-    """Say why the record cannot be continued, and the way out; None where it can.
+    """Return why the record cannot be continued and what to do; None if it can be continued.
 
     Args:
-        study: what the file says now.
-        context: the dataset's digest, the versions and the CPU of now.
-        recorded_identity: `Study.identity` as the study was started.
-        recorded_context: `context` as the study was started. Earlier versions recorded less of it.
-        n_recorded: how many trials are recorded.
+        study: the current study.
+        context: the current dataset digest, versions and CPU.
+        recorded_identity: `Study.identity` when the study was started.
+        recorded_context: `context` when the study was started. Earlier versions recorded less of it.
+        n_recorded: the number of recorded trials.
 
     """
     return (
@@ -37,27 +37,27 @@ def why_not(
         or _other_data(study.name, recorded_context, context)
         or _other_cpu(study.name, recorded_context, context)
         or _other_kernels(study.name, recorded_context, context)
-        or _shrunk(study, n_recorded)
+        or _budget_too_small(study, n_recorded)
     )
 
 
 def _changed(study: Study, recorded: Mapping[str, Any]) -> str | None:
-    # By way of JSON: that is how the record came back.
+    # Compare as JSON, since the record was stored as JSON.
     before = _parsed(recorded, study.budget.n_trials)
     if before is not None and before.identity() == study.identity():
         return None
     then, now = (_yaml(recorded if before is None else _in_full(before)), _yaml(_in_full(study)))
-    lines = difflib.unified_diff(then, now, "as it was started", "as the file says now", lineterm="")
+    lines = difflib.unified_diff(then, now, "when it was started", "in the file now", lineterm="")
     return (
         f"the study {study.name!r} was started with another study file:\n"
         + "\n".join(lines)
         + "\nOnly budget.n_trials may change in a study that has results. "
-        + "Take the change back, or give it another name."
+        + "Revert the change, or rename the study."
     )
 
 
 def _parsed(recorded: Mapping[str, Any], n_trials: int) -> Study | None:
-    """The study that was recorded, also by an earlier version, or None where this version does not understand it."""
+    """Return the recorded study, which an earlier version may have written; None if this version cannot read it."""
     try:
         return Study.model_validate({**recorded, "budget": {**recorded["budget"], "n_trials": n_trials}})
     except (ValidationError, KeyError, TypeError):
@@ -65,7 +65,7 @@ def _parsed(recorded: Mapping[str, Any], n_trials: int) -> Study | None:
 
 
 def _in_full(study: Study) -> dict[str, Any]:
-    """All that decides a study's results, defaults included."""
+    """Return all fields that affect a study's results, including those at their defaults."""
     return study.model_dump(mode="json", exclude={"description": True, "budget": {"n_trials"}}, exclude_none=True)
 
 
@@ -74,8 +74,8 @@ def _other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) 
     if recorded.get(key) == now.get(key):
         return None
     return (
-        f"the study {name!r} was started on a dataset with digest {recorded.get(key)}, "
-        f"and the one prepared here has {now.get(key)}"
+        f"the study {name!r} was started on a dataset with the digest {recorded.get(key)}, "
+        f"but the dataset prepared here has {now.get(key)}"
     )
 
 
@@ -85,7 +85,7 @@ def _other_cpu(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -
             f"the study {name!r} was started on another kind of CPU, {_difference(recorded[CPU], now[CPU])}; "
             "its results would differ. Continue it on such a CPU, or give the study another name"
         )
-    # Another NumPy may have other names for the same features.
+    # Another version of NumPy may have other names for the same features.
     comparable = recorded.get(NUMPY_VERSION) == now.get(NUMPY_VERSION)
     then, here = recorded.get(NUMPY_FEATURES), now.get(NUMPY_FEATURES)
     if not comparable or then is None or here is None or then == here:
@@ -93,24 +93,24 @@ def _other_cpu(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -
     difference = _difference(then, here)
     return (
         f"the study {name!r} was started with NumPy using other CPU features, {difference}; the sampler would propose "
-        "other parameters. Set NPY_DISABLE_CPU_FEATURES as it was then (as a rule, unset it), continue on such a CPU, "
-        "or give the study another name"
+        "other hyperparameters. Set NPY_DISABLE_CPU_FEATURES as it was then (usually: unset it), continue the study on "
+        "such a CPU, or give it another name"
     )
 
 
 def _other_kernels(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
-    # Versions that did not record the setting had no other than "on".
+    # Versions that did not record the setting only had "on".
     then, here = (context.get(KERNELS, "on") for context in (recorded, now))
     if then == here:
         return None
     return (
-        f"the study {name!r} was started with MNIST_HPO_KERNELS={then}, and it is {here} now; its results would "
+        f"the study {name!r} was started with MNIST_HPO_KERNELS={then}, but now it is {here}; its results would "
         f"differ. Set MNIST_HPO_KERNELS={then}, or give the study another name"
     )
 
 
 def _difference(recorded: str, now: str) -> str:
-    """Two lists of features, and what one has that the other lacks: `a b c (here a b; c is missing)`."""
+    """Describe how two lists of features differ: `'a b c' (here 'a b'; missing here: c)`."""
     then, here = recorded.split(), now.split()
     missing, more = [name for name in then if name not in here], [name for name in here if name not in then]
     details = [
@@ -120,13 +120,13 @@ def _difference(recorded: str, now: str) -> str:
     return f"{recorded!r} (here {now!r}; {'; '.join(details) or 'in another order'})"
 
 
-def _shrunk(study: Study, n_recorded: int) -> str | None:
-    """Trials beyond the budget would never end."""
+def _budget_too_small(study: Study, n_recorded: int) -> str | None:
+    """Return an error message if more trials are recorded than the budget allows, which would never end."""
     if study.budget.n_trials >= n_recorded:
         return None
     return (
-        f"budget.n_trials is {study.budget.n_trials}, and {n_recorded} trials of the study {study.name!r} are "
-        f"recorded already; make it {n_recorded} or more, or give the study another name"
+        f"budget.n_trials is {study.budget.n_trials}, but {n_recorded} trials of the study {study.name!r} are "
+        f"already recorded; make it {n_recorded} or more, or give the study another name"
     )
 
 

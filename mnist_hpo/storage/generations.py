@@ -1,7 +1,8 @@
-"""The Optuna studies that a study consists of: one, or one for each budget where more trials change decisions.
+"""Generations: the Optuna studies that a study consists of.
 
-The first generation has the study's name, the next ones NAME@2, NAME@3 and so on. The last one is the present record;
-the others hold results that need not be computed again.
+A study has one generation, or one per budget if its policy may change earlier decisions when the budget grows. The
+first generation has the study's name, the next ones NAME@2, NAME@3 and so on. The last one is the current record; the
+others hold results that need not be computed again.
 """
 
 from __future__ import annotations
@@ -16,27 +17,27 @@ from optuna.study import StudyDirection
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
-from mnist_hpo.storage.continuing import why_not
+from mnist_hpo.storage.continuing import why_not_continuable
 
 CONTEXT_KEY, FOLDER_KEY = "mnist_hpo:context", "mnist_hpo:folder"
 UID_KEY, REPLACED_KEY = "mnist_hpo:uid", "mnist_hpo:replaced_uids"
 _IDENTITY_KEY, _BUDGET_KEY, _FORMAT_KEY = "mnist_hpo:study", "mnist_hpo:n_trials", "mnist_hpo:format"
 _FORMAT = 2
-"""Of a study's record. Format 1 has no number, no costs, one objective, and no trial that is paused."""
+"""Format of a study's record. Format 1 has no format number, no costs, one objective and no paused trials."""
 _SEPARATOR = "@"
-"""Between a study's name and the number of a generation; no study's name contains it."""
+"""Separates a study's name and the number of a generation. No study's name contains it."""
 
 
 def open_generations(
     storage: BaseStorage, url: str, study: Study, context: Mapping[str, str], *, extends_in_place: bool
 ) -> list[int]:
-    """Find the generations of a study, or begin one; see `StudyStorage.create`.
+    """Find the generations of a study, or create the first; see `StudyStorage.create`.
 
     Returns:
-        The ids of the Optuna studies, the present one last.
+        The ids of the Optuna studies, the current one last.
 
     Raises:
-        UserError: the storage holds results of a study of this name that was started otherwise.
+        UserError: the storage holds results of a different study of this name.
 
     """
     generations = find_generations(storage, study.name) or [_new_study(storage, study, study.name)]
@@ -45,23 +46,23 @@ def open_generations(
     if _IDENTITY_KEY not in found:
         if storage.get_n_trials(study_id):
             raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
-        _begin(storage, study_id, study, context)
-    elif problem := _why_not(storage, study_id, study, context, found):
+        _set_attributes(storage, study_id, study, context)
+    elif problem := _why_not_continuable(storage, study_id, study, context, found):
         if any(_has_results(storage, generation) for generation in generations):
             raise UserError(problem)
-        generations[-1] = _start_over(storage, study_id, study, found, context)
+        generations[-1] = _recreate(storage, study_id, study, found, context)
     elif not extends_in_place and found[_BUDGET_KEY] != study.budget.n_trials:
         generations.append(_new_generation(storage, len(generations) + 1, study, found, context))
     return generations
 
 
 def name_of_study(name: str) -> str:
-    """The name of the study that an Optuna study of this name is a generation of."""
+    """Return the name of the study that the Optuna study of this name belongs to."""
     return name.partition(_SEPARATOR)[0]
 
 
 def find_generations(storage: BaseStorage, name: str) -> list[int]:
-    """The Optuna studies that a study consists of, the present one last; a later one that has not begun is left out."""
+    """Return the ids of a study's generations, the current one last, without one whose creation was interrupted."""
     by_name = {study.study_name: study._study_id for study in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
     found = [by_name[name]] if name in by_name else []
     while found and (study_id := by_name.get(f"{name}{_SEPARATOR}{len(found) + 1}")) is not None:
@@ -79,12 +80,12 @@ def _new_study(storage: BaseStorage, study: Study, name: str) -> int:
         return storage.get_study_id_from_name(name)
 
 
-def _why_not(
+def _why_not_continuable(
     storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str], found: Mapping[str, Any]
 ) -> str | None:
-    """See `continuing.why_not`."""
+    """See `continuing.why_not_continuable`."""
     check_format(study.name, found)
-    return why_not(
+    return why_not_continuable(
         study,
         context,
         recorded_identity=found[_IDENTITY_KEY],
@@ -94,14 +95,14 @@ def _why_not(
 
 
 def check_format(name: str, found: Mapping[str, Any]) -> None:
-    """Refuse the record of a newer version.
+    """Check that this version can read a study's record.
 
     Args:
-        name: the study's.
-        found: its user attributes.
+        name: the study's name.
+        found: the study's user attributes.
 
     Raises:
-        UserError: the record's format is newer than this version reads.
+        UserError: the record's format is newer than this version can read.
 
     """
     number = found.get(_FORMAT_KEY, 1)
@@ -115,38 +116,38 @@ def check_format(name: str, found: Mapping[str, Any]) -> None:
 def _new_generation(
     storage: BaseStorage, number: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
 ) -> int:
-    """Begin another record of a study whose decisions may change with its budget."""
+    """Create the next generation of a study."""
     study_id = _new_study(storage, study, f"{study.name}{_SEPARATOR}{number}")
     storage.set_study_user_attr(study_id, REPLACED_KEY, [*found.get(REPLACED_KEY, []), found[UID_KEY]])
     storage.set_study_user_attr(study_id, FOLDER_KEY, found.get(FOLDER_KEY, found[UID_KEY]))
-    _begin(storage, study_id, study, context)
+    _set_attributes(storage, study_id, study, context)
     return study_id
 
 
-def _begin(storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str]) -> None:
+def _set_attributes(storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str]) -> None:
     storage.set_study_user_attr(study_id, CONTEXT_KEY, dict(context))
     storage.set_study_user_attr(study_id, UID_KEY, uuid.uuid4().hex)
     storage.set_study_user_attr(study_id, _FORMAT_KEY, _FORMAT)
     storage.set_study_user_attr(study_id, _BUDGET_KEY, study.budget.n_trials)
-    # Last: a study counts as begun from here on.
+    # Last, because a study with this attribute is fully created.
     storage.set_study_user_attr(study_id, _IDENTITY_KEY, study.identity())
 
 
 def _has_results(storage: BaseStorage, study_id: int) -> bool:
-    """Whether any trial has a finished epoch, or has ended without one."""
+    """Return whether any trial has a finished epoch, or has ended without one."""
     trials = storage.get_all_trials(study_id, deepcopy=False)
     return any(trial.intermediate_values or trial.state.is_finished() for trial in trials)
 
 
-def _start_over(
+def _recreate(
     storage: BaseStorage, study_id: int, study: Study, found: Mapping[str, Any], context: Mapping[str, str]
 ) -> int:
-    """Replace a study without results by what its file says now; return its new id."""
+    """Replace a study without results by the current study, and return its new id."""
     name = storage.get_study_name_from_id(study_id)
     storage.delete_study(study_id)
     study_id = _new_study(storage, study, name)
     if FOLDER_KEY in found:
         storage.set_study_user_attr(study_id, FOLDER_KEY, found[FOLDER_KEY])
     storage.set_study_user_attr(study_id, REPLACED_KEY, [*found.get(REPLACED_KEY, []), found[UID_KEY]])
-    _begin(storage, study_id, study, context)
+    _set_attributes(storage, study_id, study, context)
     return study_id

@@ -1,4 +1,4 @@
-"""One coordinator a study: a lock that the system frees when its holder dies, however it dies."""
+"""The lock of a study, which admits one coordinator. The system frees it whenever its holder exits, even if killed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import sqlalchemy
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.storage.address import Address, parse_address
 from mnist_hpo.storage.byte_lock import byte_lock, is_locked
-from mnist_hpo.storage.connect import create_storage, told_clearly
+from mnist_hpo.storage.connect import create_storage, user_errors
 
 _HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a USING (pid)
     WHERE l.locktype = 'advisory' AND l.granted AND (l.classid::bigint << 32) | l.objid::bigint = :key"""
@@ -24,13 +24,13 @@ _HOLDER = """SELECT a.application_name FROM pg_locks l JOIN pg_stat_activity a U
 
 @contextlib.contextmanager
 def study_lock(url: str, name: str) -> Generator[None]:
-    """Hold a study as long as the context lasts.
+    """Hold the lock of a study within the context.
 
-    The lock is in the storage itself, which is created where it is not there yet: a lock on the file, whatever name it
-    is reached by, or an advisory lock in PostgreSQL, so that coordinators on two machines exclude each other too.
+    The lock is in the storage itself, which is created if it does not exist: a lock on the file's inode, or an advisory
+    lock in PostgreSQL. So coordinators on two machines exclude each other too.
 
     Raises:
-        UserError: another process holds it (the message says which), or the storage cannot be opened.
+        UserError: another process holds the lock (the message says which), or the storage cannot be opened.
 
     """
     address = parse_address(url)
@@ -39,7 +39,7 @@ def study_lock(url: str, name: str) -> Generator[None]:
 
 
 def is_held(url: str, name: str) -> bool:
-    """Whether another process holds a study now. Asking never keeps one from starting.
+    """Return whether another process holds the lock of a study now. This takes no lock, so it blocks no process.
 
     Raises:
         UserError: the storage cannot be reached.
@@ -47,10 +47,10 @@ def is_held(url: str, name: str) -> bool:
     """
     address = parse_address(url)
     if address.path is not None:
-        with contextlib.suppress(OSError):  # Nobody holds a file that is not there or cannot be written.
+        with contextlib.suppress(OSError):  # No process holds a file that does not exist or is not writable.
             return is_locked(address.path, name)
         return False
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url)
         try:
             with engine.connect() as connection:
@@ -64,17 +64,17 @@ def _file_lock(address: Address, path: Path, name: str) -> Generator[None]:
     create_storage(address)
     note = path.with_name(f"{path.name}.holders") / f"{name}.json"
     with contextlib.ExitStack() as stack:
-        with told_clearly(address.shown):
+        with user_errors(address.shown):
             locked = stack.enter_context(byte_lock(path, name))
         if not locked:
-            raise _held(name, _read(note))
-        stack.enter_context(_noted(note))
+            raise _in_use_error(name, _read(note))
+        stack.enter_context(_holder_note(note))
         yield
 
 
 @contextlib.contextmanager
-def _noted(note: Path) -> Generator[None]:
-    """Leave a note for the messages of other processes. The lock does not depend on it: it may be deleted any time."""
+def _holder_note(note: Path) -> Generator[None]:
+    """Write the holder to a file for other processes' error messages. The lock does not depend on the file."""
     with contextlib.suppress(OSError):
         note.parent.mkdir(exist_ok=True)
         note.write_text(_holder())
@@ -96,16 +96,16 @@ def _read(note: Path) -> str:
 @contextlib.contextmanager
 def _advisory_lock(address: Address, name: str) -> Generator[None]:
     key = _key(name)
-    with told_clearly(address.shown):
+    with user_errors(address.shown):
         engine = sqlalchemy.create_engine(address.engine_url, connect_args={"application_name": _holder()[:63]})
         connection = engine.connect()
     try:
-        with told_clearly(address.shown):
+        with user_errors(address.shown):
             taken = connection.scalar(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), {"key": key})
             holder = "" if taken else _advisory_holder(connection, key)
             connection.commit()
         if not taken:
-            raise _held(name, holder)
+            raise _in_use_error(name, holder)
         yield
     finally:
         connection.close()
@@ -121,11 +121,11 @@ def _key(name: str) -> int:
 
 
 def _holder() -> str:
-    """Short: PostgreSQL keeps 63 bytes of an application's name."""
+    """Return host, process id and start time as JSON. It is short: PostgreSQL keeps 63 bytes of an application name."""
     return json.dumps([socket.gethostname()[:24], os.getpid(), int(time.time())], separators=(",", ":"))
 
 
-def _held(name: str, holder: str) -> UserError:
+def _in_use_error(name: str, holder: str) -> UserError:
     try:
         host, pid, start_unix_s = json.loads(holder)
         started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(start_unix_s))

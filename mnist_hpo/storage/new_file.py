@@ -1,4 +1,4 @@
-"""Create a file so that no other process ever sees it half made."""
+"""Create a file atomically: no other process ever sees it incomplete."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from filelock import FileLock
 _TIMEOUT_S = 60
 
 
-def lock_beside(path: Path) -> FileLock:
-    """The lock of those who create or migrate a file. Its own file, PATH.lock, stays there."""
+def creation_lock(path: Path) -> FileLock:
+    """Return the lock for creating or migrating a file. Its lock file, PATH.lock, is kept."""
     return FileLock(path.with_name(f"{path.name}.lock"), timeout=_TIMEOUT_S)
 
 
-def create_whole(path: Path, make: Callable[[Path], None]) -> None:
-    """Create a file under a temporary name and rename it when it is whole; do nothing where it is already.
+def create_atomically(path: Path, make: Callable[[Path], None]) -> None:
+    """Create a file under a temporary name and rename it when it is complete. Do nothing if it exists.
 
-    Processes that create the same file take turns. What a killed one left behind is removed.
+    Processes that create the same file take turns. Temporary files of killed processes are removed.
 
     Args:
         path: the file; its folder exists.
-        make: creates the file that it is given, and closes it.
+        make: creates and closes the file at the path that it is given.
 
     Raises:
-        OSError: it cannot be created, or another process has been creating it for a minute.
+        OSError: the file cannot be created, or another process has been creating it for a minute.
 
     """
     if path.exists():
         return
-    with lock_beside(path):
+    with creation_lock(path):
         _remove_temporary_files(path)
         if path.exists():
             return
@@ -45,6 +45,6 @@ def create_whole(path: Path, make: Callable[[Path], None]) -> None:
 
 
 def _remove_temporary_files(path: Path) -> None:
-    """Remove PATH.PID.new and what SQLite keeps beside it. Whoever holds the lock owns them all."""
+    """Remove all PATH.PID.new and SQLite's files beside them. The caller holds the lock, so no process uses them."""
     for leftover in path.parent.glob(f"{glob.escape(path.name)}.*.new*"):
         leftover.unlink(missing_ok=True)

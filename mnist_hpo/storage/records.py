@@ -1,4 +1,4 @@
-"""What the storage tells of a study: trials with every epoch, and a hash over all that must not depend on time."""
+"""A study's trials with every epoch as read from the storage, and a hash over all that must not depend on time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ _DIVERGED = "diverged at epoch "
 
 
 def divergence_reason(epoch: int) -> str:
-    """The reason of a trial that failed because a loss of this epoch is not finite."""
+    """Return the reason of a trial that failed because a loss of this epoch is not finite."""
     return f"{_DIVERGED}{epoch}"
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """One trial as the storage has it."""
+    """One trial as recorded in the storage."""
 
     number: int
     state: TrialState
@@ -35,21 +35,21 @@ class TrialRecord:
     started_unix_s: float = 0.0
     finished_unix_s: float | None = None
     other_values: tuple[float, ...] = ()
-    """Of a complete trial: the study's further objectives."""
+    """The other objectives of a complete trial."""
     signs: tuple[int, ...] = (1,)
-    """By objective: what to multiply values by so that lower ones are better."""
+    """By objective: 1 if it is minimised, -1 if it is maximised."""
     paused_after: tuple[int, ...] = ()
     """The epochs after which the trial was paused, in order."""
     is_left_paused: bool = False
-    """Whether the trial is paused for good, since the study has come to its end."""
+    """Whether the trial stays paused because the study is complete."""
     started_at_units: tuple[int, ...] = ()
-    """When it was started, and each time resumed, in virtual time; empty in a record of format 1."""
+    """When the trial was started and each time it was resumed, in virtual time; empty in a record of format 1."""
     costs: Mapping[str, int] | None = None
-    """What is known before training, such as n_parameters; None in a record of format 1."""
+    """Figures known before training, such as n_parameters; None in a record of format 1."""
 
     @property
     def has_ended(self) -> bool:
-        """Whether nothing more comes of the trial under the study's budget."""
+        """Whether the trial has ended under the study's budget: complete, pruned, failed or left paused."""
         return self.state in ("complete", "pruned", "failed") or self.is_left_paused
 
     @property
@@ -59,17 +59,17 @@ class TrialRecord:
 
     @property
     def minimized_values(self) -> tuple[float, ...]:
-        """`values`, each with the sign with which lower is better."""
+        """`values`, with maximised objectives negated, so that lower is better."""
         return tuple(sign * value for sign, value in zip(self.signs, self.values, strict=False))
 
     @property
     def was_given_up(self) -> bool:
-        """Whether it failed because of the machine rather than because its training diverged."""
+        """Whether the trial failed because of the machine rather than because its training diverged."""
         return self.state == "failed" and not (self.reason or "").startswith(_DIVERGED)
 
     @property
     def valid_loss(self) -> dict[int, float]:
-        """By epoch."""
+        """The recorded losses by epoch."""
         return {epoch: r.valid_loss for epoch, r in sorted(self.epochs.items()) if r.valid_loss is not None}
 
     @property
@@ -80,13 +80,13 @@ class TrialRecord:
 
 
 def best_of(trials: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The complete trial with the best value of the first objective; of equals, the first."""
+    """Return the complete trial with the best value of the first objective; among equals, the first."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     return min(complete, key=lambda trial: (trial.minimized_values[0], trial.number), default=None)
 
 
 def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
-    """How many trials there are of each state."""
+    """Return the number of trials in each state."""
     counts: dict[TrialState, int] = {"complete": 0, "pruned": 0, "failed": 0, "running": 0, "paused": 0}
     for trial in trials:
         counts[trial.state] += 1
@@ -94,28 +94,28 @@ def count_states(trials: Iterable[TrialRecord]) -> dict[TrialState, int]:
 
 
 def state_name(state: TrialState, *, is_running: bool) -> str:
-    """A trial's state in words.
+    """Return a trial's state in words: a running trial of a study that no process runs is interrupted.
 
     Args:
-        state: as the storage has it.
-        is_running: whether a coordinator runs the study now (`lock.is_held`); without one, nothing is running.
+        state: the recorded state.
+        is_running: whether a coordinator runs the study now (`lock.is_held`).
 
     """
     return "interrupted" if state == "running" and not is_running else state
 
 
 def named_counts(counts: Mapping[TrialState, int], *, is_running: bool) -> list[str]:
-    """The states that there are, in words, such as `3 pruned`; see `state_name`."""
+    """Return the states that occur, in words, such as `3 pruned`; see `state_name`."""
     return [f"{n:,} {state_name(state, is_running=is_running)}" for state, n in counts.items() if n]
 
 
 def is_machine_dependent(trials: Iterable[TrialRecord]) -> bool:
-    """Whether a trial was given up: then the results no longer depend on the study file alone."""
+    """Return whether a trial was given up, so that the results do not depend on the study file alone."""
     return any(trial.was_given_up for trial in trials)
 
 
 def machine_dependence(trials: Iterable[TrialRecord]) -> str | None:
-    """A sentence about the trials that were given up, or None if there are none."""
+    """Return a sentence about the trials that were given up, or None if there are none."""
     given_up = [f"trial {trial.number} ({trial.reason})" for trial in trials if trial.was_given_up]
     if not given_up:
         return None
@@ -123,7 +123,7 @@ def machine_dependence(trials: Iterable[TrialRecord]) -> str | None:
 
 
 def history_sha256(trials: Iterable[TrialRecord]) -> str:
-    """SHA-256 of the canonical JSON of all finished trials: what was computed, and nothing that depends on time."""
+    """Return the SHA-256 of all results as canonical JSON, without running trials and what depends on time."""
     history = [
         {
             "number": trial.number,

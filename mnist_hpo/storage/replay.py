@@ -1,4 +1,4 @@
-"""Compare the decisions of a replay with those in the record; refuse with the difference where they disagree."""
+"""Compare the decisions of a replay with the recorded ones, and raise an error with the difference if they differ."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows an epoch of a trial."""
+    """What happens to a trial after an epoch."""
 
     action: Literal["continue", "pause", "complete", "pruned", "failed"]
     values: tuple[float, ...] = ()
@@ -42,16 +42,16 @@ class Decision:
 
 
 def check_record(study_name: str, trials: Sequence[TrialRecord], n_trials: int) -> None:
-    """Refuse a record that no run of a study with this budget can have written.
+    """Check that a run of a study with this budget can have written the record.
 
     Raises:
-        UserError: a trial or an epoch is missing, or there is one too many.
+        UserError: a trial or an epoch is missing, or there are too many trials.
 
     """
     numbers = sorted(trial.number for trial in trials)
     missing = sorted(set(range(len(numbers))) - set(numbers))
     if missing:
-        raise _refusal(study_name, f"trial {missing[0]}", f"recorded: nothing, although trial {numbers[-1]} is there")
+        raise _refusal(study_name, f"trial {missing[0]}", f"recorded: nothing, although trial {numbers[-1]} exists")
     if len(numbers) > n_trials:
         raise _refusal(study_name, f"trial {n_trials}", f"recorded, but the budget is {n_trials} trials")
     for trial in trials:
@@ -63,7 +63,7 @@ def _check_trial(study_name: str, trial: TrialRecord) -> None:
     missing = sorted(set(range(1, n_epochs + 1)) - set(trial.epochs))
     if missing:
         where = f"trial {trial.number}, epoch {missing[0]}"
-        raise _refusal(study_name, where, f"recorded: nothing, although epoch {max(trial.epochs)} is there")
+        raise _refusal(study_name, where, f"recorded: nothing, although epoch {max(trial.epochs)} exists")
     if trial.state != "failed":
         return
     next_epoch = n_epochs + 1
@@ -76,7 +76,7 @@ def _check_trial(study_name: str, trial: TrialRecord) -> None:
 
 
 def check_parameters(study_name: str, recorded: TrialRecord, now: Mapping[str, ParameterValue]) -> None:
-    """Compare a trial's parameters with those that the sampler proposes in the replay.
+    """Compare a trial's hyperparameters with those that the sampler proposes in the replay.
 
     Raises:
         UserError: they differ.
@@ -93,7 +93,7 @@ def check_parameters(study_name: str, recorded: TrialRecord, now: Mapping[str, P
 
 
 def check_resume(study_name: str, recorded: TrialRecord, n_resumed: int, now_units: int) -> None:
-    """Compare when a trial was resumed for the nth time, in virtual time, with when it is in the replay.
+    """Compare the virtual time at which a trial was resumed for the nth time with that in the replay.
 
     Raises:
         UserError: the times differ.
@@ -107,7 +107,7 @@ def check_resume(study_name: str, recorded: TrialRecord, n_resumed: int, now_uni
 
 
 def check_decision(study_name: str, recorded: TrialRecord, epoch: int, now: Decision) -> None:
-    """Compare what follows an epoch in the record with what follows it in the replay.
+    """Compare the recorded decision after an epoch with that in the replay.
 
     Raises:
         UserError: they differ.
@@ -121,7 +121,7 @@ def check_decision(study_name: str, recorded: TrialRecord, epoch: int, now: Deci
 
 
 def check_result(study_name: str, number: int, known: EpochResult, now: EpochResult) -> None:
-    """Compare an epoch's result with the same epoch computed again.
+    """Compare a recorded epoch's result with that of the same epoch computed again.
 
     Raises:
         UserError: they differ.
@@ -138,7 +138,7 @@ def check_result(study_name: str, number: int, known: EpochResult, now: EpochRes
 
 
 def _recorded_decision(trial: TrialRecord, epoch: int) -> Decision | None:
-    """None where the record ends before this decision."""
+    """Return the decision after an epoch; None if the record ends before it."""
     n_epochs = len(trial.epochs)
     if epoch in trial.paused_after:
         return Decision("pause")

@@ -1,4 +1,4 @@
-"""One study in the durable storage: what the coordinator writes there event by event, and reads as its memo."""
+"""One study in the storage: the coordinator writes every event there, and reads them back when it continues."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mnist_hpo.spec.reader import nearest
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
-from mnist_hpo.storage.connect import open_storage, told_clearly
+from mnist_hpo.storage.connect import open_storage, user_errors
 from mnist_hpo.storage.generations import (
     CONTEXT_KEY,
     FOLDER_KEY,
@@ -50,9 +50,9 @@ _EPOCH_RESULT = TypeAdapter(EpochResult)
 
 
 class StudyStorage:
-    """A study's part of an Optuna storage.
+    """The record of one study in an Optuna storage.
 
-    Use `create` to run a study and `load` to look at one.
+    Use `create` to run a study and `load` to read one.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class StudyStorage:
         self._records: dict[int, TrialRecord] = {}
         self._path = path
         """The storage's file, if it is one."""
-        with told_clearly(url):
+        with user_errors(url):
             self._file_id = None if path is None else file_id(path)
             directions = storage.get_study_directions(self._study_id)
         self._signs = tuple(1 if direction is StudyDirection.MINIMIZE else -1 for direction in directions)
@@ -73,25 +73,25 @@ class StudyStorage:
     def create(
         cls, url: str, study: Study, *, study_file: str, context: Mapping[str, str], extends_in_place: bool = True
     ) -> StudyStorage:
-        """Open a study to run it, or make it.
+        """Open a study to run it, and create it if it does not exist.
 
-        A study that has no results yet may change in any way: it starts over, under another uid.
+        A study without results may change in any way: it is created again under a new uid.
 
         Args:
-            url: the storage's.
-            study: what the file says now.
-            study_file: the file's text, kept for whoever looks at the study later.
-            context: what else results depend on (dataset digest, versions, CPU), recorded when the study starts.
-            extends_in_place: whether trials can be added to the record. If not, a study with another `n_trials` than
-                before starts a new generation, empty, beside those before: see `earlier_trials`.
+            url: the storage's URL.
+            study: the current study.
+            study_file: the text of the study file, which is stored for readers.
+            context: what the results depend on beside the file (dataset digest, versions, CPU); recorded when the study
+                is created.
+            extends_in_place: whether trials can be added to the record. If not, a study whose `n_trials` has changed
+                gets a new, empty generation; see `earlier_trials`.
 
         Raises:
-            UserError: the storage cannot be opened, or holds results of a study of this name that was started
-                otherwise.
+            UserError: the storage cannot be opened, or holds results of a different study of this name.
 
         """
         storage = open_storage(url)
-        with told_clearly(url):
+        with user_errors(url):
             generations = open_generations(storage, url, study, context, extends_in_place=extends_in_place)
             if storage.get_study_user_attrs(generations[-1]).get(_FILE_KEY) != study_file:
                 storage.set_study_user_attr(generations[-1], _FILE_KEY, study_file)
@@ -99,10 +99,10 @@ class StudyStorage:
 
     @classmethod
     def load(cls, url: str, name: str) -> StudyStorage:
-        """Open a study to look at it.
+        """Open a study to read it.
 
         Raises:
-            UserError: there is no such storage or study, or a newer version has recorded it.
+            UserError: the storage or the study does not exist, or a newer version has written it.
 
         """
         storage = open_storage(url, read_only=True)
@@ -110,7 +110,7 @@ class StudyStorage:
         if name not in names:
             known = f"; there are {', '.join(names)}" if names else "; it is empty"
             raise UserError(f"no study {name!r} in {url}{nearest(name, names)}{known}")
-        with told_clearly(url):
+        with user_errors(url):
             generations = find_generations(storage, name)
             found = storage.get_study_user_attrs(generations[-1])
         if {_FILE_KEY, UID_KEY} - found.keys():
@@ -120,45 +120,42 @@ class StudyStorage:
 
     @property
     def uid(self) -> str:
-        """Tells this study from another of the same name, in another storage or before it was deleted."""
+        """Identifies this study among others of the same name, in other storages or deleted ones."""
         with self._using():
             return str(self._storage.get_study_user_attrs(self._study_id)[UID_KEY])
 
     @property
     def replaced_uids(self) -> tuple[str, ...]:
-        """The uids that this study had before it was changed and started over."""
+        """The uids of earlier versions and generations of this study."""
         with self._using():
             return tuple(self._storage.get_study_user_attrs(self._study_id).get(REPLACED_KEY, ()))
 
     @property
     def folder_name(self) -> str:
-        """What a folder with this study's files is called; another study of the same name has another.
-
-        All generations of a study share it.
-        """
+        """The name of the folder for this study's files. All generations share it; another study has another."""
         with self._using():
             attributes = self._storage.get_study_user_attrs(self._study_id)
         return _folder_name(self.name, str(attributes.get(FOLDER_KEY, attributes[UID_KEY])))
 
     @property
     def replaced_folder_names(self) -> list[str]:
-        """The folders of `replaced_uids` that belong to this study no longer."""
+        """The names of the folders of `replaced_uids` that this study no longer uses."""
         return [name for uid in self.replaced_uids if (name := _folder_name(self.name, uid)) != self.folder_name]
 
     @property
     def study_file(self) -> str:
-        """The text of the study file as it was last run."""
+        """The text of the study file of the last run."""
         with self._using():
             return str(self._storage.get_study_user_attrs(self._study_id)[_FILE_KEY])
 
     @property
     def context(self) -> dict[str, str]:
-        """What else the results depend on, as recorded when the study started."""
+        """What the results depend on beside the study file, as recorded when the study was created."""
         with self._using():
             return dict(self._storage.get_study_user_attrs(self._study_id).get(CONTEXT_KEY, {}))
 
     def trials(self) -> list[TrialRecord]:
-        """All trials, by number."""
+        """Return all trials in the order of their numbers."""
         with self._using():
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
         self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
@@ -166,7 +163,7 @@ class StudyStorage:
         return list(self._records.values())
 
     def earlier_trials(self) -> list[TrialRecord]:
-        """The trials of earlier generations: their epochs need not be computed again; their decisions may differ."""
+        """Return the trials of earlier generations. Their epochs can be reused; their decisions may differ."""
         with self._using():
             return [
                 record
@@ -182,7 +179,7 @@ class StudyStorage:
             except (KeyError, ValueError) as error:
                 raise UserError(
                     f"storage {without_password(self.url)}: the record of trial {trial.number} of the study "
-                    f"{self.name!r} is damaged: {_damage(error)}; restore the storage from a copy"
+                    f"{self.name!r} is damaged: {_describe_damage(error)}; restore the storage from a backup"
                 ) from error
         return records
 
@@ -194,15 +191,18 @@ class StudyStorage:
         costs: Mapping[str, int],
         at_units: int = 0,
     ) -> TrialRecord:
-        """Record a trial that has been asked for; trials come in the order of their numbers.
+        """Record the start of a trial. Trials must be recorded in the order of their numbers.
 
         Args:
-            number: the trial's.
-            parameters: the searched ones.
-            distributions: of these, by name.
-            costs: what is known before training. Virtual time follows the record from here on, whatever a later version
-                of a library counts.
+            number: the trial's number.
+            parameters: the searched hyperparameters.
+            distributions: the distributions of these, by name.
+            costs: figures known before training. From now on virtual time uses the recorded ones, even if a later
+                version of a library counts differently.
             at_units: when the trial starts, in virtual time.
+
+        Returns:
+            The new trial.
 
         """
         template = FrozenTrial(
@@ -225,19 +225,19 @@ class StudyStorage:
         return self._records[number]
 
     def add_epoch(self, number: int, result: EpochResult) -> TrialRecord:
-        """Record an epoch's result; return the trial as it stands now."""
+        """Record an epoch's result, and return the updated trial."""
         trial_id = self._trial_ids[number]
         assert result.valid_loss is not None
         with self._using():
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH_KEY}{result.epoch}", dataclasses.asdict(result))
-            # Last: an epoch counts as recorded from here on.
+            # Last, because an epoch with this value is fully recorded.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
         record = self._records[number]
         self._records[number] = replace(record, epochs={**record.epochs, result.epoch: result})
         return self._records[number]
 
     def resume_trial(self, number: int, at_units: int) -> TrialRecord:
-        """Record that a paused trial goes on, at this virtual time; return the trial as it stands now."""
+        """Record that a paused trial is resumed at this virtual time, and return the updated trial."""
         record = self._records[number]
         started = (*record.started_at_units, at_units)
         with self._using():
@@ -246,14 +246,14 @@ class StudyStorage:
         return self._records[number]
 
     def leave_paused(self, number: int) -> TrialRecord:
-        """Record that a paused trial will not be resumed under this budget; return the trial as it stands now."""
+        """Record that a paused trial will not be resumed under this budget, and return the updated trial."""
         with self._using():
             self._storage.set_trial_user_attr(self._trial_ids[number], _LEFT_KEY, True)
         self._records[number] = replace(self._records[number], is_left_paused=True)
         return self._records[number]
 
     def pause_trial(self, number: int) -> TrialRecord:
-        """Record that a trial is paused after its last epoch; return the trial as it stands now."""
+        """Record that a trial is paused after its last epoch, and return the updated trial."""
         record = self._records[number]
         paused_after = (*record.paused_after, len(record.epochs))
         with self._using():
@@ -264,33 +264,33 @@ class StudyStorage:
     def finish_trial(
         self, number: int, state: TrialState, values: Sequence[float] = (), reason: str | None = None
     ) -> TrialRecord:
-        """Record how a trial ended, with the objectives of a complete one; return the trial as it stands now."""
+        """Record the end of a trial, with the objectives if it is complete, and return the updated trial."""
         trial_id = self._trial_ids[number]
         with self._using():
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], list(values) or None)
-            # The storage has dated it: whoever reads it later must see the same time.
+            # Read the trial back, because the storage has set the time of its end.
             self._records[number] = _record(self._storage.get_trial(trial_id), self._signs)
         return self._records[number]
 
     def close(self) -> None:
-        """Let go of the connection."""
-        with told_clearly(self.url):
+        """Close the connection."""
+        with user_errors(self.url):
             self._storage.remove_session()
 
     @contextlib.contextmanager
     def _using(self) -> Generator[None]:
-        """Turn errors of the storage into a `UserError`, also where its file is no longer the one that was opened."""
-        self._refuse_another_file()
+        """Convert errors of the storage to a `UserError`. Raise one, too, if the storage's file has been replaced."""
+        self._check_same_file()
         try:
-            with told_clearly(self.url):
+            with user_errors(self.url):
                 yield
         except UserError:
-            self._refuse_another_file()
+            self._check_same_file()
             raise
 
-    def _refuse_another_file(self) -> None:
+    def _check_same_file(self) -> None:
         if self._path is None:
             return
         with contextlib.suppress(OSError):
@@ -298,13 +298,13 @@ class StudyStorage:
                 return
         raise UserError(
             f"storage {self.url}: {self._path} was deleted or replaced while it was in use; put the file back, or "
-            "start over with what is there now, by the same command"
+            "run the same command again to start with the file that is there now"
         )
 
 
 def study_names(url: str) -> list[str]:
-    """The names of all studies in a storage."""
-    with told_clearly(url):
+    """Return the names of all studies in a storage."""
+    with user_errors(url):
         found = open_storage(url, read_only=True).get_all_studies()
     return sorted({name_of_study(study.study_name) for study in found})
 
@@ -323,7 +323,7 @@ def _epoch_result(trial: FrozenTrial, epoch: int) -> EpochResult:
     return result
 
 
-def _damage(error: Exception) -> str:
+def _describe_damage(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc'])) or 'an epoch'}: {first['msg']}, not {first['input']!r}"

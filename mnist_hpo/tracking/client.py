@@ -1,4 +1,4 @@
-"""The connection to MLflow. Importing MLflow takes a second, so this module is imported where it is first needed."""
+"""The connection to MLflow. Importing MLflow takes a second, so import this module only where it is needed."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _NOISY = ("mlflow", "mlflow.store.db.utils", "mlflow.utils.environment", "alembi
 
 
 @contextlib.contextmanager
-def told_clearly(tracking_uri: str) -> Generator[None]:
-    """Turn what MLflow raises into a `UserError` that names the store and the cause."""
+def user_errors(tracking_uri: str) -> Generator[None]:
+    """Convert errors of MLflow to a `UserError` that names the store and the cause."""
     try:
         yield
     except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -28,23 +28,23 @@ def told_clearly(tracking_uri: str) -> Generator[None]:
 
 
 def check_reachable(tracking_uri: str) -> None:
-    """Make sure that a store answers, before hours of work that are to be written to it.
+    """Check that a store responds, before hours of work are written to it.
 
     Raises:
-        UserError: it does not.
+        UserError: the store does not respond.
 
     """
-    with told_clearly(tracking_uri):
+    with user_errors(tracking_uri):
         connect(tracking_uri).search_experiments(max_results=1)
 
 
 def connect(tracking_uri: str) -> MlflowClient:
-    """A client of this tracking store; a local database is created if there is none.
+    """Return a client of a tracking store. Create a local database if there is none.
 
-    MLflow's own state in this process, such as its tracking URI and the active run, stays as it is.
+    MLflow's global state in this process, such as its tracking URI and the active run, is not changed.
 
     Raises:
-        DatabaseReplacedError: a local database is not the one that this process has opened before.
+        DatabaseReplacedError: the local database is not the file that this process opened before.
 
     """
     for name in _NOISY:
@@ -59,7 +59,7 @@ def connect(tracking_uri: str) -> MlflowClient:
 
 
 def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Mapping[str, str]) -> str:
-    """The id of an experiment, made with tags where it is not there yet, brought back where it was deleted."""
+    """Return an experiment's id. Create it with the tags if it does not exist; restore it if it was deleted."""
     found = client.get_experiment_by_name(name)
     if found is not None:
         if found.lifecycle_stage == "deleted":
@@ -67,14 +67,14 @@ def open_experiment(client: MlflowClient, tracking_uri: str, name: str, tags: Ma
         return str(found.experiment_id)
     database = local_database(tracking_uri)
     artifacts = None if database is None else (database.parent.resolve() / "artifacts" / name).as_uri()
-    # For UIs that read the kind. MLflow 3.17's does not: which pages it opens depends on its switch between "GenAI" and
-    # "Model training", which is a parameter of the address (`workflowType`, see `saved_view`) or the browser's memory.
+    # For UIs that read the kind. That of MLflow 3.17 does not: it has a switch between "GenAI" and "Model training",
+    # which is set by the URL (`workflowType`, see `saved_view`) or remembered by the browser.
     kind = {"mlflow.experimentKind": "custom_model_development"}
     return client.create_experiment(name, artifact_location=artifacts, tags={**kind, **tags})
 
 
 def runs_with_tags(client: MlflowClient, experiment_id: str, **tags: str) -> list[Run]:
-    """All live runs of an experiment that carry these tags (dots in a tag's name are written as __), oldest first."""
+    """Return all active runs of an experiment with these tags, oldest first. Write a dot in a tag's name as __."""
     wanted = " and ".join(f"tags.`{name.replace('__', '.')}` = '{value}'" for name, value in tags.items())
     runs: list[Run] = []
     token = None

@@ -1,4 +1,4 @@
-"""MLflow's SQLite file: created whole, and recognised when it is deleted or replaced while it is open."""
+"""MLflow's SQLite file: create it atomically, and detect when it is deleted or replaced while it is open."""
 
 from __future__ import annotations
 
@@ -13,46 +13,46 @@ import filelock
 from mnist_hpo.spec.errors import UserError
 
 _opened: dict[Path, tuple[int, int] | None] = {}
-"""The device and inode of each file that this process has open. MLflow keeps its connections as long as it lives."""
+"""Device and inode of each file that this process has open. MLflow keeps its connections until the process exits."""
 
 
 class DatabaseReplacedError(UserError):
-    """The file that this process has open is not the one at its path any more: what it writes would be lost."""
+    """The file that this process has open is no longer the one at its path, so its writes would be lost."""
 
 
 def local_database(tracking_uri: str) -> Path | None:
-    """The file of an SQLite tracking store, or None."""
+    """Return the file of an SQLite tracking store; None for other stores."""
     prefix = "sqlite:///"
     return Path(tracking_uri.removeprefix(prefix)) if tracking_uri.startswith(prefix) else None
 
 
 def open_database(path: Path) -> None:
-    """Create the file if there is none, set its journal mode, and remember which file it is.
+    """Create the file if there is none, set its journal mode and remember its identity.
 
     Raises:
-        DatabaseReplacedError: this process has opened another file at this path before.
+        DatabaseReplacedError: this process opened a different file at this path before.
 
     """
     check_in_place(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if _is_missing(path) or _leftovers(path):
-        # The lock's holder alone creates or removes files here, so all that it finds belong to dead processes.
+        # Only the lock's holder creates or removes files here, so all that it finds were left by dead processes.
         with filelock.FileLock(path.with_name(f"{path.name}.lock")):
             _remove(_leftovers(path))
             if _is_missing(path):
                 _create(path)
     _opened[path] = _identity(path)
-    # WAL: a reader, such as the UI, never blocks the writer, and the other way round.
+    # WAL: a reader, such as the UI, never blocks the writer, nor the writer a reader.
     uri = f"file:{urllib.parse.quote(str(path))}?mode=rw"
     with contextlib.closing(sqlite3.connect(uri, timeout=60, uri=True)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
 def check_in_place(path: Path) -> None:
-    """Make sure that the file at this path is the one that this process has opened, if it has opened one.
+    """Check that the file at this path is the one that this process has opened, if it has opened one.
 
     Raises:
-        DatabaseReplacedError: it was deleted or replaced.
+        DatabaseReplacedError: the file was deleted or replaced.
 
     """
     if path in _opened and _opened[path] != _identity(path):
@@ -60,14 +60,14 @@ def check_in_place(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    """Make MLflow's tables in another file, and put it in place whole.
+    """Create MLflow's tables in a temporary file, and rename it.
 
-    MLflow makes them by some forty migrations; a process that is killed in one of them leaves a file that MLflow can
-    never open again.
+    MLflow creates the tables by some forty migrations. A process that is killed during one of them leaves a file that
+    MLflow can never open again.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    # SQLite would apply a deleted database's log to the new one.
+    # SQLite would apply the write-ahead log of a deleted database to the new one.
     _remove([path, *(path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal"))])
     new = path.with_name(f"{path.name}.new")
     store = SqlAlchemyStore(f"sqlite:///{new}", (path.parent.resolve() / "artifacts").as_uri())
@@ -83,7 +83,7 @@ def _is_missing(path: Path) -> bool:
 
 
 def _leftovers(path: Path) -> list[Path]:
-    """Databases that were being created when their process was killed, with their journals."""
+    """Return the temporary databases, with their journals, of processes that were killed while creating one."""
     pattern = re.compile(rf"{re.escape(path.name)}\.(\d+\.)?new(-journal|-wal|-shm)?")
     return [found for found in path.parent.iterdir() if pattern.fullmatch(found.name)]
 

@@ -1,4 +1,4 @@
-"""A study's data as MLflow's datasets, with their digest."""
+"""A study's data as MLflow datasets with a digest."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _USE: dict[Portion, str] = {
     "test": "testing",
 }
 _DIGEST_LENGTH = 32
-"""MLflow keeps at most 36 characters; the whole digest is in the profile."""
+"""MLflow allows at most 36 characters; the whole digest is in the profile."""
 
 
 def dataset_input(study: Study, digest: str, portion: Portion) -> DatasetInput:
-    """Describe the rows that a run reads.
+    """Describe the examples that a run reads.
 
     Args:
-        study: names the dataset and the split.
-        digest: the prepared dataset's.
-        portion: `search`: train and valid apart; `development`: both, to train on; `test`.
+        study: the study, which names the dataset and the split.
+        digest: the digest of the prepared dataset.
+        portion: `search` (train and valid), `development` (train + valid, all to train on) or `test`.
 
     """
     info = DATASETS[study.dataset]

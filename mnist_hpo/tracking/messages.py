@@ -12,46 +12,46 @@ from mnist_hpo.storage.records import TrialRecord
 
 @dataclass(frozen=True)
 class Subject:
-    """What is projected, and where to: part of the first message to the writer."""
+    """The study to write and the tracking store to write it to: part of the first message to the writer."""
 
     tracking_uri: str
     study: Study
     study_file: str
     uid: str
-    """Differs from that of an earlier study of the same name."""
+    """Identifies this study; an earlier study of the same name has another uid."""
     context: Mapping[str, str]
-    """What else the results depend on; the dataset's digest is in it."""
+    """What the results depend on beside the study file, such as the dataset's digest."""
     replaced_uids: tuple[str, ...] = ()
-    """Of the study before it was changed without results; MLflow must not show those runs any more."""
+    """Uids of earlier versions of the study, which was changed before it had results. Their runs are deleted."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """There will be no more trials: the last message to the writer."""
+class SearchEnded:
+    """The search has ended: the last message to the writer."""
 
     bundle: tuple[int, Path] | None
-    """The best trial's number, and its model."""
+    """The best trial's number and its model."""
 
 
 @dataclass(frozen=True, order=True)
 class Progress:
-    """How much of the study MLflow holds."""
+    """How much of the study is in MLflow."""
 
     n_runs: int
     """Trials whose run is up to date."""
     n_final_steps: int = 0
-    """Of those that follow the trials: the summary, the model, the plots."""
+    """Completed steps of those after the trials: the summary, the model, the plots."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class WriterDone:
     """The last message of the writer."""
 
     missing: str | None
-    """Why MLflow does not hold all of the study; None if it does."""
+    """What is missing in MLflow and why; None if nothing is."""
 
 
-Message = list[TrialRecord] | Ending
-"""To the writer, after the subject: trials as they are now, or the end."""
-Answer = str | Progress | Ended
-"""From the writer; a text is a warning for the user."""
+Message = list[TrialRecord] | SearchEnded
+"""A message to the writer after the first one: trials that have changed, or the end of the search."""
+Reply = str | Progress | WriterDone
+"""A message from the writer; a string is a warning for the user."""

@@ -1,4 +1,4 @@
-"""A study's plots as one picture, `plots.png`, that MLflow shows without being asked."""
+"""A study's plots as one picture, `plots.png`, which MLflow previews."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {"complete": "tab:blue", "pruned": "tab:orange", "failed": "tab:red"}
 
 
 def draw_picture(view: StudyView, importance: Importance) -> Figure:
-    """Draw history, importances, learning curves and parallel coordinates of a study in any state."""
+    """Return a figure of history, importances, learning curves and parallel coordinates of a study in any state."""
     trials = view.trials
     figure = Figure(figsize=(12, 8.4), layout="constrained")
     axes = figure.subplots(2, 2)
@@ -48,7 +48,7 @@ def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
 
 
 def _scale(trials: Sequence[TrialRecord]) -> str:
-    """Logarithmic, which matplotlib refuses for no losses at all."""
+    """Return the scale of the loss axis: logarithmic, but linear without losses, where matplotlib refuses "log"."""
     return "log" if any(trial.valid_loss for trial in trials) else "linear"
 
 
@@ -77,9 +77,9 @@ def _draw_curves(axes: Axes, trials: Sequence[TrialRecord]) -> None:
 
 
 def _draw_parallel(axes: Axes, view: StudyView) -> None:
-    """A line a complete trial through its place in each hyperparameter's range; the lower its loss, the darker.
+    """Draw one line per complete trial through its hyperparameters; the lower its loss, the darker the line.
 
-    A line has a gap at a hyperparameter that its trial does not have.
+    A line has a gap at each hyperparameter that the trial does not have.
     """
     axes.set_title("parallel coordinates (dark: low valid_loss)")
     names, n_lines = list(view.study.space), len(view.complete)
@@ -89,6 +89,6 @@ def _draw_parallel(axes: Axes, view: StudyView) -> None:
         (drawn,) = axes.plot(range(len(names)), line, color="tab:blue", alpha=0.1 + 0.9 * share**3)
         drawn.set_linewidth(0.5 + 1.5 * share**3)
         if any(map(math.isnan, line)):
-            drawn.set_marker(".")  # Between two gaps there is no line, only a point.
+            drawn.set_marker(".")  # A value between two gaps has no line, so draw a point.
     axes.set_xticks(range(len(names)), names, rotation=20, ha="right")
     axes.set_yticks([0, 1], ["low", "high"])

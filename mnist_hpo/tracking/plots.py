@@ -1,7 +1,7 @@
-"""A study's plots for its parent run: `plots.html`, to be explored without a network, and `plots.png`, to be shown.
+"""A study's plots for its parent run: `plots.html`, interactive without a network, and `plots.png`.
 
-Both are drawn from the same analysis as the report. Importing this loads plotly, matplotlib and scikit-learn, a second
-or two: only for a study that is finished.
+Both use the same analysis as the report. Importing this module loads plotly, matplotlib and scikit-learn, which takes a
+second or two, so import it only for a finished study.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _COLOURS = {
     "--first": "#37506e",
     "--second": "#a9b8ca",
 }
-"""The charts' colours by name, on white as MLflow's pages are."""
+"""The charts' colours by name, on a white background like MLflow's pages."""
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -63,7 +63,7 @@ h1 {{ font-size: 1.3rem; }} h2 {{ font-size: 1.1rem; margin: 2rem 0 0; }} p {{ m
 
 
 def write_plots(study: Study, trials: Sequence[TrialRecord], folder: Path) -> None:
-    """Write `plots.html` and `plots.png` into a folder; the same trials give the same files."""
+    """Write `plots.html` and `plots.png` to a folder. The same trials give the same files."""
     view = StudyView(study, "", {}, tuple(sorted(trials, key=lambda trial: trial.number)), is_running=False)
     importance = assess(view)
     (folder / "plots.html").write_text(_page(view, importance), encoding="utf-8")
@@ -71,7 +71,7 @@ def write_plots(study: Study, trials: Sequence[TrialRecord], folder: Path) -> No
 
 
 _Section = tuple[str, str, list[Chart]]
-"""Heading, what is to be seen, charts."""
+"""Heading, caption and charts."""
 
 
 def _page(view: StudyView, importance: Importance) -> str:
@@ -91,25 +91,25 @@ def _sections(view: StudyView, importance: Importance) -> Iterator[_Section]:
     if not any(trial.epochs for trial in view.trials):
         yield "Optimisation history", "No trial has finished an epoch: there is no valid_loss to draw.", []
         return
-    lead = "Each point is a trial at the lowest valid_loss that it reached; the line is the best complete one so far."
+    lead = "Each point is a trial at its lowest valid_loss; the line is the best complete trial so far."
     yield "Optimisation history", lead, [history(view)]
     if importance.ranking():
         lead = (
-            "The share of each alone in the variance of valid_loss (fANOVA), and how much each tells the best "
-            f"{importance.n_top} complete trials from all (PED-ANOVA)."
+            "The share of the variance of valid_loss that each hyperparameter alone explains (fANOVA), and how much "
+            f"each distinguishes the best {importance.n_top} complete trials from all trials (PED-ANOVA)."
         )
         yield "Parameter importances", lead, [importances(importance)]
     else:
-        lead = f"These need at least {MIN_TRIALS} complete trials of different valid_loss."
+        lead = f"Importances need at least {MIN_TRIALS} complete trials of different valid_loss."
         yield "Parameter importances", lead, []
     ranking = importance.ranking()
     names = [*ranking, *(name for name in view.study.space if name not in ranking)]
-    lead = "A line a trial through its hyperparameters to its lowest valid_loss."
+    lead = "One line per trial, through its hyperparameters to its lowest valid_loss."
     yield "Parallel coordinates", lead, [parallel_coordinates(view, names)[0]]
     searched = [name for name in names if not is_single(view.study.space[name])]
-    lead = "Each trial's lowest valid_loss over each hyperparameter. The star is the best trial."
+    lead = "Each trial's lowest valid_loss against each hyperparameter. The star is the best trial."
     yield "Slices", lead, [slice_of(view, name) for name in searched]
-    lead = "valid_loss by epoch, of pruned trials too."
+    lead = "valid_loss by epoch, including pruned trials."
     yield "Learning curves", lead, [learning_curves(view)[0]]
 
 
@@ -128,7 +128,7 @@ def _embedded(chart: Chart, texts: dict[int, str], div_id: str, *, with_library:
     for name in ("xaxis", "yaxis"):
         layout[name] = {**axis, **chart.layout.get(name, {})}
     figure = {"data": [_with_texts(trace, texts) for trace in chart.data], "layout": layout}
-    # An id of our own: plotly draws random ones, and the same study is to give the same file.
+    # A fixed id: plotly's are random, and the same study must give the same file.
     return to_html(
         _coloured(figure),
         full_html=False,
@@ -140,15 +140,15 @@ def _embedded(chart: Chart, texts: dict[int, str], div_id: str, *, with_library:
 
 
 def _with_texts(trace: dict[str, Any], texts: dict[int, str]) -> dict[str, Any]:
-    """A trace whose points tell of their trials on hover."""
+    """Return a trace whose points show their trials' hover texts."""
     if "trials" not in trace:
         return trace
-    told = ["" if number is None else texts[number] for number in trace["trials"]]
-    return {**{name: value for name, value in trace.items() if name != "trials"}, "customdata": told}
+    hover = ["" if number is None else texts[number] for number in trace["trials"]]
+    return {**{name: value for name, value in trace.items() if name != "trials"}, "customdata": hover}
 
 
 def _coloured(value: Any) -> Any:
-    """A copy of a figure's JSON with each `var(--name)` replaced by its colour."""
+    """Return a copy of a figure's JSON with each `var(--name)` replaced by its colour."""
     if isinstance(value, str):
         return _COLOURS[value[4:-1]] if value.startswith("var(") else value
     if isinstance(value, list):

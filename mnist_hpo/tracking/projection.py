@@ -1,4 +1,4 @@
-"""A study in MLflow: an experiment, a parent run, a nested run a trial; to write it again changes nothing."""
+"""Write a study to MLflow: an experiment, a parent run and one nested run per trial. Every write is idempotent."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _STATUS: Mapping[TrialState, str] = {
     "paused": "SCHEDULED",
 }
 INTERRUPTED = "SCHEDULED"
-"""MLflow's word for a run that may go on, here what was under way when a search was asked to stop."""
+"""MLflow's status of a run that may continue: here, of a study or trial that was running when the search stopped."""
 _LARGEST_BATCH = 900
-"""MLflow takes at most 1,000 metrics at once."""
-_N_TOLD = 3
-"""Differences that are named one by one."""
+"""Metrics per request; MLflow accepts at most 1,000."""
+_N_LISTED = 3
+"""How many differences a message lists."""
 _PLOTTED_TAG = "mnist_hpo.history_sha256"
 
 
@@ -50,39 +50,40 @@ class _TrialRun:
     run_id: str
     status: str
     has_parameters: bool = False
-    """Whether they are known to be logged."""
+    """Whether the hyperparameters are known to be logged."""
     n_epochs: int = 0
     """Epochs that are known to be logged."""
 
 
 @dataclass
 class Projection:
-    """Keeps MLflow equal to the storage.
+    """Keeps MLflow in sync with the storage.
 
-    Every write can be repeated: metrics carry the time at which the storage says that they were made, and MLflow keeps
-    one of equal ones; runs are found again by their tags.
+    Every write is idempotent: metrics carry the timestamps of the storage, and MLflow deduplicates equal metrics; runs
+    are found by their tags.
     """
 
     subject: Subject
     _runs: dict[int, _TrialRun] = field(default_factory=dict[int, _TrialRun])
     _n_steps: int = 0
-    """Steps of the parent's progress that are known to be logged."""
+    """Steps of the parent run's progress metrics that are known to be logged."""
     _is_shown_running: bool = False
     """Whether the parent run is known to be RUNNING."""
     _parent_tags: dict[str, str] = field(default_factory=dict[str, str])
-    """As they were last written, like those that follow."""
+    """The tags last written to the parent run."""
     _experiment_tags: dict[str, str] = field(default_factory=dict[str, str])
+    """The tags last written to the experiment."""
 
     @property
     def study(self) -> Study:
-        """What the file says."""
+        """The study as its file describes it."""
         return self.subject.study
 
     def open(self, trials: Sequence[TrialRecord]) -> None:
-        """Find what is there already, and make the parent run where it is not.
+        """Find the study's runs, and create the experiment and the parent run if they do not exist.
 
         Args:
-            trials: the study's so far: the parent run began with the first of them.
+            trials: the study's trials so far. The parent run starts when the first of them started.
 
         """
         self.client = connect(self.subject.tracking_uri)
@@ -92,16 +93,18 @@ class Projection:
         parents = runs_with_tags(
             self.client, self.experiment_id, mnist_hpo__kind="study", mnist_hpo__study_uid=self.subject.uid
         )
-        self.parent_id = self._keep_one(parents) or self._create_parent(trials)
+        self.parent_id = self._delete_duplicates(parents) or self._create_parent(trials)
         self._plotted = parents[0].data.tags.get(_PLOTTED_TAG) if parents else None
-        self._n_steps = len(self.client.get_metric_history(self.parent_id, summary.LAST_OF_A_STEP)) if parents else 0
+        self._n_steps = (
+            len(self.client.get_metric_history(self.parent_id, summary.LAST_METRIC_OF_STEP)) if parents else 0
+        )
         self.client.log_text(self.parent_id, self.subject.study_file, "study.yaml")
         searched = dataset_input(self.study, self.subject.context["dataset_digest"], "search")
         self.client.log_inputs(self.parent_id, datasets=[searched])
         self._runs = self._find_trial_runs()
 
     def push(self, trial: TrialRecord) -> None:
-        """Bring one trial's run up to date.
+        """Create or update the run of one trial.
 
         Raises:
             DatabaseReplacedError: a local database was deleted or replaced since it was opened.
@@ -119,16 +122,16 @@ class Projection:
             self._update_trial_run(run, trial)
 
     def show_progress(self, trials: Sequence[TrialRecord]) -> None:
-        """Bring the experiment's line and the parent run up to a search that is under way, with these trials so far."""
+        """Update the experiment's tags and the parent run during a search."""
         if not self._is_shown_running:
             self.client.update_run(self.parent_id, status="RUNNING")
             self._is_shown_running = True
         self._show(trials, "running")
 
     def finish(self, trials: Sequence[TrialRecord]) -> None:
-        """Write the study's summary and end the parent run: nobody runs the study any more.
+        """Write the study's summary and end the parent run, since no process runs the study any more.
 
-        Where trials of its budget have not ended, it was interrupted, and may go on another day.
+        If trials of its budget have not ended, the study was interrupted and may be continued later.
         """
         interrupted = self._is_interrupted(trials)
         self._show(trials, "interrupted" if interrupted else "complete")
@@ -136,12 +139,12 @@ class Projection:
         for trial in trials:
             if trial.state == "running" and trial.number in self._runs:
                 self.client.update_run(self._runs[trial.number].run_id, status=INTERRUPTED)
-        # Dated by the storage, so that to write it again changes nothing.
-        ended = milliseconds(max((_last_word(trial) for trial in trials), default=0.0))
+        # The time comes from the storage, so that writing it again changes nothing.
+        ended = milliseconds(max((_latest_event_unix_s(trial) for trial in trials), default=0.0))
         self.client.set_terminated(self.parent_id, self._final_status(trials), ended)
 
     def log_plots(self, trials: Sequence[TrialRecord]) -> None:
-        """Plot a complete study, unless the same history is plotted there already: to draw it takes seconds.
+        """Plot a complete study, unless its history is plotted already: drawing takes seconds.
 
         Raises:
             UserError: the plots cannot be drawn.
@@ -155,18 +158,18 @@ class Projection:
                 from mnist_hpo.tracking.plots import write_plots
 
                 write_plots(self.study, trials, Path(folder))
-            except Exception as error:  # (plotly, matplotlib and scikit-learn raise what they like)
+            except Exception as error:  # plotly, matplotlib and scikit-learn may raise anything.
                 raise UserError(f"the plots cannot be drawn: {first_line(error)}") from error
             self.client.log_artifacts(self.parent_id, folder)
-        # Last: what it names is known to be there.
+        # Last, so that the tag implies that the plots exist.
         self.client.set_tag(self.parent_id, _PLOTTED_TAG, history)
         self._plotted = history
 
     def missing(self, trials: Sequence[TrialRecord]) -> str | None:
-        """Compare what MLflow holds of a study that has ended with its trials: one run each, in its final status.
+        """Check that MLflow has one run for each trial of an ended study, each in its final status.
 
         Returns:
-            What is missing or wrong; None where nothing is.
+            What is missing or wrong; None if nothing is.
 
         """
         self._check_database()
@@ -182,12 +185,12 @@ class Projection:
         wrong = [_difference(f"trial {n}", by_number.get(n, []), status) for n, status in expected.items()]
         wrong += [f"trial {number} is not in the storage" for number in by_number.keys() - expected.keys()]
         wrong.append(_difference("the study", parents, self._final_status(trials)))
-        told = [difference for difference in wrong if difference]
-        more = f" and {len(told) - _N_TOLD} more" if len(told) > _N_TOLD else ""
-        return ", ".join(told[:_N_TOLD]) + more or None
+        differences = [difference for difference in wrong if difference]
+        more = f" and {len(differences) - _N_LISTED} more" if len(differences) > _N_LISTED else ""
+        return ", ".join(differences[:_N_LISTED]) + more or None
 
     def log_model(self, number: int, bundle: Path) -> None:
-        """Put the best trial's model into its run."""
+        """Log the best trial's model to its run."""
         self.client.log_artifacts(self._runs[number].run_id, str(bundle), "model")
 
     def _show(self, trials: Sequence[TrialRecord], state: summary.SearchState) -> None:
@@ -217,7 +220,7 @@ class Projection:
             check_in_place(path)
 
     def _delete_replaced(self) -> None:
-        """Delete the runs of the study as it was before it was changed; none of their trials finished an epoch."""
+        """Delete the runs of earlier versions of the study. None of their trials finished an epoch."""
         for uid in self.subject.replaced_uids:
             for run in runs_with_tags(self.client, self.experiment_id, mnist_hpo__study_uid=uid):
                 self.client.set_terminated(run.info.run_id, "KILLED")
@@ -257,12 +260,12 @@ class Projection:
             by_number.setdefault(int(run.data.tags["trial.number"]), []).append(run)
         runs: dict[int, _TrialRun] = {}
         for number, same in by_number.items():
-            self._keep_one(same)
+            self._delete_duplicates(same)
             runs[number] = _TrialRun(same[0].info.run_id, same[0].info.status)
         return runs
 
-    def _keep_one(self, runs: list[Run]) -> str | None:
-        """Of runs that say the same, keep the first: a slow server may have made one that we took for failed."""
+    def _delete_duplicates(self, runs: list[Run]) -> str | None:
+        """Delete all but the first run. A slow server may have created a run although the request seemed to fail."""
         for surplus in runs[1:]:
             self.client.delete_run(surplus.info.run_id)
         return runs[0].info.run_id if runs else None
@@ -284,7 +287,7 @@ class Projection:
         return _TrialRun(run.info.run_id, "RUNNING")
 
     def _update_trial_run(self, run: _TrialRun, trial: TrialRecord) -> None:
-        """Log what is new, in as few writes as there can be: each is a transaction."""
+        """Log what is new in as few requests as possible: each is a transaction."""
         new = [trial.epochs[epoch] for epoch in sorted(trial.epochs)[run.n_epochs :]]
         metrics, tags = curves(new), dict[str, str]()
         ended_unix_s = None
@@ -306,7 +309,7 @@ class Projection:
             self.client.update_run(run.run_id, status=_STATUS["paused"])
             run.status = _STATUS["paused"]
         if ended_unix_s is not None:
-            # Last: a run that has ended is known to be whole.
+            # Last, so that an ended run is known to be complete.
             run.status = _STATUS[trial.state]
             self.client.set_terminated(run.run_id, run.status, end_time=milliseconds(ended_unix_s))
 
@@ -330,14 +333,14 @@ class Projection:
 
 
 def _difference(name: str, runs: Sequence[Run], status: str) -> str | None:
-    """How the runs that MLflow holds of something differ from one run in this status."""
+    """Describe how the runs differ from a single run in this status; None if they do not."""
     if len(runs) != 1:
         return f"{name} has {len(runs)} runs" if runs else f"{name} has no run"
     found = runs[0].info.status
     return None if found == status else f"the run of {name} is {found}, not {status}"
 
 
-def _last_word(trial: TrialRecord) -> float:
-    """When a trial last told something."""
-    told = [result.finished_unix_s for result in trial.epochs.values()]
-    return max(trial.started_unix_s, trial.finished_unix_s or 0.0, *told)
+def _latest_event_unix_s(trial: TrialRecord) -> float:
+    """Return the time of a trial's latest event."""
+    finished_s = [result.finished_unix_s for result in trial.epochs.values()]
+    return max(trial.started_unix_s, trial.finished_unix_s or 0.0, *finished_s)

@@ -1,7 +1,7 @@
-"""A saved view of MLflow's table of runs: the trials alone, the best first, with the columns that tell of them.
+"""A saved view of MLflow's table of runs: only trials, the best first, with their measures and hyperparameters.
 
-MLflow's UI shows none of a run's measures until somebody picks columns. It keeps saved views as tags of the experiment
-(`mlflow.sharedViewState.<key>`), and offers them under Views.
+By default MLflow's UI shows no metric columns. It stores saved views as tags of the experiment
+(`mlflow.sharedViewState.<key>`) and lists them under Views.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _METRICS = (
     "model_parameters",
     "train_tflop",
 )
-_MADE_UNIX_MS = 1_700_000_000_000
-"""MLflow wants a time of making; always the same, so that to write the view again changes nothing."""
+_CREATED_UNIX_MS = 1_700_000_000_000
+"""The view's creation time, which MLflow requires; constant, so that writing the view again changes nothing."""
 
 
 def saved_view(study: Study) -> dict[str, str]:
-    """The experiment's tag that holds the view."""
+    """Return the tag of the experiment that contains the view."""
     metrics = [f"metrics.`{name}`" for name in _METRICS]
     tags = [f"tags.`{name}`" for name in ("trial.state", "trial.reason")]
     state = {
@@ -55,13 +55,18 @@ def saved_view(study: Study) -> dict[str, str]:
         "globalLineChartConfig": {"xAxisKey": "step", "lineSmoothness": 0, "selectedXAxisMetricKey": ""},
     }
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
-    view = {"name": "trials", "createdAt": _MADE_UNIX_MS, "updatedAt": _MADE_UNIX_MS, "state": f"deflate;{packed}"}
+    view = {
+        "name": "trials",
+        "createdAt": _CREATED_UNIX_MS,
+        "updatedAt": _CREATED_UNIX_MS,
+        "state": f"deflate;{packed}",
+    }
     return {_TAG: json.dumps(view)}
 
 
 def view_pages(client: MlflowClient) -> dict[str, str]:
-    """The page of each study's trials in MLflow's UI, by the study's name, the latest study first."""
+    """Return the path of each study's page in MLflow's UI, by study name, the last updated study first."""
     found = client.search_experiments(order_by=["last_update_time DESC"])
-    # Without the kind of work MLflow would show its pages for language models.
+    # Without `workflowType`, MLflow would show its pages for language models.
     page = "/#/experiments/{}/runs?workflowType=machine_learning&viewStateShareKey=" + _KEY
     return {experiment.name: page.format(experiment.experiment_id) for experiment in found if _TAG in experiment.tags}

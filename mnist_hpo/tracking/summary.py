@@ -1,6 +1,6 @@
-"""What MLflow shows of a study as a whole: the line in the list of experiments, the parent run's text, table, progress.
+"""What MLflow shows of a study as a whole: the experiment's tags; the parent run's description, table and progress.
 
-Pure functions of the study and its trials, so that to write them again changes nothing.
+Pure functions of the study and its trials, so that writing the results again changes nothing.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from mnist_hpo.tracking.trial_run import columns, metrics_at, run_name
 from mnist_hpo.trial_plan import all_parameters
 
 SearchState = Literal["running", "interrupted", "complete"]
-LAST_OF_A_STEP = "n_complete"
-"""The metric of the progress that is written last: steps that have it are whole."""
+LAST_METRIC_OF_STEP = "n_complete"
+"""The progress metric that is written last: a step that has it is complete."""
 _N_TOP = 5
 
 
 def experiment_tags(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> dict[str, str]:
-    """A study's line in the list of experiments."""
+    """Return the tags that the list of experiments shows for a study."""
     best = best_of(trials)
     tags = {"state": state, "trials": f"{count_ended(trials)} of {study.budget.n_trials}"}
     if best is None:
         return {**tags, "mlflow.note.content": study.description}
-    # The list shows the first few words alone, so the best value comes before the description.
+    # The list shows only the first few words, so the best value comes before the description.
     note = " · ".join(filter(None, [f"valid_loss {objective_value(best):.5f}", study.description]))
     return {**tags, "best_valid_loss": f"{objective_value(best):.5f}", "mlflow.note.content": note}
 
 
 def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> str:
-    """The parent run's description, in Markdown: what is searched, how far it is, and the best trials."""
+    """Return the parent run's description in Markdown: the study's description, progress and best trials."""
     counts = ", ".join(f"{n} {kind}" for kind, n in count_states(trials).items() if n)
-    progress = f"**{state}**: {count_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none begun'})"
+    progress = f"**{state}**: {count_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none yet'})"
     if best := best_of(trials):
         name = run_name(best.number, all_parameters(study, best.parameters))
         progress += f", best valid_loss **{objective_value(best):.5f}**: {name}"
     dependence = machine_dependence(trials)
-    files = "Artifacts: `study.yaml` (the study file); once it is over, `trials.csv`, `plots.html` and `plots.png`."
+    files = "Artifacts: `study.yaml` (the study file); after the search, `trials.csv`, `plots.html` and `plots.png`."
     return "\n\n".join(filter(None, [study.description, progress, dependence, _top_table(study, trials), files]))
 
 
 def trials_csv(study: Study, trials: Sequence[TrialRecord]) -> str:
-    """All trials as a table: number, state, the columns that runs are sorted by, the searched parameters."""
+    """Return all trials as CSV: number, state, reason, the columns of their runs, the searched hyperparameters."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     header_written = False
@@ -70,11 +70,11 @@ def trials_csv(study: Study, trials: Sequence[TrialRecord]) -> str:
 
 
 def progress(trials: Sequence[TrialRecord], *, n_known: int) -> list[Metric]:
-    """The search's progress, a step for each trial that has ended, in the order of their ends.
+    """Return the progress metrics: one step per ended trial, in the order in which the trials ended.
 
     Args:
         trials: all trials.
-        n_known: how many of the first steps are not wanted.
+        n_known: how many of the first steps to leave out.
 
     """
     return [

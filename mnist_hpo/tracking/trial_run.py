@@ -1,4 +1,4 @@
-"""What a trial's run shows in MLflow: its name, its parameters, its curves, and the columns to sort by."""
+"""What a trial's run shows in MLflow: its name, its learning curves, and one metric per column to sort by."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _SHORT = {"width": "w", "depth": "d", "batch_size": "bs", "learning_rate": "lr"}
 
 
 def run_name(number: int, parameters: ParameterSet) -> str:
-    """A name that says something in a list of runs: `#017 w256 d2 bs128 lr3.1e-03`."""
+    """Return a descriptive name for a list of runs: `#017 w256 d2 bs128 lr3.1e-03`."""
     described = [f"{short}{_brief(parameters[name])}" for name, short in _SHORT.items() if name in parameters]
     return " ".join([f"#{number:03d}", *described])
 
 
 def curves(results: Iterable[EpochResult]) -> list[Metric]:
-    """The measures of epochs, by epoch."""
+    """Return the metrics of epochs, with the epoch as the step."""
     return [
         metric
         for result in results
@@ -38,7 +38,7 @@ def curves(results: Iterable[EpochResult]) -> list[Metric]:
 
 
 def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
-    """One number each, to sort trials by; None where the trial has none."""
+    """Return the numbers to sort trials by; None for what the trial does not have."""
     figures = trial_figures(study, trial)
     return {
         "best_valid_loss": figures.best_valid_loss,
@@ -52,12 +52,12 @@ def columns(study: Study, trial: TrialRecord) -> dict[str, float | None]:
 
 
 def metrics_at(unix_s: float, step: int, /, **values: float | None) -> list[Metric]:
-    """MLflow's metrics for values of one moment, without those that are None."""
+    """Return values of one moment as MLflow metrics, without those that are None."""
     return [Metric(name, value, milliseconds(unix_s), step) for name, value in values.items() if value is not None]
 
 
 def milliseconds(unix_s: float) -> int:
-    """A time as MLflow counts it."""
+    """Return a Unix time in milliseconds, as MLflow wants it."""
     return round(unix_s * 1000)
 
 

@@ -1,6 +1,6 @@
-"""The process that writes MLflow beside a search: it catches up by itself, and ends with the coordinator.
+"""The process that writes MLflow during a search. It retries after errors, and exits with the coordinator.
 
-It is started by `tracker`. A search loads MLflow here alone, so that neither its import nor its work slows it down.
+`tracker` starts it. Only this process loads MLflow, so that neither the import nor the writes slow down the search.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.tracking.database import DatabaseReplacedError
 from mnist_hpo.tracking.environment import set_mlflow_defaults
-from mnist_hpo.tracking.messages import Answer, Ended, Ending, Message, Progress, Subject
+from mnist_hpo.tracking.messages import Message, Progress, Reply, SearchEnded, Subject, WriterDone
 
 if TYPE_CHECKING:
     from mnist_hpo.tracking.projection import Projection
 
 _RETRY_S = 5.0
 _LAST_PAUSES_S = (1.0, 3.0)
-"""Once the search has ended: the pauses between tries that make no progress. The try after them is the last."""
+"""After the search: the pauses between attempts without progress. The attempt after them is the last."""
 _NICENESS = 10
-"""Where all cores are busy training, this process gets about a tenth of one."""
+"""If all cores are busy training, this process gets about a tenth of a core."""
 
 
 def main(connection_fd: int) -> None:
-    """Write what the coordinator sends, until it says that the search has ended, or dies."""
+    """Write what the coordinator sends, until the search ends or the coordinator exits."""
     normal = os.nice(0)
     os.nice(_NICENESS)
     set_mlflow_defaults()
     connection = Connection(connection_fd)
     writer = Writer(*connection.recv(), normal_niceness=normal, send=connection.send)
     threading.Thread(target=_receive, args=(connection, writer), daemon=True).start()
-    connection.send(Ended(writer.run()))
+    connection.send(WriterDone(writer.run()))
 
 
 def _receive(connection: Connection, writer: Writer) -> None:
-    """Pass on what the coordinator sends; end this process when there is no coordinator any more."""
+    """Pass the coordinator's messages to the writer. Exit this process when the coordinator has exited."""
     while True:
         try:
             writer.tell(connection.recv())
@@ -51,33 +51,33 @@ def _receive(connection: Connection, writer: Writer) -> None:
 
 
 class Writer:
-    """Pushes what changed to MLflow.
+    """Writes changed trials to MLflow.
 
     Args:
-        subject: what is projected.
-        trials: the study's so far.
-        normal_niceness: the priority to take, where that is allowed, once no search needs the cores any more.
-        send: called with each warning and with the progress.
+        subject: the study and the tracking store.
+        trials: the study's trials so far.
+        normal_niceness: the niceness to return to, if allowed, after the search.
+        send: called with each warning and each progress report.
 
     """
 
     def __init__(
-        self, subject: Subject, trials: Iterable[TrialRecord], *, normal_niceness: int, send: Callable[[Answer], None]
+        self, subject: Subject, trials: Iterable[TrialRecord], *, normal_niceness: int, send: Callable[[Reply], None]
     ) -> None:
         self._subject, self._normal_niceness, self._send = subject, normal_niceness, send
         self._known = {trial.number: trial for trial in trials}
         self._changed = dict[int, TrialRecord]()
         self._condition = threading.Condition()
-        self._ending: Ending | None = None
+        self._ending: SearchEnded | None = None
         self._furthest = Progress(0)
         self._n_last_failures = 0
-        """Failed tries since the search has ended, or since the last progress."""
+        """Failed attempts since the search ended, or since the last progress."""
         self._has_warned = False
 
     def tell(self, message: Message) -> None:
-        """Take in trials as they are now, or that there will be no more."""
+        """Accept changed trials, or the message that the search has ended."""
         with self._condition:
-            if isinstance(message, Ending):
+            if isinstance(message, SearchEnded):
                 self._ending = message
             else:
                 changed = {trial.number: trial for trial in message}
@@ -86,14 +86,14 @@ class Writer:
             self._condition.notify()
 
     def run(self) -> str | None:
-        """Write until the search has ended and all is written, or until tries make no progress any more.
+        """Write until the search has ended and everything is written, or until attempts make no more progress.
 
         Returns:
-            Why MLflow does not hold all of it; None if it does.
+            What is missing in MLflow and why; None if nothing is.
 
         Raises:
-            SystemExit: the local database was deleted or replaced. MLflow keeps its connections to the lost file, so
-                only a new process can write the other one.
+            SystemExit: the local database was deleted or replaced. MLflow keeps its connections to the old file, so
+                only a new process can write to the new one.
 
         """
         projection: Projection | None = None
@@ -105,22 +105,22 @@ class Writer:
                     return None
             except DatabaseReplacedError as error:
                 sys.exit(str(error))
-            except Exception as error:  # (whatever ails MLflow must not end the search)
+            except Exception as error:  # No error of MLflow may end the search.
                 cause = first_line(error)
-                self._warn_of(cause)
-                # What did get through is found again when it is opened anew.
+                self._warn_once(cause)
+                # Opening it again finds what was written.
                 projection = None
-                if not self._may_try_again():
+                if not self._wait_to_retry():
                     return cause
 
     def _open(self) -> Projection:
-        # Here, where a failure is reported: MLflow may even be missing.
+        # Imported here, where a failure is reported: MLflow may not even be installed.
         from mnist_hpo.tracking.projection import Projection
 
         projection = Projection(self._subject)
         with self._condition:
             known = list(self._known.values())
-            # All of them: a store that was lost holds none. To push a trial that is written already costs nothing.
+            # All trials: the store may have been replaced. Pushing a trial that is already written costs nothing.
             self._changed = dict(self._known)
         projection.open(known)
         if self._has_warned:
@@ -129,7 +129,7 @@ class Writer:
         return projection
 
     def _push_changes(self, projection: Projection) -> bool:
-        """Wait for changes and push them; return whether all is done."""
+        """Wait for changes and push them. Return whether everything is written."""
         with self._condition:
             self._condition.wait_for(lambda: self._changed or self._ending)
             changed, known, ending = dict(self._changed), list(self._known.values()), self._ending
@@ -150,9 +150,9 @@ class Writer:
         self._finish(projection, known, ending)
         return True
 
-    def _finish(self, projection: Projection, trials: list[TrialRecord], ending: Ending) -> None:
-        """Write all that follows the trials, and check what MLflow holds now."""
-        # First: whatever fails after it, the study is not left as running.
+    def _finish(self, projection: Projection, trials: list[TrialRecord], ending: SearchEnded) -> None:
+        """Write the summary, the model and the plots, and check what is in MLflow."""
+        # First, so that the study is not shown as running if a later step fails.
         projection.finish(trials)
         self._report(Progress(len(trials), 1))
         if ending.bundle is not None:
@@ -168,15 +168,15 @@ class Writer:
             self._furthest, self._n_last_failures = progress, 0
         self._send(progress)
 
-    def _warn_of(self, cause: str) -> None:
-        """Warn once, until it works again."""
+    def _warn_once(self, cause: str) -> None:
+        """Warn about the first of a series of failures."""
         if not self._has_warned:
             self._has_warned = True
-            then = "it is tried again" if self._ending else "the search goes on"
+            then = "retrying" if self._ending else "the search continues"
             self._send(f"MLflow cannot be written: {cause}; {then}")
 
-    def _may_try_again(self) -> bool:
-        """Wait before the next try; return False where there should be none."""
+    def _wait_to_retry(self) -> bool:
+        """Wait before the next attempt. Return False if there should be none."""
         with self._condition:
             self._condition.wait_for(lambda: self._ending, timeout=_RETRY_S)
         if not self._ending:

@@ -164,4 +164,4 @@ def test_retrain_prints_that_all_seeds_diverged(all_diverge: tuple[Folder, Outco
     outcome = folder.call("retrain", "small", "--seeds", "2")
     assert outcome.code == 1
     assert "diverged:   2 of 2 seeds" in outcome.out
-    assert "No model was left" in outcome.out
+    assert "There is no model" in outcome.out

@@ -46,7 +46,7 @@ def test_other_cpu_features_of_numpy_are_refused_with_their_names(record: Folder
 def test_a_study_cannot_be_continued_with_the_kernels_disabled(record: Folder) -> None:
     before = record.trials()
     outcome = record.call("run", "small.yaml", MNIST_HPO_KERNELS="off")
-    assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, and it is off now", "another name")
+    assert_refused(outcome, "was started with MNIST_HPO_KERNELS=on, but now it is off", "another name")
     assert record.trials() == before
 
 

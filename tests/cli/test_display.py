@@ -8,7 +8,7 @@ import pytest
 from command import Folder
 from rich.console import Console
 
-from mnist_hpo.cli.display import LivePicture
+from mnist_hpo.cli.display import LiveView
 from mnist_hpo.spec.reader import parse_study
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
@@ -33,16 +33,16 @@ def as_it_went(trials: list[TrialRecord]) -> Iterator[TrialRecord]:
             yield trial
 
 
-def picture_at(console: Console, study_and_trials: tuple[Study, list[TrialRecord]]) -> LivePicture:
+def picture_at(console: Console, study_and_trials: tuple[Study, list[TrialRecord]]) -> LiveView:
     study, trials = study_and_trials
-    picture = LivePicture(console)
+    picture = LiveView(console)
     picture.begin(study, [], "study small")
     for trial in as_it_went(trials):
         picture.tally.update(trial)
     return picture
 
 
-def drawn(console: Console, picture: LivePicture) -> list[str]:
+def drawn(console: Console, picture: LiveView) -> list[str]:
     with console.capture() as capture:
         console.print(picture.render())
     return capture.get().splitlines()
@@ -78,7 +78,7 @@ def test_best_so_far_is_the_lowest_of_all_epochs(study_and_trials: tuple[Study, 
     assert curve == sorted(curve, reverse=True)
     assert curve[-1] == min(losses)
     # Epochs that were recorded before are taken in the study's own order.
-    picture = LivePicture(console)
+    picture = LiveView(console)
     picture.begin(study, trials, "study small")
     assert len(picture.tally.best_so_far) == len(losses)
     assert picture.tally.best_so_far[-1] == min(losses)

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from typer.main import get_command
 
 from mnist_hpo.cli.main import app
-from mnist_hpo.cli.schemas.verbs import OUTPUTS
+from mnist_hpo.cli.schemas.commands import OUTPUTS
 from mnist_hpo.data.prepared import PreparedDataset
 
 SCHEMAS = ROOT / "docs" / "schemas"

@@ -212,7 +212,7 @@ def test_paths_that_are_not_files_are_refused_even_with_force(tmp_path: Path) ->
         tmp_path / "nowhere" / "a.html": "there is no folder",
         tmp_path / "file" / "a.html": "Not a directory",
         tmp_path / ("x" * 256): "File name too long",
-        Path("/proc/a.html"): "the folder /proc takes no file",
+        Path("/proc/a.html"): "cannot create a file in the folder /proc",
         Path("/dev/fd/999"): "Bad file descriptor",
     }
     for path, problem in expected.items():

@@ -37,7 +37,7 @@ def test_an_extended_study_has_the_same_history(folder: Folder, status: dict[str
 
     folder.write_study()
     extended = folder.run()
-    assert f"{n_first} of them recorded already" in extended.err
+    assert f"{n_first} of them already recorded" in extended.err
     assert extended.json()["history_sha256"] == status["history_sha256"]
 
 

@@ -24,13 +24,13 @@ def test_a_study_continues_after_ctrl_c_and_sigterm(
                 raise TooLateError
             assert outcome.code == code
             assert "Traceback" not in outcome.err
-            assert "To go on: " in outcome.err
+            assert "To continue: " in outcome.err
             assert outcome.err.rstrip().endswith("mnist-hpo run small.yaml --workers 1")
             assert outcome.out == ""
         return folder
 
     resumed = retry_if_too_late(attempt).run("--workers", "1")
-    assert "recorded already" in resumed.err
+    assert "already recorded" in resumed.err
     assert resumed.json()["history_sha256"] == status["history_sha256"]
 
 
@@ -52,11 +52,11 @@ def test_a_second_ctrl_c_ends_a_run_at_once(
         processes = run.workers() + run.writers()
         run.send_ctrl_c()
         run.resume()
-        run.wait_for("again to end at once")
+        run.wait_for("press again to end at once")
         run.send_ctrl_c()
         outcome = run.wait()
         assert outcome.code == 130
-        if "To go on" in outcome.err:
+        if "To continue" in outcome.err:
             raise TooLateError  # The run ended before the second Ctrl-C.
         assert "Traceback" not in outcome.err
         wait_until_gone(processes)
@@ -74,7 +74,7 @@ def test_all_processes_of_a_killed_coordinator_end(killed: Killed) -> None:
 
 def test_a_killed_study_continues_to_the_same_history(killed: Killed, status: dict[str, Any]) -> None:
     assert killed.status_after_kill["state"] == "incomplete"
-    assert "recorded already" in killed.resumed.err
+    assert "already recorded" in killed.resumed.err
     ended = killed.resumed.json()
     assert ended["history_sha256"] == status["history_sha256"]
     assert ended["n_trials"]["running"] == 0

@@ -87,7 +87,7 @@ def test_of_two_servers_started_on_one_port_one_reports_it_in_use(finished: Fold
     both.sort(key=lambda ui: ui.process.poll() is None)
     loser, winner = both[0].wait(), both[1]
     assert winner.process.stdout is not None
-    assert any(line.startswith("Ctrl-C ends it") for line in winner.process.stdout)
+    assert any(line.startswith("Ctrl-C stops it") for line in winner.process.stdout)
     winner.send_ctrl_c()
     assert winner.wait().code == 0
     assert (loser.code, "http://" in loser.out) == (2, False)
@@ -103,7 +103,7 @@ def test_ctrl_c_ends_both_servers(finished: Folder) -> None:
     printed = ""
     for line in ui.process.stdout:
         printed += line
-        if line.startswith("Ctrl-C ends both"):
+        if line.startswith("Ctrl-C stops both"):
             break
     for port in ports:
         assert f"http://127.0.0.1:{port}" in printed

@@ -16,9 +16,9 @@ from mnist_hpo.kernels.call_frame import (
     INTERFACE_VERSION,
     VALUES_BYTES,
     address_of,
-    answers_registration,
     array,
     data,
+    handle_registration,
     input_buffer,
     load_word,
     output_buffer,
@@ -153,7 +153,7 @@ def test_an_environment_variable_disables_the_kernels(name: str, monkeypatch: py
 
 
 def _register_only(call: Any) -> Any:
-    answers_registration(address_of(call))
+    handle_registration(address_of(call))
     return pointer_to(0)
 
 
@@ -172,7 +172,7 @@ def test_a_handler_reports_its_version_only_if_xlas_call_frame_has_the_expected_
 def _report_sizes(call: Any) -> Any:
     """Output the sizes in bytes that XLA states for the frame, its inputs, its outputs, and an input's buffer."""
     frame = address_of(call)
-    if answers_registration(frame):
+    if handle_registration(frame):
         return pointer_to(0)
     sizes = array(data(output_buffer(frame, 0)), 4, np.int32)
     sizes[0] = load_word(frame, 0)

@@ -129,7 +129,7 @@ def test_tagged_variables_are_initialised_by_their_role(register: Register) -> N
     ("module", "message"),
     [
         (Untagged, r"the role of other is unknown; tag it, as in nnx\.Param\(value, role=\"weight\", fan_in=64\)"),
-        (OwnDropout, "has variables of RngCount; .* drops units by the function that it is called with"),
+        (OwnDropout, "has variables of RngCount; .* applies dropout by the function that it is called with"),
     ],
 )
 def test_a_module_that_cannot_be_trained_is_refused(register: Register, module: type[nnx.Module], message: str) -> None:
@@ -159,7 +159,7 @@ def test_flops_of_a_loop_are_counted_for_each_iteration(register: Register) -> N
 
 
 def test_a_loop_of_unknown_length_is_refused(register: Register) -> None:
-    with pytest.raises(ValueError, match="whose length is not known beforehand; use a scan"):
+    with pytest.raises(ValueError, match="whose length is unknown; use a scan"):
         count(register(Looping))
 
 

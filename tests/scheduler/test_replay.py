@@ -173,7 +173,7 @@ def test_a_record_as_it_was_written_replays_without_computing_or_writing(record:
         ),
         pytest.param(
             lambda record: record.delete_epoch(3, 2),
-            "trial 3, epoch 2: recorded: nothing, although epoch 3 is there",
+            "trial 3, epoch 2: recorded: nothing, although epoch 3 exists",
             id="an epoch in between is missing",
         ),
         pytest.param(
@@ -198,7 +198,7 @@ def test_a_record_as_it_was_written_replays_without_computing_or_writing(record:
         ),
         pytest.param(
             lambda record: record.delete_trial(6),
-            "trial 6: recorded: nothing, although trial 7 is there",
+            "trial 6: recorded: nothing, although trial 7 exists",
             id="a trial is missing",
         ),
     ],

@@ -211,13 +211,13 @@ def test_an_integer_hyperparameter_searched_as_a_float_is_refused(write_study: W
             "pruner: none",
             "pruner: {name: successive_halving, min_resource: auto}",
             "pruner.min_resource",
-            "'auto' depends on chance; give the number of epochs, or leave min_resource out",
+            "'auto' is not deterministic; give the number of epochs, or leave min_resource out",
         ),
         (
             "pruner: none",
             "pruner: {name: hyperband, max_resource: auto}",
             "pruner.max_resource",
-            "'auto' depends on chance; give the number of epochs, or leave max_resource out",
+            "'auto' is not deterministic; give the number of epochs, or leave max_resource out",
         ),
         ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
     ],
@@ -242,20 +242,20 @@ def test_an_enqueued_value_outside_the_space_is_refused(write_study: WriteStudy,
     path = write_study(old, new)
     message = refusal(path)
     assert message.startswith(f"{path}, line {line_of(path, '- {learning_rate')}: enqueue.0.{name}: ")
-    assert message.endswith(f"lies outside the search space of {name}; widen space.{name} or change it")
+    assert message.endswith(f"is outside the search space of {name}; widen space.{name} or change it")
 
 
 def test_an_enqueued_name_that_is_not_searched_is_refused(write_study: WriteStudy) -> None:
     path = write_study("width: 32,", "widht: 32,")
     assert refusal(path).endswith(
-        "enqueue.0.widht: not in the search space; did you mean 'width'?; searched are learning_rate, width, dropout"
+        "enqueue.0.widht: not in the search space; did you mean 'width'?; it has learning_rate, width, dropout"
     )
 
 
 def test_an_enqueued_trial_may_repeat_but_not_change_a_fixed_value(write_study: WriteStudy) -> None:
     check_study(read_study(write_study("width: 32,", "width: 32, depth: 2,")))
     path = write_study("width: 32,", "width: 32, depth: 3,")
-    assert refusal(path).endswith("enqueue.0.depth: is fixed at 2, and this says 3")
+    assert refusal(path).endswith("enqueue.0.depth: is fixed at 2, but is 3 here")
 
 
 def test_an_enqueued_trial_may_be_incomplete(write_study: WriteStudy) -> None:
@@ -278,7 +278,7 @@ def test_more_trials_than_grid_points_are_refused(write_study: WriteStudy) -> No
         *("n_trials: 4", "n_trials: 26"),
     )
     assert refusal(path) == (
-        f"{path}, line {line_of(path, 'n_trials')}: budget.n_trials: the grid has no more than 25 points; 26 asked for"
+        f"{path}, line {line_of(path, 'n_trials')}: budget.n_trials: the grid has only 25 points, fewer than 26 trials"
     )
 
 

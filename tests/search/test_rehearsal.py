@@ -76,7 +76,7 @@ def test_a_value_out_of_range_is_refused_with_the_limits(
             "min_resource: 3, max_resource: 2",
             "pruner.min_resource: min_resource (3) is greater than max_resource (2)",
         ),
-        ("hyperband", "bootstrap_count: 4", "pruner.bootstrap_count: 4 trials must have reached a rung before any"),
+        ("hyperband", "bootstrap_count: 4", "pruner.bootstrap_count: 4 trials must reach a rung before one can"),
         ("successive_halving", "bootstrap_count: 7", "budget.n_trials is 4: every trial would be pruned"),
     ],
 )

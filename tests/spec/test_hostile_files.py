@@ -191,7 +191,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     "a large grid": (
         changed(SPACE, "{depth: {type: int, low: 1, high: 16}, width: {type: int, low: 1, high: 8192}}")
         + "sampler: grid",
-        "FILE, line 3: space.width: the grid has 131,072 points, and the grid sampler takes at most 100,000",
+        "FILE, line 3: space.width: the grid has 131,072 points, but the grid sampler supports at most 100,000",
     ),
     "an infinite bound": (changed("0.1}", ".inf}"), "space.learning_rate.high: must be a finite number, not .inf"),
     "NaN": (STUDY + "fixed: {l2: .nan}", "FILE, line 4: fixed.l2: must be a finite number, not .nan"),
@@ -231,7 +231,7 @@ HOSTILE: dict[str, tuple[str | bytes, str]] = {
     ),
     "true for a choice of 1": (
         width("{type: categorical, choices: [1, 2]}") + "enqueue: [{width: true}]",
-        "FILE, line 4: enqueue.0.width: True lies outside the search space of width",
+        "FILE, line 4: enqueue.0.width: True is outside the search space of width",
     ),
     "4.0 trials": (changed("n_trials: 4", "n_trials: 4.0"), "line 2: budget.n_trials: must be a whole number, not 4.0"),
     "a quoted number": (changed("n_trials: 4", "n_trials: '4'"), "budget.n_trials: must be a whole number, not '4'"),

@@ -11,7 +11,7 @@ from test_study_storage import StudyOf, create, propose, result_of
 
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile
-from mnist_hpo.storage.connect import open_storage, told_clearly
+from mnist_hpo.storage.connect import open_storage, user_errors
 from mnist_hpo.storage.study_storage import StudyStorage
 
 
@@ -87,5 +87,5 @@ def test_a_deleted_or_replaced_file_is_reported_and_not_written(
 def test_a_study_of_the_same_name_created_by_another_process_is_reported(url: str) -> None:
     storage = open_storage(url)
     storage.create_new_study([StudyDirection.MINIMIZE], "small")
-    with pytest.raises(UserError, match=f"storage {url}: another process has created this study"), told_clearly(url):
+    with pytest.raises(UserError, match=f"storage {url}: another process has created this study"), user_errors(url):
         storage.create_new_study([StudyDirection.MINIMIZE], "small")

@@ -36,7 +36,7 @@ def test_a_folder_in_place_of_a_file_is_refused(tmp_path: Path, scheme: str) -> 
 def test_a_file_in_place_of_a_folder_is_refused(tmp_path: Path, scheme: str) -> None:
     (tmp_path / "file").touch()
     url = f"{scheme}:///{tmp_path}/file/optuna"
-    assert refusal(url).startswith(f"storage {url}: the folder {tmp_path}/file cannot be made: ")
+    assert refusal(url).startswith(f"storage {url}: the folder {tmp_path}/file cannot be created: ")
 
 
 def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
@@ -53,9 +53,7 @@ def test_a_file_that_is_not_a_journal_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_storage_in_memory_is_refused() -> None:
-    assert (
-        refusal("sqlite://") == "storage sqlite://: keeps nothing once the run has ended; name a file: sqlite:///FILE"
-    )
+    assert refusal("sqlite://") == "storage sqlite://: is lost when the run ends; name a file: sqlite:///FILE"
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
@@ -89,7 +87,7 @@ UNSUPPORTED = {
     "sqlite:///file:{}/optuna.db": "options in a URL and file: addresses are not supported",
     "journal:///{}/optuna.log?x=1": "options in a URL and file: addresses are not supported; use journal:///FILE",
     "sqlite://host{}": "names no file; use sqlite:///FILE",
-    "sqlite:///:memory:": "keeps nothing once the run has ended",
+    "sqlite:///:memory:": "is lost when the run ends",
     "SQLite:///{}/optuna.db": "SQLite is not supported",
     "sqlite:///{}/%00": "null byte",
     "postgresql://me:secret@host/x": "postgresql is not supported; use .* postgresql+psycopg://",

@@ -91,7 +91,7 @@ def test_studies_can_start_at_the_same_time_on_an_empty_file(creators: Creators,
 KILLED = """\
 import sqlite3, sys, time
 from pathlib import Path
-from mnist_hpo.storage.new_file import create_whole
+from mnist_hpo.storage.new_file import create_atomically
 def make(path):
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE studies (x)")
@@ -99,7 +99,7 @@ def make(path):
     connection.execute("INSERT INTO studies VALUES (1)")
     print("half created", flush=True)
     time.sleep(1000)
-create_whole(Path(sys.argv[1]), make)
+create_atomically(Path(sys.argv[1]), make)
 """
 
 

@@ -151,7 +151,7 @@ def test_a_budget_below_the_recorded_trials_is_refused(url: str, study_of: Study
     with pytest.raises(UserError) as caught:
         create(url, study_of("n_trials: 4", "n_trials: 3"))
     assert str(caught.value) == (
-        "budget.n_trials is 3, and 4 trials of the study 'small' are recorded already; "
+        "budget.n_trials is 3, but 4 trials of the study 'small' are already recorded; "
         "make it 4 or more, or give the study another name"
     )
     assert len(create(url, file).trials()) == 4
@@ -173,7 +173,7 @@ def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> N
         "+    high: 0.75",
     ]
     assert lines[-1] == (
-        "Only budget.n_trials may change in a study that has results. Take the change back, or give it another name."
+        "Only budget.n_trials may change in a study that has results. Revert the change, or rename the study."
     )
     assert len(create(url, file).trials()) == 4, "nothing is lost"
     assert StudyStorage.load(url, "small").study_file == file.text
@@ -237,7 +237,7 @@ def test_the_order_of_keys_does_not_matter(url: str, study_of: StudyOf) -> None:
 
 def test_another_dataset_is_refused(url: str, study_of: StudyOf) -> None:
     write_all_states(create(url, study_of()), study_of())
-    with pytest.raises(UserError, match="digest c656, and the one prepared here has beef"):
+    with pytest.raises(UserError, match="digest c656, but the dataset prepared here has beef"):
         create(url, study_of(), dataset_digest="beef")
 
 
@@ -258,7 +258,7 @@ CPU = {"cpu": "x86_64 avx2 avx512f", "numpy.cpu_features": "X86_V2 X86_V3 X86_V4
         (
             {"numpy.cpu_features": "X86_V2 X86_V3 AVX512_ICL"},
             "NumPy using other CPU features, 'X86_V2 X86_V3 X86_V4' (here 'X86_V2 X86_V3 AVX512_ICL'; "
-            "missing here: X86_V4; only here: AVX512_ICL); the sampler would propose other parameters. "
+            "missing here: X86_V4; only here: AVX512_ICL); the sampler would propose other hyperparameters. "
             "Set NPY_DISABLE_CPU_FEATURES as it was then",
         ),
     ],
@@ -284,7 +284,7 @@ def test_a_study_with_another_kernels_setting_is_refused(
 ) -> None:
     """Records of earlier versions lack the setting; the kernels were always on."""
     write_all_states(create(url, study_of(), **then), study_of())
-    with pytest.raises(UserError, match=f"MNIST_HPO_KERNELS={then.get('kernels', 'on')}, and it is {now} now"):
+    with pytest.raises(UserError, match=f"MNIST_HPO_KERNELS={then.get('kernels', 'on')}, but now it is {now};"):
         create(url, study_of(), kernels=now)
     assert len(create(url, study_of(), **then).trials()) == 4
     assert len(create(url, study_of(), kernels=then.get("kernels", "on")).trials()) == 4

@@ -103,7 +103,7 @@ def test_a_writer_killed_by_drawing_plots_does_not_affect_the_rest_of_the_record
 ) -> None:
     deadly = package(folder, "plotly", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run_incompletely(folder, PYTHONPATH=deadly)
-    assert "all 8 runs are written, but not all that belongs to them" in outcome.err
+    assert "all 8 runs are written, but not everything in them" in outcome.err
     assert "keeps dying, killed by SIGKILL" in outcome.err
     assert_holds(folder.tracking_uri, trials)
     assert parent_of(runs_of(folder.tracking_uri)).info.status == "FINISHED"
@@ -119,7 +119,7 @@ def test_ctrl_c_ends_waiting_for_mlflow(folder: Folder, hanging_server: str, tri
     run.send_ctrl_c()
     outcome = run.wait()
     assert outcome.code == 3, outcome
-    assert "0 of 8 runs are written: the rest was not waited for" in outcome.err
+    assert "0 of 8 runs are written: the wait for the rest was ended" in outcome.err
     assert outcome.err.rstrip().endswith(f"mnist-hpo sync small --tracking-uri {hanging_server}")
     assert folder.trials() == trials
 

@@ -1,4 +1,4 @@
-"""What the verbs print with `--json`: one model a verb, from which `docs/schemas/` is written.
+"""What the commands print with `--json`: one model per command, from which `docs/schemas/` is generated.
 
-A field that is not named in its model cannot be printed, so a schema is never behind its verb.
+A field that is not in its model cannot be printed, so a schema always matches its command.
 """

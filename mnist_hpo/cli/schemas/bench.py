@@ -1,4 +1,4 @@
-"""What the verbs of `mnist-hpo bench` print with `--json`."""
+"""What `mnist-hpo bench` prints with `--json`."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from mnist_hpo.cli.schemas.output import Output
 
 
 class ReplaySeconds(Output):
-    """Where the workers' time went, in seconds added up over all of them."""
+    """How the workers spent their time: seconds, summed over all workers."""
 
     compile: float
     train: float
     evaluate: float
     transfer: float
-    """The host's share of an epoch: the order of the rows, copies, bookkeeping."""
+    """The part of an epoch outside the compiled program: shuffling, copies, bookkeeping."""
     idle: float
-    """Starting, waiting, ending."""
+    """Startup, waiting and shutdown."""
 
 
 class BenchReplayOutput(Output):
-    """A list of trainings, run once through the workers that studies use."""
+    """The speed of a list of trainings, run once through the workers that studies use."""
 
     wall_s: float
     """From the start of the process to the last result."""
@@ -30,86 +30,87 @@ class BenchReplayOutput(Output):
     precision: Literal["bf16", "fp32"]
     worker_s: ReplaySeconds
     tflop: float
-    """Model arithmetic of training, in 10¹² FLOPs; validation is not counted."""
+    """Model FLOPs of training, in 10¹²; validation is not counted."""
     gflops: float
-    """10⁹ FLOP/s over the whole wall clock."""
+    """10⁹ FLOP/s over the whole wall time."""
     sgemm_peak_gflops: float
-    """fp32 sgemm of all cores that were used, measured in the same run."""
+    """10⁹ FLOP/s of fp32 sgemm on all cores that were used, measured in the same run."""
     fraction_of_peak: float
     valid_accuracy: list[float]
-    """Each training's, after its last epoch."""
+    """Of each training, after its last epoch."""
     mean_valid_accuracy: float
 
 
 class Contender(Output):
-    """One contender of the race."""
+    """The speed of one contender."""
 
     median_wall_s: float
-    """Of whole processes, over the rounds."""
+    """Of a whole process, over the rounds."""
     wall_s: list[float]
     gflops: float
     fraction_of_peak: float
     times_fastest_pytorch: float
-    """How many times as fast as the fastest of PyTorch's modes."""
+    """Speed relative to the fastest PyTorch mode."""
     mean_valid_accuracy: float
     """Over the list and the rounds."""
 
 
 class BenchPeersOutput(Output):
-    """Ours and its peers on one list of trainings, taking turns."""
+    """mnist-hpo and other libraries, taking turns on one list of trainings."""
 
     tflop: float
     n_rounds: int
     sgemm_peak_gflops: float
-    """The highest measured between the rounds."""
+    """10⁹ FLOP/s: the highest of the measurements between the rounds."""
     contenders: dict[str, Contender]
 
 
 class OverheadOutput(Output):
-    """The work for a study whose trainings take no time. Milliseconds are of CPU time."""
+    """The overhead of a study whose trainings take no time. Milliseconds are CPU time."""
 
     sampler: str
     n_trials: int
     cpu_ms_per_trial: float
-    """All of the coordinator's: ask, report, prune, tell, record, and telling the process that writes MLflow."""
+    """Of the coordinator: ask, report, prune, tell, record, and sending messages to the process that writes MLflow."""
     ask_cpu_ms_per_trial: float
-    """Of that, the sampler's."""
+    """The part of it that the sampler takes."""
     first_tenth_cpu_ms_per_trial: float
-    """The coordinator's over the first tenth of the trials."""
+    """Of the coordinator, over the first tenth of the trials."""
     last_tenth_cpu_ms_per_trial: float
     growth: float
-    """How many times the first tenth's cost the last tenth's is."""
+    """The last tenth's time divided by the first tenth's."""
     mlflow_cpu_ms_per_trial: float
-    """Of the process that writes MLflow, from its start to its end; the search does not wait for it."""
+    """Of the process that writes MLflow, from start to exit; the search does not wait for it."""
     search_wall_s: float
     """Until the last trial has ended."""
     wall_s: float
-    """Until MLflow has it all."""
+    """Until everything is in MLflow."""
     grown_bytes: int
-    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
+    """Growth of the coordinator's peak memory after the first tenth of the trials."""
 
 
 class BenchOverheadOutput(Output):
-    """What the platform costs beside training."""
+    """The platform's overhead."""
 
     help_s: float
-    """`mnist-hpo --help`."""
+    """Wall time of `mnist-hpo --help`."""
     first_epoch_s: float
-    """From the start of `mnist-hpo run` to the first epoch's result, compiled before."""
+    """From the start of `mnist-hpo run` to the first epoch's result, with a warm compilation cache."""
     studies: list[OverheadOutput]
 
 
 class RooflinePoint(Output):
-    """One shape, on one core, in 10⁹ FLOP/s of model arithmetic."""
+    """The speed for one shape on one core, in 10⁹ model FLOP/s."""
 
     width: int
     batch_size: int
     sgemm: float
-    """The products of a step, bare."""
+    """Only the matrix products of a step."""
     fp32: float
-    """The whole epoch."""
+    """A whole epoch in fp32."""
     bf16: float
+    """A whole epoch in bf16."""
 
 
 class BenchRooflineOutput(RootModel[list[RooflinePoint]]):
-    """Epochs against bare matrix products of the same shapes."""
+    """The speed of epochs and of plain matrix products of the same shapes."""

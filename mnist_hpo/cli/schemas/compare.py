@@ -8,10 +8,10 @@ from mnist_hpo.spec.study import ParameterValue
 
 
 class CostToTarget(Output):
-    """What had been spent when a valid_loss was first reached, counted in the study's own order of events."""
+    """What had been spent when a valid_loss was first reached, counted in the study's virtual order of events."""
 
     n_trials: int
-    """Trials begun by then."""
+    """Trials started by then."""
     n_epochs: int
     """Epochs computed by then, over all trials."""
     worker_s: float
@@ -30,7 +30,7 @@ class ChampionTest(Output):
     trial: int
     n_seeds: int
     n_diverged: int
-    """How many of the seeds diverged; the mean and the deviation are over the others, null where there are none."""
+    """How many of the seeds diverged; the mean and the deviation are over the others, null if there are none."""
     accuracy_mean: float | None
     accuracy_std: float | None
     reproduced: str
@@ -38,7 +38,7 @@ class ChampionTest(Output):
 
 
 class ComparedOutput(Output):
-    """One of the studies or trials that are compared."""
+    """One of the compared studies or trials."""
 
     label: str
     """The study's name, or STUDY:NUMBER for a single trial."""
@@ -46,7 +46,7 @@ class ComparedOutput(Output):
     state: str
     """`complete` or `incomplete` for a study; a trial's state for a trial."""
     is_running: bool
-    """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
+    """Whether a process runs the study now. If not, trials whose state is `running` were interrupted."""
     machine_dependent: bool
     """Whether a trial of the study was given up because the machine could not train it."""
     sampler: str
@@ -57,20 +57,20 @@ class ComparedOutput(Output):
     worker_s: float
     compile_s: float
     trial: int | None
-    """The number of the best trial, or of the single one; null where no trial is complete."""
+    """The number of the best trial, or of the single trial; null if no trial is complete."""
     valid_loss: float | None
-    """That trial's lowest."""
+    """The lowest of that trial."""
     valid_accuracy: float | None
-    """At that epoch, from 0 to 1."""
+    """At the best epoch, from 0 to 1."""
     best_epoch: int | None
     params: dict[str, ParameterValue]
-    """All hyperparameters of that trial: searched, fixed and by default."""
+    """All hyperparameters of that trial: searched, fixed and default ones."""
     n_parameters: int | None
-    """Numbers that its model learns."""
+    """Number of trainable parameters of its model."""
     test: ChampionTest | None
-    """Of that trial; null until it is re-trained."""
+    """The test of that trial; null until it is re-trained."""
     to_target: CostToTarget | None
-    """Null where `target_valid_loss` was not reached."""
+    """Null if `target_valid_loss` was not reached."""
     anytime: list[AnytimePoint]
     """Every improvement of the best valid_loss so far, over all epochs of all trials."""
 
@@ -80,33 +80,33 @@ class SeedTest(Output):
 
     seed_index: int
     n_only_first: int
-    """Test examples that only the first one guesses right."""
+    """Test examples that only the first model classifies correctly."""
     n_only_second: int
     p_value: float
 
 
 class PairedTest(Output):
-    """Two champions on the same test examples, one model a seed each."""
+    """Two champions on the same test examples, with one model per seed."""
 
     first: str
     second: str
-    """Labels."""
+    """`first` and `second` are labels."""
     seeds: list[SeedTest]
     p_value: float
-    """Over the seeds: valid however the seeds' tests depend on each other."""
+    """Combined over the seeds; valid for any dependence between the seeds' tests."""
 
 
 class CompareOutput(Output):
-    """Studies or single trials beside each other."""
+    """A comparison of studies or of single trials."""
 
     comparable: bool
-    """Whether their valid_loss means the same: same dataset digest, split and objective."""
+    """Whether their valid_loss is comparable: same dataset digest, split and objective."""
     why: list[str]
-    """Why not; empty where they are comparable."""
+    """Why they are not comparable; empty if they are."""
     notes: list[str]
     """What else a reader should know."""
     target_valid_loss: float | None
-    """What `to_target` refers to; null where nothing was trained."""
+    """The loss that `to_target` refers to; null if nothing was trained."""
     compared: list[ComparedOutput]
     paired_tests: list[PairedTest]
-    """For each two whose champions keep their guesses; none where the test examples differ."""
+    """One per pair of champions with stored predictions; none if the test examples differ."""

@@ -23,9 +23,9 @@ class DataOutput(Output):
     dataset: str
     directory: str
     source: str
-    """Where the files came from, in words."""
+    """A description of where the files came from."""
     digest: str
-    """The dataset's one digest, which studies record."""
+    """The digest of the whole dataset, which studies record."""
     file_sha256: dict[str, str]
     """Of each uncompressed file, by name."""
     splits: dict[str, SplitOutput]

@@ -1,4 +1,4 @@
-"""What all models of printed JSON have in common."""
+"""The base class of all models of printed JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Output(BaseModel):
-    """A document, or a part of one."""
+    """A JSON document or a part of one."""
 
-    # JSON has no NaN: a figure that is not finite must never get here.
+    # JSON has no NaN, so every number must be finite.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)

@@ -9,15 +9,15 @@ from mnist_hpo.spec.study import ParameterValue
 class RetrainOutput(Output):
     """A re-trained trial and its test.
 
-    `mean` and `std` (the sample's deviation; 0 for one seed) are over the seeds that did not diverge. Where all of them
-    diverged there is no test and no model.
+    `mean` and `std` (the sample standard deviation; 0 for one seed) are over the seeds that did not diverge. If all
+    seeds diverged, there is no test and no model.
     """
 
     study: str
     trial: int
     """The trial's number."""
     params: dict[str, ParameterValue]
-    """All hyperparameters of its training."""
+    """All hyperparameters of the trial: searched, fixed and default ones."""
     valid_loss: float
     """The recorded one, at the best epoch."""
     reproduced: str
@@ -25,12 +25,12 @@ class RetrainOutput(Output):
     machine_dependent: bool
     """Whether a trial of the study was given up with --give-up-trial."""
     best_epoch: int
-    """The number of epochs that the tested models were trained."""
+    """The number of epochs for which the tested models were trained."""
     n_seeds: int
     n_diverged: int
     """How many of the seeds diverged: their loss, in training or on test, is not finite."""
     registered_seed: int | None
-    """The first seed, counted from 0, that did not diverge; its model is registered. Null where all diverged."""
+    """The first seed, counted from 0, that did not diverge; its model is registered. Null if all seeds diverged."""
     test_accuracy_mean: float | None
     test_accuracy_std: float | None
     test_log_loss_mean: float | None
@@ -48,15 +48,15 @@ class RetrainOutput(Output):
     test_accuracy: list[float | None]
     """By seed; null for one that diverged."""
     confusion_matrix: list[list[int]] | None
-    """[true class][guessed class]: test examples, of `registered_seed`."""
+    """[true class][predicted class]: number of test examples, for the model of `registered_seed`."""
     run_id: str
     """The champion's run in MLflow."""
     model_name: str | None
     """The registered model's name in MLflow."""
     model_version: str | None
     champion_version: str | None
-    """The version that has the alias champion now: this one where the trial is the study's best. Null for none."""
+    """The version that has the alias champion now: this one if the trial is the study's best. Null if none has."""
     report: str
-    """The folder of its figures and pictures."""
+    """The folder of the trial's test figures and pictures."""
     model: str | None
     """The folder of `registered_seed`'s model."""

@@ -1,4 +1,4 @@
-"""What `status` and `run` print of a study."""
+"""What `status` and `run` print about a study."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from mnist_hpo.spec.study import ParameterValue, TrialState
 
 
 class StateCounts(Output):
-    """How many trials stand how."""
+    """The number of trials in each state."""
 
     complete: int
     pruned: int
     failed: int
     running: int
     paused: int
-    """They wait to be resumed, or stay paused where the study is complete."""
+    """Waiting to be resumed; in a complete study they stay paused."""
 
     def by_state(self) -> dict[TrialState, int]:
-        """The counts by the states' names."""
+        """Return the counts by state."""
         return {
             "complete": self.complete,
             "pruned": self.pruned,
@@ -28,49 +28,49 @@ class StateCounts(Output):
 
 
 class TrialBudget(Output):
-    """What a study may compute."""
+    """The budget of a study."""
 
     n_trials: int
     max_epochs: int
-    """Of each trial."""
+    """Maximum number of epochs of each trial."""
 
 
 class WorkerSeconds(Output):
-    """Seconds of work, added up over all workers."""
+    """Seconds of work, summed over all workers."""
 
     total: float
     train: float
     compile: float
-    """Compiling, or loading a compiled program."""
+    """Compiling programs, or loading compiled ones."""
 
 
 class BestTrial(Output):
-    """The complete trial that is best by the first objective, by default valid_loss."""
+    """The best complete trial by the first objective, which is valid_loss by default."""
 
     number: int
     value: float
-    """Of the first objective."""
+    """Its value of the first objective."""
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
 
 
 class StatusOutput(Output):
-    """How far a study is."""
+    """The progress of a study."""
 
     study: str
     description: str
     state: str
-    """`complete` once every trial of the budget has ended, else `incomplete`."""
+    """`complete` if every trial of the budget has ended, else `incomplete`."""
     is_running: bool
-    """Whether a process runs the study now. If none does, trials whose state is `running` were interrupted."""
+    """Whether a process runs the study now. If not, trials whose state is `running` were interrupted."""
     budget: TrialBudget
     n_trials: StateCounts
     best: BestTrial | None
-    """Null until a trial is complete."""
+    """Null if no trial is complete yet."""
     machine_dependent: bool
     """Whether a trial was given up because the machine could not train it: the results may differ on another one."""
     history_sha256: str
-    """Over what was computed and nothing that depends on time: two runs of one study file agree on it."""
+    """Over all results and nothing that depends on time: two runs of one study file give the same hash."""
     n_epochs: int
     worker_s: WorkerSeconds
     storage: str
@@ -78,7 +78,7 @@ class StatusOutput(Output):
 
 
 class RunOutput(StatusOutput):
-    """The study's status when its run has ended, and how long this run took."""
+    """The study's status at the end of a run, and the duration of this run."""
 
     seconds: float
-    """By the clock, of this run alone."""
+    """Wall time of this run alone."""

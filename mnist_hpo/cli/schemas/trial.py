@@ -1,4 +1,4 @@
-"""What `trials` and `best` print of trials."""
+"""What `trials` and `best` print about trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_hpo.spec.study import ParameterValue, TrialState
 
 
 class TrialOutput(Output):
-    """A trial's results: a function of the study file. What depends on time is in the table (`trials --csv`) alone."""
+    """A trial's results: a function of the study file. Only `trials --csv` has columns that depend on time."""
 
     number: int
     """Counted from 0."""
@@ -21,31 +21,31 @@ class TrialOutput(Output):
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
     value: float | None
-    """The first objective of a complete trial, by default its lowest valid_loss; null for any other state."""
+    """The first objective of a complete trial, by default its lowest valid_loss; null in any other state."""
     values: dict[str, float]
-    """All objectives of a complete trial, by metric; empty for any other state."""
+    """All objectives of a complete trial by metric; empty in any other state."""
     valid_loss: dict[int, float]
     """By epoch, counted from 1."""
     best_valid_loss: float | None
-    """The lowest of them; null before the first epoch has ended."""
+    """The lowest valid_loss; null before the first epoch has ended."""
     best_valid_accuracy: float | None
-    """At the best epoch, from 0 to 1."""
+    """The validation accuracy at the best epoch, from 0 to 1."""
     best_epoch: int | None
     """The epoch of the lowest valid_loss."""
     n_epochs: int
     """Epochs that have ended."""
     n_parameters: int
-    """Numbers that the model learns."""
+    """Number of trainable parameters of the model."""
     train_flops: int
-    """Model FLOPs of the training so far, without validation."""
+    """Model FLOPs of training so far; validation is not counted."""
 
 
 class TrialsOutput(RootModel[list[TrialOutput]]):
-    """The trials that were asked for, in the order that was asked for."""
+    """The selected trials in the requested order."""
 
 
 class FrontTrial(Output):
-    """A complete trial that no other one dominates."""
+    """A complete trial that no other trial dominates."""
 
     number: int
     values: dict[str, float]
@@ -53,11 +53,11 @@ class FrontTrial(Output):
 
 
 class BestOutput(TrialOutput):
-    """The best trial in full: `params` has the fixed hyperparameters and the defaults too."""
+    """All about the best trial: `params` has the fixed and the default hyperparameters too."""
 
     valid_accuracy: dict[int, float | None]
-    """By epoch, from 0 to 1."""
+    """By epoch counted from 1; from 0 to 1."""
     pareto_front: list[FrontTrial]
-    """The complete trials that no other one dominates, by the first objective; with one objective the best alone."""
+    """The complete trials that no other trial dominates, by the first objective; with one objective, the best trial."""
     machine_dependent: bool
     """Whether another trial of its study was given up because the machine could not train it."""

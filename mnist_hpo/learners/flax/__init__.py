@@ -1,1 +1,1 @@
-"""Flax modules: pure jitted functions of arrays (`core`), and the host's part of an epoch around them (`learner`)."""
+"""Training of Flax modules: pure jitted functions of arrays (`core`), and an epoch's work on the host (`learner`)."""

@@ -1,6 +1,6 @@
-"""The hot core: one training epoch and the prediction of many examples, each one XLA call, as pure functions of arrays.
+"""The compiled core: one training epoch, and prediction, each a pure function of arrays and a single XLA call.
 
-Shapes: E examples, F features, C classes, S steps an epoch, B examples a step.
+Shapes: E examples, F features, C classes, S steps per epoch, B examples per step.
 Images are u8[E, F] and become floats (× 1/255) of the module's input shape inside the step; labels are u8[E].
 """
 
@@ -22,27 +22,27 @@ from mnist_hpo.learners.flax.program import Program
 from mnist_hpo.learners.flax.variables import structure_of, zeros_of
 
 Parameters = Any
-"""A pytree of f32 arrays: what training learns."""
+"""A pytree of f32 arrays: the trainable parameters."""
 
 Statistics = Any
-"""A pytree of f32 arrays: the running moments of BatchNorm; without leaves for a model that has none."""
+"""A pytree of f32 arrays: the running moments of BatchNorm; without leaves for a model without BatchNorm."""
 
 EVALUATION_BATCH = 1000
-"""Examples a matrix product in evaluation: enough for full speed, and its activations stay in cache."""
+"""Examples per matrix product in evaluation: enough for full speed, and the activations fit in the cache."""
 
 
 class TrainState(NamedTuple):
-    """What a training step changes."""
+    """The state that a training step updates."""
 
     parameters: Parameters
     optimizer_state: Any
     step: jax.Array
-    """u32[]: steps taken since the start of the training."""
+    """u32[]: number of steps since the start of the training."""
     statistics: Statistics
 
 
 class Dynamics(NamedTuple):
-    """The hyperparameters that are traced, each f32[]; the learning rate comes step by step beside them."""
+    """The traced hyperparameters, each f32[]; the learning rate is passed separately for each step."""
 
     dropout: Scalar
     l1: Scalar
@@ -52,7 +52,7 @@ class Dynamics(NamedTuple):
 
 
 def init(program: Program) -> TrainState:
-    """Return a state of the right structure and shapes; `initial` draws the numbers that a training starts from."""
+    """Return a state of zeros with the right structure and shapes; `initial_state` returns the one to start from."""
     structure = structure_of(program)
     parameters = zeros_of(structure.parameters)
     optimizer_state = init_optimizer(program.optimizer, parameters)
@@ -69,7 +69,7 @@ def train_epoch(
     dynamics: Dynamics,
     seed: jax.Array,
 ) -> tuple[TrainState, jax.Array]:
-    """Take S steps.
+    """Train S steps.
 
     Args:
         program: the static configuration.
@@ -79,7 +79,7 @@ def train_epoch(
         order: i32[S, B], the rows of each step.
         learning_rates: f32[S].
         dynamics: the traced hyperparameters.
-        seed: u32[2], of the dropout masks.
+        seed: u32[2], the seed of the dropout masks.
 
     Returns:
         The new state, and the mean cross-entropy of each step's batch, f32[S].
@@ -91,7 +91,7 @@ def train_epoch(
         parameters: Parameters, statistics: Statistics, rows: jax.Array, step: jax.Array
     ) -> tuple[jax.Array, Statistics]:
         dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
-        # Rounded already where the first product would round them; as float32 again, which XLA takes back.
+        # Already rounded as the first product would round them, then cast back to float32; XLA removes that cast.
         pixels = gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
         model = nnx.merge(structure.training, parameters, statistics)
         logits = model(pixels.reshape(-1, *program.input_shape), dropout)
@@ -126,7 +126,7 @@ def train_epoch(
 def predict(program: Program, parameters: Parameters, statistics: Statistics, images: jax.Array) -> jax.Array:
     """Return log-probabilities f32[E, C] of images u8[E, F].
 
-    The last, smaller batch is filled up with examples that are cut off the result again.
+    The last batch is padded, and the padding is removed from the result.
     """
     structure = structure_of(program)
     n_examples, n_features = images.shape

@@ -1,4 +1,4 @@
-"""A Flax model's parameters and FLOPs, by abstract evaluation: its forward pass is traced, and nothing is computed."""
+"""A Flax model's trainable parameters and FLOPs, from tracing its forward pass without computing it."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from mnist_hpo.spec.model import Counts
 
 
 class _Product(NamedTuple):
-    """A product in the forward pass."""
+    """A matrix product or convolution in the forward pass."""
 
     multiply_adds: int
     n_gradients: int
-    """How many of its factors depend on parameters: each needs a gradient, which takes as many multiply-adds again."""
+    """How many factors depend on trainable parameters; each needs a gradient of as many multiply-adds again."""
 
 
 _Walked = tuple[list[_Product], list[bool]]
@@ -32,10 +32,10 @@ _Walked = tuple[list[_Product], list[bool]]
 
 @cache
 def count(model: str, input_shape: tuple[int, ...], n_classes: int, architecture: Architecture) -> Counts:
-    """Count a model's parameters and the products of one example. Elementwise work is not counted.
+    """Count a model's trainable parameters and the products of one example. Elementwise operations are not counted.
 
     Raises:
-        ValueError: the forward pass has a loop whose length is not known beforehand.
+        ValueError: the forward pass has products in a loop of unknown length.
 
     """
     program = Program(model, input_shape, n_classes, architecture, 1, "adam", "fp32", with_dropout=False)
@@ -61,10 +61,10 @@ def _walk(jaxpr: Any, learned: Sequence[bool]) -> _Walked:
 
     Args:
         jaxpr: the function.
-        learned: for each of its arguments, whether it depends on parameters.
+        learned: for each argument, whether it depends on trainable parameters.
 
     Returns:
-        The products, and for each result of the function, whether it depends on parameters.
+        The products, and for each result of the function, whether it depends on trainable parameters.
 
     """
     depends = {variable for variable, is_learned in zip(jaxpr.invars, learned, strict=True) if is_learned}
@@ -92,9 +92,9 @@ def _walk_equation(equation: Any, inputs: Sequence[bool]) -> _Walked:
     functions = [getattr(value, "jaxpr", value) for value in parameters.values() if _is_function(value)]
     if name == "while":
         if any(_walk(function, [True] * len(function.invars))[0] for function in functions):
-            raise ValueError("products in a while loop, whose length is not known beforehand; use a scan")
+            raise ValueError("products in a while loop, whose length is unknown; use a scan")
     elif functions:
-        # A call: jit, remat, or a function with gradients of its own.
+        # A call: jit, remat, or a function with custom gradients.
         (function,) = functions
         return _walk(function, inputs[len(inputs) - len(function.invars) :])
     return [], [any(inputs)] * len(equation.outvars)
@@ -109,7 +109,7 @@ def _walk_scan(parameters: Mapping[str, Any], inputs: Sequence[bool]) -> _Walked
         carried = [old or new for old, new in zip(before, outputs[:n_carried], strict=True)]
         if carried == before:
             break
-        inputs[first : first + n_carried] = carried  # What one step carries to the next one depends on parameters.
+        inputs[first : first + n_carried] = carried  # These carried values depend on trainable parameters.
     n_steps = parameters["length"]
     return [product._replace(multiply_adds=product.multiply_adds * n_steps) for product in products], outputs
 
@@ -129,7 +129,7 @@ def _of_dot(equation: Any) -> int:
 
 
 def _of_convolution(equation: Any) -> int:
-    """Each output sums over the kernel but for its axis of output channels; by groups, that has fewer inputs."""
+    """Each output sums over all axes of the kernel but the output channels, whose input axis is that of one group."""
     kernel = equation.invars[1].aval.shape
     output_axis = equation.params["dimension_numbers"].rhs_spec[0]
     return math.prod(equation.outvars[0].aval.shape) * math.prod(kernel) // kernel[output_axis]

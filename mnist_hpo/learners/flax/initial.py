@@ -1,4 +1,4 @@
-"""A training's first state, drawn on the host: a compiled draw would cost a second of compile for each architecture."""
+"""The initial state of a training, drawn on the host, because compiling it takes a second per architecture."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _START: dict[Kind, float] = {"bias": 0.0, "scale": 1.0, "mean": 0.0, "variance":
 
 
 def initial_state(program: Program, seed: int) -> core.TrainState:
-    """Draw weights by He et al. (2015): normal, with variance 2 / fan-in. Scales and running variances start at one.
+    """Return the initial state: normal weights with variance 2 / fan-in (He et al., 2015).
 
-    All else starts at zero: biases, running means and the optimiser's moments.
+    Scales and running variances are one. Biases, running means and the optimiser's moments are zero.
 
     Returns:
-        NumPy arrays in the place of the device's.
+        A state of NumPy arrays rather than device arrays.
 
     """
     shapes = jax.eval_shape(partial(core.init, program))

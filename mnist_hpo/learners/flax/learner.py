@@ -1,4 +1,4 @@
-"""The learner of Flax modules: the host's part of an epoch, around the compiled core."""
+"""The learner of Flax modules: an epoch's work on the host, around the compiled core."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ class FlaxLearner:
     """See `Learner`.
 
     Args:
-        programs: where compiled programs are kept from one learner to the next.
-        device: where data are kept likewise.
-        config: what is trained.
-        program: the static configuration that belongs to `config`.
-        dynamic: the dynamic one.
-        train: the examples to learn from.
-        n_train: learn from so many of them; None: from all.
+        programs: the cache of compiled programs, shared by learners.
+        device: the cache of data on the device, shared by learners.
+        config: the configuration to train.
+        program: the static configuration of `config`.
+        dynamic: the dynamic configuration of `config`.
+        train: the training examples.
+        n_train: the number of examples to use; None for all.
 
     """
 
@@ -55,7 +55,7 @@ class FlaxLearner:
 
     @property
     def compile_s(self) -> float:
-        """See `Learner.compile_s`; loading from the persistent cache counts as compiling."""
+        """See `Learner.compile_s`. Loading from the persistent cache counts as compiling."""
         return self._programs.compile_s
 
     def start(self) -> core.TrainState:
@@ -79,7 +79,7 @@ class FlaxLearner:
         return np.asarray(predict(state.parameters, state.statistics, self._device.put(images)))
 
     def model(self, state: core.TrainState) -> Tensors:
-        """See `Learner.model`: parameters and batch statistics."""
+        """See `Learner.model`: the trainable parameters and batch statistics."""
         return named(state.parameters, state.statistics)
 
     def save(self, state: core.TrainState) -> Tensors:
@@ -91,7 +91,7 @@ class FlaxLearner:
         return load_state(self._program, tensors)
 
     def _rows(self, epoch: int) -> NDArray[np.int32]:
-        """The rows of each step, i32[S, B]; the examples that do not fill a batch are left out."""
+        """Return the rows of each step, i32[S, B]. Examples that do not fill a batch are left out."""
         batch_size = self._program.batch_size
         if self._n_train is None:
             rows = permutation(len(self._train), self._config.seed, epoch)
@@ -117,10 +117,10 @@ class FlaxLearner:
 
 
 def make_predictor(program: Program, tensors: Tensors) -> Predictor:
-    """A trained module, from what `FlaxLearner.model` returned.
+    """Return a predictor from the tensors that `FlaxLearner.model` returned.
 
     Raises:
-        ValueError: the tensors are not those of the program's module.
+        ValueError: the names or shapes of the tensors are not those of the program's module.
 
     """
     shapes = shapes_of(program)

@@ -1,4 +1,4 @@
-"""Optimisers by name: one update of the weights."""
+"""Optimisers by name, and their update of the trainable parameters."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from mnist_hpo.kernels import fused_adam
 from mnist_hpo.layers.mixed_precision import round_like
 
 Scalar = jax.Array | np.float32 | float
-"""f32[], traced or not."""
+"""f32[]; may be traced."""
 
 
 def init_optimizer(name: str, parameters: Any) -> Any:
-    """The optimiser's state before the first update.
+    """Return the optimiser's state before the first update.
 
     Args:
         name: adam, adamw, rmsprop, sgd or sgd_nesterov.
@@ -42,22 +42,22 @@ def update(
     l2: Scalar,
     momentum: Scalar,
 ) -> tuple[Any, Any, Any]:
-    """Change the weights once.
+    """Apply one update to the trainable parameters.
 
     Args:
-        name: the optimiser's.
+        name: the optimiser's name.
         parameters: a tree of f32 arrays.
         state: what `init_optimizer` or the last update returned.
-        gradients: of the loss without its penalty, a tree like the parameters.
-        rounded: what `round_weights` made of the parameters.
-        is_weight: a tree of bools like the parameters: whether each is a weight of products.
-        learning_rate: may be traced, as all numbers here.
-        l1: the factor of Σ|w| in the loss, over the weights of products; biases and scales are left free.
-        l2: the factor of Σw².
-        momentum: read by rmsprop, sgd and sgd_nesterov.
+        gradients: the gradients of the loss without its penalty, a tree like `parameters`.
+        rounded: the rounded weights, as `round_weights` returns them.
+        is_weight: a tree of bools like `parameters`: whether each array is a weight of products.
+        learning_rate: the learning rate; may be traced, like all numbers here.
+        l1: the factor of Σ|w| in the loss, over the weights of products; biases and scales are not penalised.
+        l2: the factor of Σw², likewise.
+        momentum: used by rmsprop, sgd and sgd_nesterov.
 
     Returns:
-        The new parameters, the new state, and the new parameters rounded.
+        The new parameters, the new state and the new rounded weights.
 
     Raises:
         ValueError: there is no such optimiser.
@@ -82,9 +82,9 @@ def update(
 
 
 def _adam(
-    parameters: Any, state: fused_adam.AdamState, gradients: Any, rounded: Any, is_weight: Any, **told: Any
+    parameters: Any, state: fused_adam.AdamState, gradients: Any, rounded: Any, is_weight: Any, **options: Any
 ) -> tuple[Any, fused_adam.AdamState, Any]:
-    """The kernel penalises tensors of rank 2 and more: it gets weights as matrices, and all else as vectors."""
+    """Call the kernel, which penalises tensors of rank 2 and more, with weights as matrices and the rest as vectors."""
 
     def flat(tree: Any) -> Any:
         def flatten(array: jax.Array | None, is_weight: bool) -> jax.Array | None:
@@ -101,7 +101,7 @@ def _adam(
         )
 
     moments = state._replace(mean=flat(state.mean), square=flat(state.square))
-    results = fused_adam.update(flat(parameters), moments, flat(gradients), flat(rounded), **told)
+    results = fused_adam.update(flat(parameters), moments, flat(gradients), flat(rounded), **options)
     parameters_after, moments, rounded = results
     moments = moments._replace(mean=shaped(moments.mean), square=shaped(moments.square))
     return shaped(parameters_after), moments, shaped(rounded)

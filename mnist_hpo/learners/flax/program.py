@@ -1,6 +1,6 @@
-"""From a parameter set to what the core takes: a static program, and dynamic numbers that never cause a compile.
+"""Split hyperparameters into a static program and dynamic numbers, which never cause a new compilation.
 
-Loads no JAX: a coordinator counts by the program, and hands a job to a worker that has compiled it.
+Imports no JAX: the coordinator uses the program to count FLOPs and to find a worker that has compiled it.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ OPTIMIZATION: Mapping[str, Parameter] = {
     "precision": Choice("bf16", ("bf16", "fp32")),
     "schedule": Choice("constant", ("constant", "cosine", "one_cycle")),
 }
-"""What the training of any Flax model can be told, beside the model's own hyperparameters."""
+"""The hyperparameters of training any Flax model, beside the model's own."""
 
 Architecture = tuple[tuple[str, ParameterValue], ...]
-"""A model's own hyperparameters as sorted (name, value) pairs: hashable, so that programs are kept by it."""
+"""A model's own hyperparameters as sorted (name, value) pairs, which are hashable."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """The static configuration: what shapes the compiled epoch. Hashable; another value is another compile."""
+    """The static configuration of the compiled epoch. Hashable; each value is compiled separately."""
 
     model: str
     input_shape: tuple[int, ...]
-    """Of one image as the module takes it."""
+    """The shape of one image as the module takes it."""
     n_classes: int
     architecture: Architecture
     batch_size: int
     optimizer: str
     precision: str
-    """Of the products' factors; all else is float32."""
+    """The precision of the factors of products; all else is float32."""
     with_dropout: bool
-    """A training whose rate is exactly 0 draws no masks."""
+    """Whether dropout masks are drawn; not for a rate of exactly 0."""
 
     @property
     def n_features(self) -> int:
-        """Numbers of an image."""
+        """The number of values of an image."""
         return math.prod(self.input_shape)
 
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The dynamic configuration: numbers that the compiled epoch takes as arguments."""
+    """The dynamic configuration: arguments of the compiled epoch."""
 
     learning_rate: float
     schedule: str
-    """Dynamic too: the host turns it into the learning rate of each step."""
+    """The name of the schedule. The host computes the learning rate of each step from it."""
     dropout: float
     l1: float
     l2: float
@@ -72,14 +72,14 @@ class Hyperparameters:
 def split(
     name: str, model: FlaxModel, values: ParameterSet, *, image_shape: tuple[int, int, int], n_classes: int
 ) -> tuple[Program, Hyperparameters]:
-    """Keep apart what shapes the program and what it is told while it runs.
+    """Split hyperparameters into the static and the dynamic configuration.
 
     Args:
-        name: the model's.
+        name: the model's name.
         model: the model.
         values: a value for each hyperparameter, as `complete` returns it.
         image_shape: height, width and channels.
-        n_classes: how many classes the labels have.
+        n_classes: the number of classes.
 
     """
     program = Program(

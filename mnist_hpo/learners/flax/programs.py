@@ -1,4 +1,4 @@
-"""Compiled programs, kept by their static configuration, with the seconds that each compile took."""
+"""A cache of compiled programs by static configuration."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from mnist_hpo.learners.flax.program import Program
 Compiled = Callable[..., Any]
 
 _N_KEPT = 40
-"""Compiled functions take some 2 MB each. A search over widths one by one would fill the memory with them; one that
-comes back later is loaded from the persistent cache."""
+"""Maximum number of programs, of about 2 MB each: a search over many widths would otherwise fill the memory. A program
+that was evicted is loaded from the persistent cache."""
 
 
 class Programs:
-    """The core's functions, each compiled once for a program and the shapes of its data."""
+    """Compiles the core's functions, once per program and data shapes."""
 
     def __init__(self) -> None:
         self._compiled: OrderedDict[tuple[object, ...], Compiled] = OrderedDict()
-        """The latest used last."""
+        """Least recently used first."""
         self.compile_s = 0.0
-        """Seconds spent in compiling, or in loading from the persistent cache, since the start."""
+        """Seconds spent compiling or loading from the persistent cache so far."""
 
     def train_epoch(self, program: Program, n_examples: int, n_steps: int) -> Compiled:
-        """`core.train_epoch` for this program: so many steps over so many examples; it uses up the state."""
+        """Return `core.train_epoch` compiled for this program, of n_steps over n_examples. It donates the state."""
         f32: Any = jax.ShapeDtypeStruct((), np.float32)
         shapes = (
             jax.eval_shape(partial(core.init, program)),
@@ -45,7 +45,7 @@ class Programs:
         return self._get(("train", program, n_examples, n_steps), function, shapes, donate_argnums=(0,))
 
     def predict(self, program: Program, n_examples: int) -> Compiled:
-        """`core.predict` for this program's architecture over so many examples."""
+        """Return `core.predict` compiled for this program's architecture and n_examples."""
         state = jax.eval_shape(partial(core.init, program))
         shapes = (state.parameters, state.statistics, _data_shapes(program, n_examples)[0])
         shape = (program.input_shape, program.n_classes, program.architecture, program.precision)
@@ -59,7 +59,7 @@ class Programs:
             self.compile_s += time.perf_counter() - start
             if len(self._compiled) > _N_KEPT:
                 self._compiled.popitem(last=False)
-                jax.clear_caches()  # What JAX remembers of its tracing would outlive it.
+                jax.clear_caches()  # JAX's tracing caches would keep it alive.
         self._compiled.move_to_end(key)
         return self._compiled[key]
 

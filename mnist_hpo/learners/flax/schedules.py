@@ -1,4 +1,4 @@
-"""Learning-rate schedules, on the host: a schedule is an array of one learning rate a step, and causes no compile."""
+"""Learning-rate schedules, computed on the host as an array of one learning rate per step; never compiled."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def learning_rates(schedule: str, peak: float, *, epoch: int, n_steps: int, max_
     Args:
         schedule: constant, cosine or one_cycle.
         peak: the highest learning rate.
-        epoch: which one, counted from 1.
+        epoch: the number of the epoch, counted from 1.
         n_steps: steps in an epoch.
-        max_epochs: the schedule's length; it does not shrink when a training ends early.
+        max_epochs: the length of the schedule in epochs; it does not change if the training ends early.
 
     """
     first = (epoch - 1) * n_steps
@@ -33,12 +33,12 @@ def _constant(progress: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _cosine(progress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """From 1 to 0 (Loshchilov & Hutter, "SGDR", 2017, without restarts)."""
+    """Return factors from 1 to 0 (Loshchilov & Hutter, "SGDR", 2017, without restarts)."""
     return (1 + np.cos(np.pi * progress)) / 2
 
 
 def _one_cycle(progress: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Up for the first 30 %, then down to almost nothing (Smith & Topin, "Super-Convergence", 2018), by cosines."""
+    """Return factors that rise for the first 30 %, then fall to almost 0, by cosines (Smith & Topin, 2018)."""
     start, end = 1 / _START_DIVISOR, 1 / _END_DIVISOR
     up = start + (1 - start) * (1 - np.cos(np.pi * progress / _WARMUP_FRACTION)) / 2
     down = end + (1 - end) * (1 + np.cos(np.pi * (progress - _WARMUP_FRACTION) / (1 - _WARMUP_FRACTION))) / 2

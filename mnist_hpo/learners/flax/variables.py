@@ -1,6 +1,6 @@
-"""What each of a module's variables is: weight of a product, bias, scale, or batch statistic; never told by its rank.
+"""The role of each variable of a module: weight of a product, bias, scale or batch statistic.
 
-The layers of Flax are known by their type. A variable of any other layer says what it is by a tag:
+The role follows from the type of a Flax layer, never from the variable's rank. Tag the variables of other layers:
 `nnx.Param(value, role="weight", fan_in=64)`, `nnx.Param(value, role="scale")`, `nnx.BatchStat(value, role="mean")`.
 """
 
@@ -25,51 +25,52 @@ Kind = Literal["weight", "bias", "scale", "mean", "variance"]
 
 @dataclass(frozen=True)
 class Role:
-    """What a variable is to its layer."""
+    """The role of a variable in its layer."""
 
     kind: Kind
     fan_in: int = 0
-    """Of a weight: how many products are summed for one output."""
+    """For a weight: the number of products that are summed for one output."""
 
     @property
     def is_weight(self) -> bool:
-        """Whether it is a factor of products: those are rounded to the precision, and penalised by l1 and l2."""
+        """Whether it is a factor of products, which is rounded to the precision and penalised by l1 and l2."""
         return self.kind == "weight"
 
 
 class Structure(NamedTuple):
-    """A module without its numbers. Trees are nested dicts by attribute; their leaves are in the order of the names."""
+    """A module without values. Trees are nested dicts by attribute name, with leaves in the order of the names."""
 
     training: Any
-    """The graph of the module as it trains: a BatchNorm takes the moments of the batch."""
+    """The module's graph in training: BatchNorm uses the moments of the batch."""
     evaluation: Any
-    """The same for prediction: a BatchNorm takes the running moments."""
+    """The module's graph in evaluation: BatchNorm uses the running moments."""
     parameters: Any
-    """The tree of what training learns, as shapes and dtypes."""
+    """The tree of trainable parameters, as shapes and dtypes."""
     statistics: Any
-    """The tree of what it keeps beside: the running moments of BatchNorm."""
+    """The tree of the running moments of BatchNorm, as shapes and dtypes."""
     parameter_roles: Any
-    """The first tree with a `Role` at each leaf."""
+    """The tree of trainable parameters with a `Role` at each leaf."""
     statistic_roles: Any
+    """The tree of the running moments with a `Role` at each leaf."""
 
     @property
     def is_weight(self) -> Any:
-        """The tree of parameters with a bool at each leaf: see `Role.is_weight`."""
+        """The tree of trainable parameters with a bool at each leaf; see `Role.is_weight`."""
         return jax.tree.map(lambda role: role.is_weight, self.parameter_roles)
 
 
 def structure_of(program: Program) -> Structure:
-    """A program's module without its numbers; nothing is computed for it.
+    """Return a program's module without values, from abstract evaluation.
 
     Raises:
-        ValueError: a variable is of no known role.
+        ValueError: the role of a variable is unknown.
 
     """
     return _structure(program.model, program.input_shape, program.n_classes, program.architecture, program.precision)
 
 
 def zeros_of(tree: Any) -> Any:
-    """Zeros of a tree's shapes and dtypes."""
+    """Return a tree of zeros with the shapes and dtypes of a tree."""
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), tree)
 
 
@@ -97,12 +98,12 @@ def _check_types(name: str, module: nnx.Module) -> None:
         if not isinstance(variable, nnx.Param | nnx.BatchStat):
             raise ValueError(
                 f"the model {name} has variables of {type(variable).__name__}; a module may have nnx.Param and "
-                "nnx.BatchStat, and drops units by the function that it is called with"
+                "nnx.BatchStat, and applies dropout by the function that it is called with"
             )
 
 
 def _roles(name: str, module: nnx.Module) -> dict[tuple[Any, ...], Role]:
-    """By path."""
+    """Return the role of each variable by path."""
     nodes = dict(nnx.iter_graph(module))
     return {
         path: _tagged(node) or _of_layer(nodes[path[:-1]], str(path[-1])) or _unknown(name, path)

@@ -1,4 +1,4 @@
-"""A Flax model's numbers by name (`hidden.0.kernel`), as they lie in files."""
+"""The tensors of a Flax model by name (`hidden.0.kernel`), as stored in files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mnist_hpo.spec.model import Tensors
 
 
 def named(parameters: core.Parameters, statistics: core.Statistics) -> Tensors:
-    """Copy parameters and batch statistics out of the device's buffers, which the next epoch reuses."""
+    """Return copies of the trainable parameters and batch statistics by name. The next epoch reuses their buffers."""
     paths = [*_paths(parameters), *_paths(statistics)]
     return {_name(path): np.array(leaf, copy=True) for path, leaf in paths}
 
 
 def unnamed(program: Program, tensors: Tensors) -> tuple[core.Parameters, core.Statistics]:
-    """Put parameters and batch statistics back into the structure of a program's module.
+    """Return trainable parameters and batch statistics in the structure of a program's module, from their names.
 
     Raises:
-        KeyError: one is missing.
+        KeyError: a tensor is missing.
 
     """
     structure = structure_of(program)
@@ -36,19 +36,19 @@ def unnamed(program: Program, tensors: Tensors) -> tuple[core.Parameters, core.S
 
 
 def shapes_of(program: Program) -> dict[str, tuple[int, ...]]:
-    """The shape of each of a program's parameters and batch statistics, by name."""
+    """Return the shapes of a program's trainable parameters and batch statistics, by name."""
     structure = structure_of(program)
     paths = [*_paths(structure.parameters), *_paths(structure.statistics)]
     return {_name(path): tuple(leaf.shape) for path, leaf in paths}
 
 
 def save_state(state: core.TrainState) -> Tensors:
-    """All of a training's state by name, such as `parameters['hidden'][0]['kernel']` and `step`."""
+    """Return all tensors of a training's state by name, such as `parameters['hidden'][0]['kernel']` and `step`."""
     return {_key(path): np.asarray(leaf, order="C") for path, leaf in _paths(state)}
 
 
 def load_state(program: Program, tensors: Tensors) -> core.TrainState:
-    """Put back what `save_state` took apart.
+    """Return the state from the tensors that `save_state` returned.
 
     Raises:
         KeyError: a tensor is missing.

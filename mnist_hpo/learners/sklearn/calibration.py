@@ -1,4 +1,4 @@
-"""Probabilities from scores: a softmax at one temperature, which is fitted to examples that were held back."""
+"""Probabilities from scores: a softmax whose temperature is fitted to held-back examples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ _N_HALVINGS = 60
 
 
 def log_softmax(scores: NDArray[np.float64], inverse_temperature: float) -> NDArray[np.float64]:
-    """Log-probabilities f64[E, C] of scores f64[E, C]."""
+    """Return log-probabilities f64[E, C] of scores f64[E, C]."""
     scaled = inverse_temperature * (scores - scores.max(axis=1, keepdims=True))
     return scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
 
 
 def fit_inverse_temperature(scores: NDArray[np.float64], labels: NDArray[np.uint8]) -> float:
-    """Find the factor of the scores at which the log loss of their softmax is least, by bisection.
+    """Return the factor of the scores that minimises the log loss of their softmax, found by bisection.
 
     Guo et al., "On Calibration of Modern Neural Networks" (2017). The loss is convex in the factor.
 
@@ -30,7 +30,7 @@ def fit_inverse_temperature(scores: NDArray[np.float64], labels: NDArray[np.uint
     for _ in range(_N_HALVINGS):
         middle = float(np.sqrt(low * high))
         expected = np.sum(np.exp(log_softmax(scores, middle)) * scores, axis=1)
-        if np.mean(expected - of_labels) < 0:  # the loss still falls
+        if np.mean(expected - of_labels) < 0:  # The loss still decreases.
             low = middle
         else:
             high = middle

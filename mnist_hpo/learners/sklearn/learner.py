@@ -1,4 +1,4 @@
-"""The learner of scikit-learn's estimators: an epoch fits anew, on more examples than the one before."""
+"""The learner of scikit-learn estimators. Each epoch fits a new estimator, to more examples than the epoch before."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from mnist_hpo.spec.parameter import ParameterSet
 
 _INVERSE_TEMPERATURE = "inverse_temperature"
 _HELD_BACK = 10
-"""One in so many of the training examples is held back to fit the temperature."""
+"""One in this many training examples is held back to fit the temperature."""
 
 
 class SklearnLearner:
-    """See `Learner`. Epoch e of E fits to the first e / E of the examples, in a seeded order.
+    """See `Learner`. Epoch e of E fits to the first e / E of the examples, in an order drawn with the seed.
 
     Args:
         model: the model.
         values: a value for each hyperparameter.
-        config: what is trained.
-        train: the examples to learn from.
-        n_classes: how many classes the labels have.
+        config: the configuration to train.
+        train: the training examples.
+        n_classes: the number of classes.
 
     """
 
@@ -46,11 +46,11 @@ class SklearnLearner:
         self._images, self._labels = train.images.reshape(len(train), -1), train.labels
 
     def start(self) -> Tensors:
-        """See `Learner.start`: nothing is fitted yet."""
+        """See `Learner.start`. Nothing is fitted yet."""
         return {}
 
     def advance(self, state: Tensors, epoch: int) -> Advanced:
-        """See `Learner.advance`; the state before does not matter."""
+        """See `Learner.advance`. The previous state is not used."""
         n_learned = -(-len(self._learned) * epoch // self._n_epochs)
         images, labels = self._take(self._learned[:n_learned])
         start = time.perf_counter()
@@ -68,7 +68,7 @@ class SklearnLearner:
         return _log_probabilities(self._model, self._values, state, images.reshape(len(images), -1))
 
     def model(self, state: Tensors) -> Tensors:
-        """See `Learner.model`: all of the state."""
+        """See `Learner.model`. It is the whole state."""
         return state
 
     def save(self, state: Tensors) -> Tensors:
@@ -84,7 +84,7 @@ class SklearnLearner:
 
 
 def make_predictor(model: SklearnModel, values: ParameterSet, n_features: int, tensors: Tensors) -> Predictor:
-    """A fitted estimator, from what `SklearnLearner.model` returned.
+    """Return a predictor from the tensors that `SklearnLearner.model` returned.
 
     Raises:
         ValueError: the tensors are not those of the model.

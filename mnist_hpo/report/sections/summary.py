@@ -22,7 +22,7 @@ from mnist_hpo.trial_plan import all_parameters
 def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> Section:
     """The first section."""
     figures = study_figures(view.study, view.trials)
-    states = ", ".join(named_counts(figures.n_trials, is_running=view.is_running)) or "none begun"
+    states = ", ".join(named_counts(figures.n_trials, is_running=view.is_running)) or "none started"
     spent = time_spent(view.trials)
     worked_s = spent.train_s + spent.evaluate_s + spent.compile_s + spent.host_s
     running = sum(session.seconds for session in sessions(view.trials))

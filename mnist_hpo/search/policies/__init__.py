@@ -1,1 +1,1 @@
-"""The policies that a study file can name: one file each, whose `POLICY` is a class with the interface `Policy`."""
+"""The policies that a study file can name: modules that export a class of the interface `Policy` as `POLICY`."""

@@ -1,9 +1,9 @@
 """Asynchronous successive halving with promotion (ASHA).
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning" (MLSys 2020), algorithm 2. Every trial pauses at each
-rung. A free slot resumes the best paused trial of the highest rung in which it is among the best 1 / `reduction_factor`
-of all that have reached the rung; where there is none, it starts a new trial. With several objectives, trials are
-ranked by non-dominated rank and crowding distance.
+rung. A paused trial can be promoted if it is among the best 1 / `reduction_factor` of all trials that have reached the
+rung. A free slot resumes the best such trial of the highest rung that has one, else starts a new trial. With several
+objectives, trials are ranked by non-dominated rank and crowding distance.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mnist_hpo.spec.study import ParameterValue, Study
 @dataclass
 class _Trial:
     parameters: Mapping[str, ParameterValue]
-    sampler_notes: Mapping[str, Any]
-    """What the sampler has noted of it, such as its place in a grid."""
+    system_attributes: Mapping[str, Any]
+    """Optuna's system attributes of the trial, such as its index in a grid."""
     state: Literal["running", "paused", "complete", "failed"] = "running"
     reported: dict[int, Point] = field(default_factory=dict[int, Point])
-    """The objectives by epoch, as they are: neither is turned round so that lower is better."""
+    """The objectives by epoch, in the order of the study file; maximised ones are not negated."""
     values: Point = ()
     """The objectives of a complete trial."""
 
@@ -50,7 +50,7 @@ class Asha:
         self._spec, self._factor = study, options["reduction_factor"]
         epochs = rungs(options["min_resource"], self._factor, study.budget.max_epochs - 1)
         self._rungs: dict[int, dict[int, Point]] = {epoch: {} for epoch in epochs}
-        """By epoch, by trial: the objectives, each turned round where higher is better."""
+        """By epoch, by trial: the objectives; maximised ones are negated."""
         self._promoted: dict[int, set[int]] = {epoch: set() for epoch in epochs}
         self._trials: list[_Trial] = []
 
@@ -91,18 +91,18 @@ class Asha:
         self._trials[trial].values = [values[objective.metric] for objective in self._spec.objectives]
 
     def on_stop(self, trial: int) -> None:
-        """See `Policy`; this policy stops no trial."""
+        """See `Policy`. This policy prunes no trial."""
         raise AssertionError
 
     def on_failure(self, trial: int, epoch: int) -> None:
-        """See `Policy`. A failed trial counts in the rung that it would have reached, as the worst."""
+        """See `Policy`. A failed trial counts as the worst in the rung that it would have reached."""
         self._trials[trial].state = "failed"
         rung = next((rung for rung in self._rungs if rung >= epoch), None)
         if rung is not None:
             self._rungs[rung][trial] = [math.inf] * len(self._spec.objectives)
 
     def _promotable(self, epoch: int) -> int | None:
-        """The best trial of a rung that may be promoted and has not been, or None."""
+        """Return the best trial of a rung that can be promoted and has not been, or None."""
         rung = self._rungs[epoch]
         numbers = sorted(rung)
         n_best = len(numbers) // self._factor
@@ -111,16 +111,18 @@ class Asha:
         return next((number for number in waiting if self._trials[number].state == "paused"), None)
 
     def _propose(self) -> _Trial:
-        """Ask the sampler, which sees paused trials as pruned ones; a trial may go on after it was seen, so the sampler
-        is given all trials anew."""
+        """Ask the sampler for the next trial. It sees paused trials as pruned.
+
+        A trial may continue after the sampler has seen it, so each call passes all trials to a new Optuna study.
+        """
         study = new_optuna_study(self._spec)
         for trial in self._trials:
-            study.add_trial(self._seen_by_sampler(trial))
+            study.add_trial(self._as_optuna_trial(trial))
         propose(study, self._spec, len(self._trials))
         proposed = study.get_trials(deepcopy=False)[-1]
         return _Trial(proposed.params, proposed.system_attrs)
 
-    def _seen_by_sampler(self, trial: _Trial) -> FrozenTrial:
+    def _as_optuna_trial(self, trial: _Trial) -> FrozenTrial:
         states = {"running": TrialState.RUNNING, "complete": TrialState.COMPLETE}
         reported = {epoch: point[0] for epoch, point in trial.reported.items()}
         if trial.state == "failed":
@@ -130,7 +132,7 @@ class Asha:
             values=list(trial.values) or None,
             params=dict(trial.parameters),
             distributions=distributions_of(trial.parameters, self._spec.space),
-            system_attrs=dict(trial.sampler_notes),
+            system_attrs=dict(trial.system_attributes),
             intermediate_values=reported if len(self._spec.objectives) == 1 else {},
         )
 

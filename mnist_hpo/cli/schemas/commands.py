@@ -1,4 +1,4 @@
-"""The model of what each verb prints."""
+"""The model of what each command prints."""
 
 from __future__ import annotations
 
@@ -26,4 +26,4 @@ OUTPUTS: Mapping[str, type[BaseModel]] = {
     "status": StatusOutput,
     "trials": TrialsOutput,
 }
-"""By verb."""
+"""By command."""
