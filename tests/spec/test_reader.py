@@ -105,7 +105,7 @@ def test_a_tab_in_place_of_spaces(write_study: WriteStudy) -> None:
 def test_a_duplicate_key(write_study: WriteStudy) -> None:
     path = write_study("slots: 2", "slots: 2\nseed: 2")
     line = line_of(path, "seed: 2")
-    assert refusal(path) == f"{path}, line {line}, column 1: the key 'seed' stands here a second time; keep one"
+    assert refusal(path) == f"{path}, line {line}, column 1: the key 'seed' is repeated here; keep one"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_unknown_kind_of_space(write_study: WriteStudy) -> None:
 
 def test_a_choice_that_stands_there_twice(write_study: WriteStudy) -> None:
     path = write_study("[32, 64]", "[32, 64, 32]")
-    assert "space.width.choices: choices must differ: 32 stands there twice" in refusal(path)
+    assert "space.width.choices: choices must differ: 32 is listed twice" in refusal(path)
 
 
 def test_a_hyperparameter_both_searched_and_fixed(write_study: WriteStudy) -> None:
@@ -223,13 +223,13 @@ def test_a_value_of_the_wrong_kind_is_echoed(write_study: WriteStudy) -> None:
 def test_a_list_where_one_value_belongs(write_study: WriteStudy) -> None:
     path = write_study("depth: 2", "depth: [2, 3]")
     assert refusal(path) == (
-        f"{path}, line {line_of(path, 'depth: [')}: fixed.depth: must be a number, a text, true or false, not [2, 3]"
+        f"{path}, line {line_of(path, 'depth: [')}: fixed.depth: must be a number, text, true or false, not [2, 3]"
     )
 
 
 def test_a_name_that_no_file_could_have(write_study: WriteStudy) -> None:
     path = write_study("name: small", "name: ../small")
-    assert f"{path}, line 1: name: '../small' is no study name" in refusal(path)
+    assert f"{path}, line 1: name: '../small' is not a valid study name" in refusal(path)
 
 
 def test_every_mistake_is_told_at_once(write_study: WriteStudy) -> None:
