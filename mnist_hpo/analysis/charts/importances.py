@@ -40,7 +40,7 @@ def importances(importance: Importance) -> Chart:
         "yaxis": {"automargin": True, "type": "category"},
         "legend": {"traceorder": "reversed"},
     }
-    return Chart("Parameter importances", traces, layout, 110 + 48 * len(names))
+    return Chart("Hyperparameter importances", traces, layout, 110 + 48 * len(names))
 
 
 def correlations(found: dict[str, Correlation]) -> Chart:
