@@ -1,5 +1,5 @@
-"""From a study's records to tables and figures; each quantity is computed in one place, here.
+"""Compute tables and figures from a study's records.
 
-Report, comparison, command line and MLflow's plots all ask these functions, so they cannot tell different things. All
-are pure but for `reading` and `champion_files`, which read what the others are given.
+Report, comparison, command line and MLflow's plots all use these functions, so they show the same values. All modules
+are pure except `reading` and `champion_files`, which read the input.
 """

@@ -1,7 +1,7 @@
-"""How good a search was at any time: the best valid_loss so far against what had been spent by then.
+"""Anytime performance of a search: the best valid_loss so far against the cost so far.
 
-Epochs are put in the order of virtual time, which follows from the study file: two runs of a study agree on every point
-but for the seconds, however many workers they had.
+Epochs are in the order of virtual time, which depends only on the study file. Two runs of a study therefore give the
+same points, except for the seconds, with any number of workers.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from mnist_hpo.storage.records import TrialRecord
 
 @dataclass(frozen=True)
 class Spent:
-    """What a search had taken at some time, counted in the study's own order of events."""
+    """The cost of a search up to some event, in the study's virtual order of events."""
 
     n_trials: int
-    """Trials begun by then."""
+    """Trials started so far."""
     n_epochs: int
-    """Epochs computed by then, over all trials."""
+    """Epochs computed so far, over all trials."""
     worker_s: float
     """Worker seconds of these epochs."""
 
@@ -36,7 +36,7 @@ class AnytimePoint(Spent):
 
 
 def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimePoint]:
-    """Every improvement of the best valid_loss so far; an epoch of any trial counts as soon as it has ended."""
+    """Return every improvement of the best valid_loss so far; each epoch of any trial counts when it ends."""
     results = {trial.number: trial.epochs for trial in trials}
     spans = slot_spans(study, trials)
     begun = sorted(span.begun_at for span in spans if span.first_epoch == 1)
@@ -54,13 +54,13 @@ def anytime_points(study: Study, trials: Sequence[TrialRecord]) -> list[AnytimeP
 
 
 def cost_to_reach(points: Sequence[AnytimePoint], valid_loss: float) -> Spent | None:
-    """What had been spent when a loss was first reached, or None where it was not."""
+    """Return the cost until a loss was first reached, or None if it was not."""
     reached = next((point for point in points if point.valid_loss <= valid_loss), None)
     return reached and Spent(reached.n_trials, reached.n_epochs, reached.worker_s)
 
 
 def best_after_each_epoch(study: Study, trials: Sequence[TrialRecord]) -> list[float]:
-    """The lowest valid_loss after each epoch of any trial, in the order of virtual time, from the first loss on."""
+    """Return the lowest valid_loss after each epoch of any trial, in virtual order, from the first loss on."""
     points = anytime_points(study, trials)
     n_epochs = sum(len(trial.epochs) for trial in trials)
     ends = [point.n_epochs for point in points[1:]] + [n_epochs + 1]

@@ -1,4 +1,4 @@
-"""What `mnist-hpo retrain` has written of a study's tests: the figures, and each model's guesses."""
+"""Read the files that `mnist-hpo retrain` writes: the test figures, and the predictions of each model."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mnist_hpo.spec.errors import UserError, first_line
 
-_FIGURES, _GUESSES = "champion.json", "predictions.npz"
+_FIGURES, _PREDICTIONS = "champion.json", "predictions.npz"
 
 
 class ChampionTest(BaseModel):
-    """A re-trained trial's figures on the test split: what is shown of a champion.json."""
+    """The test figures of a re-trained trial: the fields of champion.json that are shown."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     trial: int
     reproduced: str
-    """`exact`, or how far the re-trained curve is from the recorded one."""
+    """`exact`, or how far the re-trained curve differs from the recorded one."""
     best_epoch: int
     n_seeds: int
     n_diverged: int = 0
-    """Of the seeds; the means and deviations are over the others, None where there are none."""
+    """Number of seeds that diverged. The means and deviations are over the others, None if all diverged."""
     registered_seed: int | None = 0
     """The first seed that did not diverge."""
     test_accuracy_mean: float | None
@@ -39,31 +39,31 @@ class ChampionTest(BaseModel):
     test_log_loss_mean: float | None
     test_log_loss_std: float | None
     confusion_matrix: Annotated[tuple[tuple[int, ...], ...], Field(min_length=1)] | None
-    """[true class, guessed class]: test examples, of `registered_seed`'s model."""
+    """[true class, predicted class]: number of test examples, for the model of `registered_seed`."""
 
 
 @dataclass(frozen=True)
-class TestGuesses:
-    """What a champion's models guess on the test examples."""
+class TestPredictions:
+    """The classes that a champion's models predict for the test examples."""
 
-    __test__ = False  # Not a test, whatever pytest thinks of the name.
+    __test__ = False  # Not a test case for pytest.
 
     by_seed: Mapping[int, NDArray[np.uint8]]
-    """u8[n_test] each, without seeds that diverged."""
+    """u8[n_test] for each seed that did not diverge."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
 
 
 def trial_report(champions: Path, number: int) -> Path:
-    """Where a re-trained trial's report lies in its study's folder below mlruns/champions."""
+    """Return the report's path of a re-trained trial, in its study's folder in mlruns/champions."""
     return champions / f"trial-{number:05d}" / "report"
 
 
 def read_champion_tests(champions: Path) -> list[ChampionTest]:
-    """Read the tests of a study's re-trained trials, by trial.
+    """Read the test figures of a study's re-trained trials, in the order of the trials.
 
     Args:
-        champions: the study's folder, below mlruns/champions.
+        champions: the study's folder in mlruns/champions.
 
     Raises:
         UserError: a file cannot be read or is damaged.
@@ -74,10 +74,10 @@ def read_champion_tests(champions: Path) -> list[ChampionTest]:
 
 
 def read_champion_test(report: Path) -> ChampionTest | None:
-    """Read a re-trained trial's test; None where there is none yet.
+    """Read the test figures of a re-trained trial; None if there are none yet.
 
     Args:
-        report: the trial's, see `trial_report`.
+        report: the trial's report, see `trial_report`.
 
     Raises:
         UserError: the file cannot be read or is damaged.
@@ -96,32 +96,32 @@ def read_champion_test(report: Path) -> ChampionTest | None:
         raise _damaged(path, f"{place}: {problem['msg']}") from None
 
 
-def read_guesses(report: Path) -> TestGuesses | None:
-    """Read what a re-trained trial's models guess; None where that was not kept.
+def read_predictions(report: Path) -> TestPredictions | None:
+    """Read the predictions of a re-trained trial's models; None if they were not saved.
 
     Args:
-        report: the trial's, see `trial_report`.
+        report: the trial's report, see `trial_report`.
 
     Raises:
         UserError: the file cannot be read or is damaged.
 
     """
-    path = report / _GUESSES
+    path = report / _PREDICTIONS
     if not path.exists():
         return None
     try:
         with np.load(path) as kept:
-            guesses, labels = kept["guesses"], kept["labels"]
-            # Files of earlier versions have every seed.
-            seeds = kept["seeds"].tolist() if "seeds" in kept else list(range(len(guesses)))
-        if labels.ndim != 1 or guesses.shape[1:] != labels.shape or not len(guesses):
-            raise ValueError(f"guesses of shape {guesses.shape}, labels of shape {labels.shape}")
-        return TestGuesses(dict(zip(seeds, guesses, strict=True)), labels)
+            predictions, labels = kept["guesses"], kept["labels"]
+            # Files of earlier versions contain every seed.
+            seeds = kept["seeds"].tolist() if "seeds" in kept else list(range(len(predictions)))
+        if labels.ndim != 1 or predictions.shape[1:] != labels.shape or not len(predictions):
+            raise ValueError(f"predictions of shape {predictions.shape}, labels of shape {labels.shape}")
+        return TestPredictions(dict(zip(seeds, predictions, strict=True)), labels)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _damaged(path, first_line(error)) from None
 
 
 def _damaged(path: Path, problem: str) -> UserError:
-    # In the folder champions/STUDY-UID/trial-NUMBER/report.
+    # The path is champions/STUDY-UID/trial-NUMBER/report/FILE.
     study = path.parents[2].name.rpartition("-")[0]
     return UserError(f"{path}: damaged ({problem}); mnist-hpo retrain {study} writes a new one, or remove the file")

@@ -1,4 +1,4 @@
-"""A classifier by class, from its confusion matrix."""
+"""Precision, recall and F1 of each class, from a confusion matrix."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ class ClassFigures:
 
     n_examples: int
     precision: float
-    """Of the examples guessed to be of the class, the share that is; 0 where none is guessed."""
+    """The share of the examples predicted as the class that belong to it; 0 if there are none."""
     recall: float
-    """Of the class's examples, the share that is guessed; 0 where there are none."""
+    """The share of the class's examples that are predicted as the class; 0 if there are none."""
     f1: float
-    """The harmonic mean of both; 0 where one of them is."""
+    """The harmonic mean of both; 0 if one of them is 0."""
 
 
 def by_class(matrix: Sequence[Sequence[int]]) -> list[ClassFigures]:
-    """The figures of each class.
+    """Return the figures of each class.
 
     Args:
-        matrix: [true class][guessed class], counts of examples.
+        matrix: [true class][predicted class], numbers of examples.
 
     """
     found: list[ClassFigures] = []
     for label, row in enumerate(matrix):
-        n_true, n_guessed = sum(row), sum(other[label] for other in matrix)
+        n_true, n_predicted = sum(row), sum(other[label] for other in matrix)
         n_right = row[label]
-        precision, recall = n_right / max(n_guessed, 1), n_right / max(n_true, 1)
-        found.append(ClassFigures(n_true, precision, recall, f1=2 * n_right / max(n_true + n_guessed, 1)))
+        precision, recall = n_right / max(n_predicted, 1), n_right / max(n_true, 1)
+        found.append(ClassFigures(n_true, precision, recall, f1=2 * n_right / max(n_true + n_predicted, 1)))
     return found

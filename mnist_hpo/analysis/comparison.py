@@ -1,4 +1,4 @@
-"""Studies, or single trials, beside each other: what they cost, what they found, and whether that can be compared."""
+"""Compare studies or single trials: their costs, their results, and whether these are comparable."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mnist_hpo.analysis.anytime import AnytimePoint, Spent, anytime_points, cost_to_reach
-from mnist_hpo.analysis.champion_files import ChampionTest, TestGuesses
+from mnist_hpo.analysis.champion_files import ChampionTest, TestPredictions
 from mnist_hpo.analysis.significance import PairedTest, paired_test
 from mnist_hpo.analysis.study_figures import count_ended, study_figures
 from mnist_hpo.analysis.trial_figures import lowest_loss, trial_figures
@@ -23,32 +23,32 @@ from mnist_hpo.trial_plan import all_parameters
 
 @dataclass(frozen=True)
 class Entry:
-    """A study, or one of its trials, as it is compared."""
+    """A study or a single trial to compare, with its recorded data."""
 
     label: str
     """The study's name, or STUDY:NUMBER."""
     study: Study
     trials: tuple[TrialRecord, ...]
-    """All of the study's, or the one."""
+    """All trials of the study, or the single trial."""
     is_study: bool
     context: Mapping[str, str]
-    """What the results depend on beside the study file, as it was recorded."""
+    """The recorded provenance: what the results depend on besides the study file."""
     is_running: bool
     """Whether a coordinator runs the study now."""
     test: ChampionTest | None = None
-    """Of `trial`; None until it is re-trained, like the one that follows."""
-    guesses: TestGuesses | None = None
+    """The test figures of `trial`; None until it is re-trained."""
+    predictions: TestPredictions | None = None
     machine_dependence: str | None = None
-    """Which trials of the study were given up; None if none were."""
+    """A sentence about the trials that were given up with --give-up-trial; None if there are none."""
 
     @property
     def trial(self) -> TrialRecord | None:
-        """The study's best trial, or the one."""
+        """The study's best trial, or the single trial."""
         return best_of(self.trials) if self.is_study else self.trials[0]
 
     @cached_property
     def points(self) -> list[AnytimePoint]:
-        """Its improvements."""
+        """The improvements of the best valid_loss so far."""
         return anytime_points(self.study, self.trials)
 
 
@@ -73,43 +73,43 @@ class Compared:
     worker_s: float
     compile_s: float
     trial: int | None
-    """The number of the best trial, or of the single one; None where no trial is complete."""
+    """The number of the best trial, or of the single trial; None if no trial is complete."""
     valid_loss: float | None
-    """That trial's lowest."""
+    """The lowest valid_loss of that trial."""
     valid_accuracy: float | None
-    """At that epoch, from 0 to 1."""
+    """The accuracy at that epoch, from 0 to 1."""
     best_epoch: int | None
     params: Mapping[str, ParameterValue]
-    """All hyperparameters of that trial: searched, fixed and by default."""
+    """All hyperparameters of that trial: searched, fixed and default values."""
     n_parameters: int | None
-    """Numbers that its model learns."""
+    """Number of trainable weights of its model."""
     test: ChampionTest | None
-    """Of that trial; None until it is re-trained."""
+    """The test figures of that trial; None until it is re-trained."""
     to_target: Spent | None
-    """None where the target was not reached."""
+    """The cost to reach the target; None if it was not reached."""
     anytime: Sequence[AnytimePoint]
     """Every improvement of the best valid_loss so far, over all epochs of all trials."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Studies or single trials beside each other."""
+    """The comparison of studies or single trials."""
 
     comparable: bool
-    """Whether their valid_loss means the same: same dataset digest, split and objective."""
+    """Whether their losses are comparable: same dataset digest, split and objective."""
     why: Sequence[str]
-    """Why not; empty where they are comparable."""
+    """The reasons why they are not comparable; empty if they are."""
     notes: Sequence[str]
-    """What else a reader should know."""
+    """Other remarks for the reader."""
     target_valid_loss: float | None
-    """What `to_target` refers to; None where nothing was trained."""
+    """The loss that `to_target` refers to; None if no epoch was trained."""
     compared: Sequence[Compared]
     paired_tests: Sequence[PairedTest]
-    """For each two whose champions keep their guesses; none where the test examples differ."""
+    """One test for each pair of champions with saved predictions on the same test examples."""
 
     @property
     def has_studies(self) -> bool:
-        """Whether these are studies: single trials have one trial begun, whatever they reached."""
+        """Whether studies are compared; for single trials the number of trials started means nothing."""
         return any(entry.label == entry.study for entry in self.compared)
 
 
@@ -126,7 +126,7 @@ def compare(entries: Sequence[Entry], target: float | None = None) -> Comparison
         target = max(bests)
     why = _why_not(entries)
     pairs = itertools.combinations(entries, 2)
-    tests = [paired_test(first.label, first.guesses, second.label, second.guesses) for first, second in pairs]
+    tests = [paired_test(first.label, first.predictions, second.label, second.predictions) for first, second in pairs]
     return Comparison(
         comparable=not why,
         why=why,
@@ -138,7 +138,7 @@ def compare(entries: Sequence[Entry], target: float | None = None) -> Comparison
 
 
 def comparison_frame(comparison: Comparison) -> pd.DataFrame:
-    """One row for each study or trial, hyperparameters as columns; what is not there is missing."""
+    """Return one row for each study or trial, with hyperparameters as columns; absent values are missing."""
     rows: list[dict[str, Any]] = []
     for entry in comparison.compared:
         nested = {"budget", "n_trials", "params", "test", "to_target", "anytime"}
@@ -192,14 +192,14 @@ def _state(entry: Entry, *, is_complete: bool) -> str:
 
 
 def _why_not(entries: Sequence[Entry]) -> list[str]:
-    """The reasons for which the entries' losses cannot be compared."""
-    asked: Mapping[str, Callable[[Entry], str]] = {
+    """Return the reasons why the entries' losses cannot be compared."""
+    required_equal: Mapping[str, Callable[[Entry], str]] = {
         "dataset": lambda entry: entry.study.dataset,
         "dataset digest": lambda entry: entry.context.get("dataset_digest", "unknown")[:16],
         "split": lambda entry: entry.study.split,
         "objective": lambda entry: entry.study.objective,
     }
-    return [reason for name, value_of in asked.items() if (reason := _difference(name, entries, value_of))]
+    return [reason for name, value_of in required_equal.items() if (reason := _difference(name, entries, value_of))]
 
 
 def _difference(name: str, entries: Sequence[Entry], value_of: Callable[[Entry], str]) -> str | None:
@@ -231,7 +231,7 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
 
 
 def _typed(values: Sequence[Any]) -> pd.Series:
-    """A column of whole numbers, of numbers, or of what there is."""
+    """Return a column with the narrowest dtype that fits: Int64, float64 or object."""
     kinds = {type(value) for value in values if value is not None}
     dtype = "Int64" if kinds == {int} else "float64" if kinds and kinds <= {int, float} else "object"
     return pd.Series(values, dtype=dtype)

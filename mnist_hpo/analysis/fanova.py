@@ -1,7 +1,7 @@
-"""fANOVA: the share of each parameter alone in the variance of a result (Hutter, Hoos & Leyton-Brown, ICML 2014).
+"""fANOVA: the share of each hyperparameter's main effect in the variance (Hutter, Hoos & Leyton-Brown, ICML 2014).
 
-Optuna's evaluator takes minutes for 2,000 trials; the main effects alone, which are all that it reports, follow from
-one pass over the leaves of the forest.
+Optuna's evaluator reports the main effects only, but takes minutes for 2,000 trials. This module computes them in one
+pass over the leaves of the forest.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _N_TREES = 64
 
 
 def main_effects(points: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The share of each parameter alone in the variance that a random forest sees.
+    """Return the share of each hyperparameter's main effect in the variance that a random forest predicts.
 
     Args:
         points: f64[n, n_parameters], in the unit cube.
-        values: f64[n].
+        values: f64[n], the results at the points.
 
     Returns:
-        f64[n_parameters]: zeros where no tree of the forest sees a difference.
+        f64[n_parameters]: zeros if every tree of the forest is constant.
 
     """
     forest = RandomForestRegressor(n_estimators=_N_TREES, random_state=0).fit(points, values)
@@ -32,7 +32,7 @@ def main_effects(points: NDArray[np.float64], values: NDArray[np.float64]) -> ND
 
 
 def _effects_in(tree: Any, n_parameters: int) -> NDArray[np.float64] | None:
-    """The variance of each parameter's marginal as a share of the tree's variance; None where the tree is constant."""
+    """Return the variance of each marginal as a share of the tree's variance; None if the tree is constant."""
     lows, highs, values = _leaves(tree, n_parameters)
     widths = highs - lows
     volumes = widths.prod(axis=1)
@@ -42,7 +42,8 @@ def _effects_in(tree: Any, n_parameters: int) -> NDArray[np.float64] | None:
         return None
     effects = np.zeros(n_parameters)
     for parameter in range(n_parameters):
-        # The marginal is a step function: each leaf adds its value times its other sides' volume from low to high.
+        # The marginal is a step function. Each leaf adds, from its low to its high side, its value times the volume of
+        # its other sides.
         heights = values * volumes / widths[:, parameter]
         steps, places = np.unique(np.concatenate([lows[:, parameter], highs[:, parameter]]), return_inverse=True)
         changes = np.bincount(places, weights=np.concatenate([heights, -heights]))
@@ -52,7 +53,7 @@ def _effects_in(tree: Any, n_parameters: int) -> NDArray[np.float64] | None:
 
 
 def _leaves(tree: Any, n_parameters: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """A tree's leaves as boxes in the unit cube: lows and highs f64[n_leaves, n_parameters], values f64[n_leaves]."""
+    """Return a tree's leaves as boxes: lows and highs f64[n_leaves, n_parameters], and values f64[n_leaves]."""
     lows, highs = np.zeros((tree.node_count, n_parameters)), np.ones((tree.node_count, n_parameters))
     for node in range(tree.node_count):  # a child has a higher number than its parent
         left, right = tree.children_left[node], tree.children_right[node]

@@ -1,4 +1,4 @@
-"""Which hyperparameters mattered: fANOVA, PED-ANOVA and Spearman's rank correlation over the complete trials."""
+"""Hyperparameter importance: fANOVA, PED-ANOVA and Spearman's rank correlation over the complete trials."""
 
 from __future__ import annotations
 
@@ -23,56 +23,56 @@ from mnist_hpo.search.space import distributions
 from mnist_hpo.spec.study import CategoricalSpace, ParameterValue, Space
 
 MIN_TRIALS = 4
-"""Fewer complete trials say nothing about importance."""
+"""The fewest complete trials from which importances are estimated."""
 SIGNIFICANT_P = 0.05
-"""A correlation with a lower p-value is more than chance gives."""
+"""A correlation with a lower p-value is significant."""
 _MIN_TOP = 5
-"""PED-ANOVA wants at least so many trials at the top (Optuna's documentation)."""
+"""PED-ANOVA needs at least this many top trials (Optuna's documentation)."""
 
 Shares = dict[str, float]
-"""The share of each parameter; the shares sum to 1. Empty if there are too few trials to estimate them."""
+"""The share of each hyperparameter; the shares sum to 1. Empty if there are too few trials to estimate them."""
 
 
 @dataclass(frozen=True)
 class Correlation:
-    """Spearman's rank correlation of a parameter with the objective, over the trials that have the parameter."""
+    """Spearman's rank correlation of a hyperparameter with the objective, over the trials that have it."""
 
     rho: float
-    """Negative: higher values of the parameter go with lower losses."""
+    """If negative, higher values of the hyperparameter go with lower losses."""
     p_value: float
 
 
 @dataclass(frozen=True)
 class Importance:
-    """What the complete trials tell of each parameter."""
+    """The importance of each hyperparameter, estimated from the complete trials."""
 
     fanova: Shares
-    """Of the parameters that all of them have."""
+    """Only the hyperparameters that all of them have."""
     ped_anova: Shares
-    """Of all, the conditional ones too."""
+    """All hyperparameters, including conditional ones."""
     correlations: dict[str, Correlation]
-    """Of the ordered parameters that took more than one value."""
+    """Only ordered hyperparameters with more than one value."""
     n_top: int
-    """What PED-ANOVA asks of: which parameters decide who is among so many of the best trials."""
+    """Number of best trials that PED-ANOVA compares with all trials."""
 
     @property
     def shares(self) -> Shares:
-        """fANOVA's, or PED-ANOVA's where that cannot tell."""
+        """The shares by fANOVA, or by PED-ANOVA if fANOVA has none."""
         return self.fanova or self.ped_anova
 
     def ranking(self) -> list[str]:
-        """Parameters, the most important first by `shares`; then those of which only PED-ANOVA tells."""
+        """Return the hyperparameters by `shares`, the most important first, then those that only PED-ANOVA covers."""
         first = sorted(self.shares, key=lambda name: -self.shares[name])
         others = [name for name, share in self.ped_anova.items() if share > 0 and name not in self.shares]
         return first + sorted(others, key=lambda name: -self.ped_anova[name])
 
 
 def assess(view: StudyView, on_step: Callable[[str], None] = lambda _step: None) -> Importance:
-    """Assess all parameters of a study.
+    """Estimate the importance of all hyperparameters of a study.
 
     Args:
-        view: the study; fewer than `MIN_TRIALS` complete trials, or equal values, give empty results.
-        on_step: told what is being computed.
+        view: the study. With fewer than `MIN_TRIALS` complete trials, or equal values, the results are empty.
+        on_step: a callback with the name of each step before it starts.
 
     """
     values = np.array([objective_value(trial) for trial in view.complete], np.float64)
@@ -85,14 +85,14 @@ def assess(view: StudyView, on_step: Callable[[str], None] = lambda _step: None)
 
 
 def n_top(n_complete: int) -> int:
-    """Of how many of the complete trials PED-ANOVA is asked what sets them apart: the best tenth, more of few."""
+    """Return how many of the complete trials PED-ANOVA takes as the best: a tenth, or a larger share of few."""
     return min(max(math.ceil(n_complete / 10), _MIN_TOP), math.ceil(n_complete / 2))
 
 
 def _fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
-    """Of the parameters that every complete trial has, on the scale that the study searches.
+    """Return shares for the hyperparameters that every complete trial has, on the scale that the study searches.
 
-    A forest needs a point for each trial, and a conditional parameter's missing value is no place on its scale.
+    The forest needs a value of each hyperparameter for each trial, so conditional ones are left out.
     """
     space = {
         name: entry for name, entry in view.study.space.items() if not is_single(entry) and name not in view.conditional
@@ -104,16 +104,16 @@ def _fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
 
 
 def _unit(entry: Space, value: ParameterValue) -> float:
-    """A value scaled to [0, 1]; a categorical parameter's choices divide it equally, each at the centre of its part."""
+    """Return a value scaled to [0, 1]; categorical choices are at the centres of equal parts."""
     if isinstance(entry, CategoricalSpace):
         return (entry.choices.index(value) + 0.5) / len(entry.choices)
     return fraction(entry, value)
 
 
 def _ped_anova_shares(view: StudyView) -> Shares:
-    """How far the best trials' parameters stand out from all trials' (Watanabe, Bansal & Hutter, IJCAI 2023).
+    """Return how far the best trials' distributions differ from all trials' (Watanabe, Bansal & Hutter, IJCAI 2023).
 
-    Optuna's evaluator, which asks of a conditional parameter how it stands among the trials that have it (KDD 2026).
+    Optuna's evaluator compares a conditional hyperparameter among the trials that have it (KDD 2026).
     """
     by_name = distributions(view.study.space)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -128,7 +128,7 @@ def _ped_anova_shares(view: StudyView) -> Shares:
         for trial in view.complete
     )
     n_complete = len(view.complete)
-    # Optuna rounds up to whole trials: half a trial less keeps it from one too many where the division is not exact.
+    # Optuna rounds up to whole trials. Subtracting half a trial avoids one too many from an inexact division.
     evaluator = PedAnovaImportanceEvaluator(target_quantile=(n_top(n_complete) - 0.5) / n_complete)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

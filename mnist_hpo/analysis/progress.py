@@ -1,4 +1,4 @@
-"""How a search went: what had ended, and what the best was, after each end of a trial."""
+"""The progress of a search: the number of ended trials and the best value after each end of a trial."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of, count_states
 
 @dataclass(frozen=True)
 class Step:
-    """A search when a trial had just ended."""
+    """The state of a search just after a trial ended."""
 
     ended_unix_s: float
     n_pruned: int
@@ -23,7 +23,7 @@ class Step:
 
 
 def steps(trials: Sequence[TrialRecord]) -> list[Step]:
-    """A step for each trial that has ended, in the order of their ends by the clock; of equals, by number."""
+    """Return a step for each ended trial, ordered by the time of its end, then by number."""
     counts = count_states([])
     ends = [(trial.finished_unix_s, trial.number, trial) for trial in trials if trial.finished_unix_s is not None]
     best: TrialRecord | None = None
@@ -37,7 +37,7 @@ def steps(trials: Sequence[TrialRecord]) -> list[Step]:
 
 
 def best_so_far(trials: Sequence[TrialRecord]) -> list[tuple[int, float]]:
-    """The number of each complete trial, in order, and the best value among it and those before it."""
+    """Return the number of each complete trial, in order, with the best value among it and those before it."""
     complete = sorted(complete_trials(trials), key=lambda trial: trial.number)
     best = itertools.accumulate(complete, lambda first, second: min(first, second, key=_loss))
     return [(trial.number, objective_value(so_far)) for trial, so_far in zip(complete, best, strict=True)]

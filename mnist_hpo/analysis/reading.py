@@ -1,10 +1,10 @@
-"""What tables and figures are made from, read from a storage and from the files of re-trained trials."""
+"""Read the input of tables and figures from a storage and from the files of re-trained trials."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mnist_hpo.analysis.champion_files import read_champion_test, read_guesses, trial_report
+from mnist_hpo.analysis.champion_files import read_champion_test, read_predictions, trial_report
 from mnist_hpo.analysis.comparison import Entry
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.spec.errors import UserError
@@ -16,19 +16,19 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 
 def read_view(record: StudyStorage) -> StudyView:
-    """Read all that a storage holds of a study."""
+    """Read everything that a storage contains about a study."""
     trials = tuple(record.trials())
     return StudyView(_study(record), record.study_file, record.context, trials, is_held(record.url, record.name))
 
 
 def load_entry(storage_url: str, name: str, number: int | None, champions: Path) -> Entry:
-    """Read a study, or the trial of a number, from a storage, to be compared.
+    """Read a study or one of its trials from a storage, for a comparison.
 
     Args:
-        storage_url: the storage's.
+        storage_url: the storage's URL.
         name: the study's name.
-        number: a trial's, or None for the whole study.
-        champions: the folder under which `mnist-hpo retrain` writes.
+        number: the number of a trial, or None for the whole study.
+        champions: the folder in which `mnist-hpo retrain` writes.
 
     Raises:
         UserError: there is no such study or trial, or a file of its champion is damaged.
@@ -53,7 +53,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
         context=record.context,
         is_running=is_held(record.url, record.name),
         test=None if report is None else read_champion_test(report),
-        guesses=None if report is None else read_guesses(report),
+        predictions=None if report is None else read_predictions(report),
         machine_dependence=dependence,
     )
 

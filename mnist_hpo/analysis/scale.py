@@ -1,4 +1,4 @@
-"""The scale on which a study searches a hyperparameter: where a value lies in its range."""
+"""The scale on which a study searches a hyperparameter: the position of a value in its range."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from mnist_hpo.storage.records import TrialRecord
 
 
 def fraction(entry: Space, value: ParameterValue) -> float:
-    """Where a value lies between the ends of its range, 0 to 1, on the scale that is searched (log where it is).
+    """Return the position of a value in its range, from 0 to 1, on the linear or log scale that is searched.
 
-    Of a categorical one: its place among the choices as they are listed.
+    For a categorical hyperparameter, this is the position in the list of choices.
     """
     if isinstance(entry, CategoricalSpace):
         return entry.choices.index(value) / max(len(entry.choices) - 1, 1)
@@ -24,17 +24,17 @@ def fraction(entry: Space, value: ParameterValue) -> float:
 
 
 def fractions(study: Study, trial: TrialRecord, names: Iterable[str]) -> list[float | None]:
-    """Where a trial's values lie in the ranges of these hyperparameters; None for one that the trial does not have."""
+    """Return the `fraction` of a trial's value for each hyperparameter; None for one that the trial does not have."""
     return [fraction(study.space[name], trial.parameters[name]) if name in trial.parameters else None for name in names]
 
 
 def is_single(entry: Space) -> bool:
-    """Whether there is nothing to search."""
+    """Return whether the space has a single value."""
     return len(entry.choices) == 1 if isinstance(entry, CategoricalSpace) else entry.low == entry.high
 
 
 def is_ordered(entry: Space) -> bool:
-    """Whether "higher" means something: numbers, also where they are listed as choices."""
+    """Return whether the values have an order: numbers, including numeric choices."""
     if not isinstance(entry, CategoricalSpace):
         return True
     return all(isinstance(choice, int | float) and not isinstance(choice, bool) for choice in entry.choices)

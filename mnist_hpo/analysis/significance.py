@@ -1,4 +1,4 @@
-"""Whether two classifiers differ on the same test examples, or only by chance."""
+"""Significance tests for the difference of two classifiers on the same test examples."""
 
 from __future__ import annotations
 
@@ -9,48 +9,50 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest
 
-from mnist_hpo.analysis.champion_files import TestGuesses
+from mnist_hpo.analysis.champion_files import TestPredictions
 
 SIGNIFICANCE = 0.05
-"""Below this p-value, words say that two champions differ."""
+"""Below this p-value, texts state that two champions differ."""
 
 
 @dataclass(frozen=True)
 class SeedTest:
-    """McNemar's exact test of two models, on the same test examples."""
+    """McNemar's exact test of two models on the same test examples."""
 
     seed_index: int
     n_only_first: int
-    """Test examples that only the first one guesses right."""
+    """Test examples that only the first model classifies correctly."""
     n_only_second: int
     p_value: float
 
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Two champions on the same test examples, one model a seed each."""
+    """A paired test of two champions on the same test examples, with one model for each seed."""
 
     first: str
     second: str
-    """Labels."""
+    """The labels of the two champions."""
     seeds: tuple[SeedTest, ...]
     p_value: float
-    """Over the seeds: valid however the seeds' tests depend on each other."""
+    """Combined over the seeds; valid under any dependence between the seeds' tests."""
 
 
-def paired_test(first: str, ours: TestGuesses | None, second: str, theirs: TestGuesses | None) -> PairedTest | None:
-    """Compare two champions' guesses, seed by seed.
+def paired_test(
+    first: str, ours: TestPredictions | None, second: str, theirs: TestPredictions | None
+) -> PairedTest | None:
+    """Compare two champions' predictions, seed by seed.
 
     Returns:
-        None where one has none, they are on other examples, or no seed is in both.
+        The test; None if a champion has no predictions, the examples differ, or no seed is in both.
 
     """
     if ours is None or theirs is None or not np.array_equal(ours.labels, theirs.labels):
         return None
     seeds: list[SeedTest] = []
     for index in sorted(ours.by_seed.keys() & theirs.by_seed.keys()):
-        right, also_right = ours.by_seed[index] == ours.labels, theirs.by_seed[index] == ours.labels
-        n_only_first, n_only_second = int((right & ~also_right).sum()), int((also_right & ~right).sum())
+        first_right, second_right = ours.by_seed[index] == ours.labels, theirs.by_seed[index] == ours.labels
+        n_only_first, n_only_second = int((first_right & ~second_right).sum()), int((second_right & ~first_right).sum())
         seeds.append(SeedTest(index, n_only_first, n_only_second, mcnemar_p_value(n_only_first, n_only_second)))
     if not seeds:
         return None
@@ -58,10 +60,10 @@ def paired_test(first: str, ours: TestGuesses | None, second: str, theirs: TestG
 
 
 def mcnemar_p_value(n_only_first: int, n_only_second: int) -> float:
-    """McNemar's test, exact: how likely so uneven a number of disagreements is where both are equally good.
+    """Return the two-sided p-value of McNemar's exact test.
 
-    Of the examples that only one of two classifiers gets right, each is as likely to get any one right under the null
-    hypothesis, so their number is binomial (McNemar, Psychometrika 12, 1947, pages 153-157). Two-sided.
+    Consider the examples that only one of the two classifiers gets right. Under the null hypothesis each classifier is
+    equally likely to be the one, so the counts are binomial (McNemar, Psychometrika 12, 1947, pages 153-157).
 
     """
     n = n_only_first + n_only_second
@@ -69,10 +71,11 @@ def mcnemar_p_value(n_only_first: int, n_only_second: int) -> float:
 
 
 def combined_p_value(p_values: Sequence[float]) -> float:
-    """One p-value of K tests that may depend on each other in any way: K / k times the k-th smallest, k = ⌈K / 2⌉.
+    """Combine the p-values of K dependent tests into one: K / k times the k-th smallest, k = ⌈K / 2⌉.
 
-    The seeds' tests share their test examples, so they are not independent. Twice the median, or a little less, stays
-    valid all the same (Rüger, Metrika 25, 1978, pages 171-178; Vovk and Wang, Biometrika 107, 2020, pages 791-808).
+    The seeds' tests share their test examples, so they are not independent. Twice the median, or slightly less, is
+    valid under any dependence (Rüger, Metrika 25, 1978, pages 171-178; Vovk and Wang, Biometrika 107, 2020, pages
+    791-808).
 
     """
     k = math.ceil(len(p_values) / 2)

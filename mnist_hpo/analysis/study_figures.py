@@ -1,4 +1,4 @@
-"""A study in figures: how far it is, and what it has cost."""
+"""Summary figures of a study: its progress and its cost."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mnist_hpo.storage.records import TrialRecord, TrialState, count_states
 
 @dataclass(frozen=True)
 class StudyFigures:
-    """How far a study is, and the work that its record holds."""
+    """The progress of a study, and the recorded work."""
 
     n_trials: Mapping[TrialState, int]
-    """Trials by state; those of the budget that have not begun are in none."""
+    """Trials by state; trials of the budget that have not started are in none."""
     n_ended: int
     """Trials that have ended in any way."""
     is_complete: bool
@@ -24,11 +24,11 @@ class StudyFigures:
     """Seconds of work, added up over all workers."""
     train_s: float
     compile_s: float
-    """Of these, in compiling or loading compiled programs."""
+    """Seconds of these spent compiling or loading compiled programs."""
 
 
 def study_figures(study: Study, trials: Sequence[TrialRecord]) -> StudyFigures:
-    """The figures of a study in any state."""
+    """Return the figures of a study in any state."""
     n_ended = count_ended(trials)
     results = [result for trial in trials for result in trial.epochs.values()]
     return StudyFigures(
@@ -43,5 +43,5 @@ def study_figures(study: Study, trials: Sequence[TrialRecord]) -> StudyFigures:
 
 
 def count_ended(trials: Sequence[TrialRecord]) -> int:
-    """How many trials have ended in any way."""
+    """Return how many trials have ended in any way."""
     return sum(trial.has_ended for trial in trials)

@@ -1,4 +1,4 @@
-"""A study's record, read once, with the questions that several tables and figures ask of it."""
+"""A study's record, read once, with the properties that several tables and figures need."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from mnist_hpo.storage.records import TrialRecord, TrialState, best_of, state_na
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study as its storage holds it."""
+    """A study as recorded in its storage."""
 
     study: Study
     study_file: str
-    """The text of the study file as it was last run."""
+    """The text of the study file of the last run."""
     context: Mapping[str, str]
-    """What else the results depend on: dataset digest, versions."""
+    """The provenance: dataset digest, versions, CPU."""
     trials: tuple[TrialRecord, ...]
-    """By number, without gaps."""
+    """All trials in the order of their numbers, without gaps."""
     is_running: bool = True
     """Whether a coordinator runs the study now."""
 
     @cached_property
     def complete(self) -> list[TrialRecord]:
-        """The complete trials, the best one first."""
+        """The complete trials, the best first."""
         return ranked(self.trials)
 
     @cached_property
     def best(self) -> TrialRecord | None:
-        """The best trial, as everywhere in the product."""
+        """The best trial; see `best_of`."""
         return best_of(self.trials)
 
     @cached_property
@@ -41,9 +41,9 @@ class StudyView:
         return [name for name in self.study.space if any(name not in trial.parameters for trial in self.complete)]
 
     def is_best(self, trial: TrialRecord) -> bool:
-        """Whether this is the best trial."""
+        """Return whether this is the best trial."""
         return self.best is not None and trial.number == self.best.number
 
     def state_name(self, state: TrialState) -> str:
-        """A state in words: the running trials of a study that no coordinator runs are interrupted."""
+        """Return the name of a state; running trials are "interrupted" if no coordinator runs the study."""
         return state_name(state, is_running=self.is_running)

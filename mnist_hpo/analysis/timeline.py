@@ -1,4 +1,4 @@
-"""When what ran by the clock, as recorded, and where the time went."""
+"""The recorded wall-clock timeline of a study, and the breakdown of its time."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from mnist_hpo.storage.records import TrialRecord
 
 _PAUSE_S = 30.0
-"""A longer time in which no epoch was under way and no trial began: nobody was running the study."""
+"""If no epoch ran and no trial started for longer than this, the study was not being run."""
 _TOGETHER_S = 0.5
-"""Epochs of a trial that follow each other so closely on a worker are shown as one bar."""
+"""Epochs of a trial on one worker with a shorter gap are shown as one bar."""
 
 
 @dataclass(frozen=True)
 class WorkerSpan:
-    """Some epochs of a trial, one after the other on one worker."""
+    """Consecutive epochs of a trial on one worker."""
 
     worker: int
     number: int
     start_s: float
-    """Since the study's start, less the pauses before."""
+    """Seconds of running time since the study's start, without pauses."""
     end_s: float
     first_epoch: int
     last_epoch: int
@@ -28,22 +28,22 @@ class WorkerSpan:
 
 @dataclass(frozen=True)
 class Session:
-    """A time in which the study was run, without a pause."""
+    """A period in which the study was run without a pause."""
 
     start_unix_s: float
     end_unix_s: float
     n_workers: int
-    """That finished an epoch in it; 0 where the record does not tell."""
+    """Workers that finished an epoch in it; 0 if unknown."""
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """The length of the session."""
         return self.end_unix_s - self.start_unix_s
 
 
 @dataclass(frozen=True)
 class TimeSpent:
-    """Where seconds of workers went."""
+    """The workers' time by activity, in seconds."""
 
     train_s: float
     evaluate_s: float
@@ -51,12 +51,12 @@ class TimeSpent:
     host_s: float
     """The rest of an epoch: permutations, learning rates, transfers."""
     idle_s: float | None
-    """While the study ran and nothing of the record was being computed: waiting, starting up, saving, and epochs that
-    are not in the record (diverged ones, those past a prune). None where the record does not tell."""
+    """Time in sessions outside of recorded epochs: waiting, starting, saving, and epochs that are not recorded
+    (diverged, or computed past a prune). None if unknown."""
 
 
 def sessions(trials: Sequence[TrialRecord]) -> list[Session]:
-    """When the study was run, by the clock: stretches of recorded work without a pause."""
+    """Return the periods of recorded work without a pause, by wall-clock time."""
     busy = [(trial.started_unix_s, trial.started_unix_s, None) for trial in trials if trial.started_unix_s]
     results = [result for trial in trials for result in trial.epochs.values()]
     busy += [(result.finished_unix_s - result.total_s, result.finished_unix_s, result.worker) for result in results]
@@ -75,12 +75,12 @@ def sessions(trials: Sequence[TrialRecord]) -> list[Session]:
 
 
 def running_s(all_sessions: Sequence[Session], unix_s: float) -> float:
-    """Seconds that the study had been running at a moment: the clock without the pauses."""
+    """Return the seconds that the study had been running at a moment, without pauses."""
     return sum(min(max(unix_s - session.start_unix_s, 0.0), session.seconds) for session in all_sessions)
 
 
 def worker_spans(trials: Sequence[TrialRecord]) -> list[WorkerSpan]:
-    """Who computed what, and when; empty where the record does not tell (studies of earlier versions)."""
+    """Return which worker computed which epochs and when; empty for studies of earlier versions without this record."""
     ran = sessions(trials)
     spans: list[WorkerSpan] = []
     for trial in trials:
@@ -100,7 +100,7 @@ def worker_spans(trials: Sequence[TrialRecord]) -> list[WorkerSpan]:
 
 
 def time_spent(trials: Sequence[TrialRecord]) -> TimeSpent:
-    """Where all workers' time went."""
+    """Return the time of all workers by activity."""
     results = [result for trial in trials for result in trial.epochs.values()]
     total, train, evaluate, compiling = (
         sum(getattr(result, name) for result in results) for name in ("total_s", "train_s", "evaluate_s", "compile_s")

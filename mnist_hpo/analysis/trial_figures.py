@@ -1,4 +1,4 @@
-"""One trial in figures: what it reached, what it took, and how large its model is."""
+"""Figures of one trial: its results, its cost, and the size of its model."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from mnist_hpo.trial_plan import recorded_costs
 
 @dataclass(frozen=True)
 class TrialFigures:
-    """A trial's results and cost so far, whatever became of it."""
+    """The results and the cost of a trial so far, in any state."""
 
     best_valid_loss: float | None
-    """The lowest; None before the first epoch has ended, like the two that follow."""
+    """The lowest valid_loss; None before the end of the first epoch."""
     best_valid_accuracy: float | None
-    """At the best epoch, from 0 to 1."""
+    """The accuracy at the best epoch, from 0 to 1; None before the end of the first epoch."""
     best_epoch: int | None
-    """The epoch of the lowest valid_loss."""
+    """The epoch of the lowest valid_loss; None before the end of the first epoch."""
     n_epochs: int
     """Epochs that have ended."""
     seconds: float
     """Worker seconds of all its epochs."""
     compile_s: float
-    """Of these, in compiling or loading compiled programs."""
+    """Seconds of these spent compiling or loading compiled programs."""
     n_parameters: int
-    """Numbers that the model learns."""
+    """Number of trainable weights of the model."""
     train_flops: int
     """Model FLOPs of the training so far, without validation."""
 
 
 def trial_figures(study: Study, trial: TrialRecord) -> TrialFigures:
-    """The figures of a trial in any state."""
+    """Return the figures of a trial in any state."""
     results, costs = trial.epochs.values(), recorded_costs(study, trial)
     return TrialFigures(
         best_valid_loss=lowest_loss(trial),
@@ -49,10 +49,10 @@ def trial_figures(study: Study, trial: TrialRecord) -> TrialFigures:
 
 
 def objective_value(trial: TrialRecord) -> float:
-    """The study's first objective, of a complete trial; by default its lowest valid_loss.
+    """Return the first objective's value of a complete trial; by default its lowest valid_loss.
 
     Raises:
-        ValueError: the trial has no value: it is not complete.
+        ValueError: the trial is not complete and has no value.
 
     """
     if trial.state != "complete" or trial.value is None:
@@ -61,24 +61,24 @@ def objective_value(trial: TrialRecord) -> float:
 
 
 def complete_trials(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The trials that have an `objective_value`, in the order given."""
+    """Return the trials that have an `objective_value`, in the given order."""
     return [trial for trial in trials if trial.state == "complete" and trial.value is not None]
 
 
 def ranked(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The complete trials, the best by the first objective first; of equals, the lower number."""
+    """Return the complete trials by the first objective, the best first; ties by number."""
     return sorted(complete_trials(trials), key=lambda trial: (trial.minimized_values[0], trial.number))
 
 
 def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
-    """The complete trials that no other one dominates, by the first objective; with one objective the best ones."""
+    """Return the complete trials that no other dominates, by the first objective; with one objective the best ones."""
     complete = ranked(trials)
     first = fronts([trial.minimized_values for trial in complete])[:1]
     return [complete[index] for front in first for index in front]
 
 
 def measure(study: Study, trial: TrialRecord, metric: str) -> float | None:
-    """A metric that objectives can name, of the model after a trial's best epoch; None before its first epoch."""
+    """Return a metric of `METRICS` for the model of a trial's best epoch; None before its first epoch has ended."""
     if trial.best_epoch is None:
         return None
     found = {"valid_loss": lowest_loss(trial), "valid_accuracy": best_accuracy(trial)}
@@ -86,15 +86,15 @@ def measure(study: Study, trial: TrialRecord, metric: str) -> float | None:
 
 
 def lowest_loss(trial: TrialRecord) -> float | None:
-    """The lowest valid_loss that a trial reached, whatever became of it; None before its first epoch's end."""
+    """Return the lowest valid_loss of a trial in any state; None before its first epoch has ended."""
     return None if trial.best_epoch is None else trial.valid_loss[trial.best_epoch]
 
 
 def best_accuracy(trial: TrialRecord) -> float | None:
-    """A trial's valid_accuracy at the epoch of its lowest valid_loss; None where there is none."""
+    """Return a trial's valid_accuracy at the epoch of its lowest valid_loss; None if there is none."""
     return None if trial.best_epoch is None else trial.epochs[trial.best_epoch].valid_accuracy
 
 
 def with_parameters(trials: Iterable[TrialRecord], *names: str) -> list[TrialRecord]:
-    """The trials that have all of these searched hyperparameters: a conditional one is absent from some."""
+    """Return the trials that have all of these hyperparameters; some trials lack conditional ones."""
     return [trial for trial in trials if all(name in trial.parameters for name in names)]

@@ -1,4 +1,4 @@
-"""Some rows of the table of trials, in some order: conditions on its columns, sorting, the first few."""
+"""Filter, sort and truncate the table of trials."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ def choose(
     descending: bool = False,
     top: int | None = None,
 ) -> pd.DataFrame:
-    """Some of a table's rows, in some order.
+    """Return the selected rows of a table in the given order.
 
     Args:
-        frame: a table as `load_trials` makes it.
-        states: keep trials of these states; none given: of any.
-        where: conditions such as `learning_rate<0.01` or `optimizer=adam`, all of which must hold; what is missing
-            fulfils none.
-        sort: the column to sort by; what is missing comes last, and equals stay in the order of their numbers.
-        descending: the greatest first.
-        top: keep so many of the first rows; by valid_loss where `sort` does not say otherwise.
+        frame: a table as returned by `load_trials`.
+        states: keep trials in these states; if empty, in any state.
+        where: conditions such as `learning_rate<0.01` or `optimizer=adam`, all of which must hold. A missing value
+            satisfies none.
+        sort: the column to sort by. Missing values come last, and ties stay in the order of the trials' numbers.
+        descending: sort in descending order.
+        top: keep this many rows from the start; without `sort`, sorted by valid_loss.
 
     Raises:
-        UserError: there is no such column, or a condition is none.
+        UserError: a column does not exist, or a condition is invalid.
 
     """
     if states:
@@ -65,10 +65,10 @@ def choose(
 
 
 def _fulfils(frame: pd.DataFrame, condition: str) -> pd.Series:
-    """Which rows fulfil a condition."""
+    """Return a mask of the rows that satisfy a condition."""
     found = _FILTER.fullmatch(condition)
     if found is None:
-        raise UserError(f"--where {condition!r}: no condition; write COLUMN<VALUE with one of < <= > >= = !=")
+        raise UserError(f"--where {condition!r}: not a condition; write COLUMN<VALUE with one of < <= > >= = !=")
     name, sign, text = found.groups()
     _check_column(frame, name, f"--where {condition!r}")
     column: pd.Series = frame.loc[:, name]
@@ -80,7 +80,7 @@ def _fulfils(frame: pd.DataFrame, condition: str) -> pd.Series:
 
 
 def _value_for(column: pd.Series, text: str, sign: str, condition: str) -> Any:
-    """A condition's value as something that the column can be compared with."""
+    """Parse a condition's value to the type of the column."""
     ordered = sign not in ("=", "==", "!=")
     if pd.api.types.is_bool_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype):
         if ordered:

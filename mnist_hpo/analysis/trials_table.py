@@ -1,4 +1,4 @@
-"""A study's trials as a typed table, one row a trial: for the terminal, for files and for notebooks."""
+"""A study's trials as a typed table with one row per trial, for the terminal, files and notebooks."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _AFTER: Mapping[str, Any] = {
 
 
 def trials_frame(study: Study, trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """The table that `mnist_hpo.load_trials` describes, with a row for each of these trials."""
+    """Return the table that `mnist_hpo.load_trials` documents, with a row for each of these trials."""
     dtypes = {**_BEFORE, **{name: _dtype(space) for name, space in study.space.items()}, **_AFTER}
     rows = [_row(study, trial) for trial in trials]
     return pd.DataFrame({name: _column(rows, name, dtype) for name, dtype in dtypes.items()})

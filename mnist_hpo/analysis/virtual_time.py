@@ -1,7 +1,7 @@
-"""Which slot ran which trial, and when each of its epochs ended, in virtual time.
+"""The slot and the time of each trial and epoch in virtual time.
 
-The scheduler handles events in the order (virtual finish, trial number); so does this, for any table or figure that
-needs the order in which a study was decided.
+The scheduler handles events in the order of (virtual finish time, trial number). This module reconstructs that order
+for tables and figures.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.trial_plan import recorded_costs
 
 Event = tuple[int, int]
-"""(virtual time, number of the trial whose epoch has ended then): the scheduler's order."""
+"""(virtual time, number of the trial whose epoch ended at that time): the scheduler's order."""
 
 
 @dataclass(frozen=True)
 class SlotSpan:
-    """A trial's time in a slot, without pauses; a trial that was paused has several."""
+    """A period in which a trial occupied a slot; a trial that was paused has several."""
 
     slot: int
     number: int
     begun_at: Event
-    """The end that freed its slot; (0, -1) at the study's start."""
+    """The event that freed the slot; (0, -1) at the study's start."""
     epoch_units: int
-    """Virtual time that each of its epochs takes."""
+    """The virtual time of each of its epochs."""
     first_epoch: int
-    """Counted from 1."""
+    """The first epoch of the span, counted from 1."""
     n_epochs: int
-    """Epochs that have held the slot, with the one in which the trial failed."""
+    """Epochs in the slot, including the one in which the trial failed."""
 
     @property
     def start_units(self) -> int:
-        """When it began, in virtual time."""
+        """The start in virtual time."""
         return self.begun_at[0]
 
     @property
     def end_units(self) -> int:
-        """When its last epoch so far ended, in virtual time."""
+        """The end of the last epoch so far, in virtual time."""
         return self.start_units + self.n_epochs * self.epoch_units
 
     def ends(self) -> list[tuple[Event, int]]:
-        """When each of its epochs ended, with the epoch."""
+        """Return the event that ended each epoch, with the epoch."""
         return [
             ((self.start_units + (i + 1) * self.epoch_units, self.number), self.first_epoch + i)
             for i in range(self.n_epochs)
@@ -54,14 +54,14 @@ class SlotSpan:
 
 
 def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
-    """Find out which slot ran which trial, and when.
+    """Compute which slot ran which trial, and when.
 
     Args:
         study: the study.
         trials: its trials, without gaps in their numbers, or a single one.
 
     Returns:
-        The spans by start; of equals, by number. A trial takes the slot that is free first; one under way keeps its
+        The spans ordered by start, then by trial number. A trial takes the first free slot; a running trial keeps its
         slot.
 
     """
@@ -73,7 +73,7 @@ def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
     spans: list[SlotSpan] = []
     for start, number, first_epoch, n_epochs, epoch_units, is_under_way in pieces:
         freed_at, freed_by, slot = heapq.heappop(free)
-        # Where the slot has waited, the end that it was filled after is not known.
+        # If the slot was idle, the event after which it was filled is unknown.
         begun_at = (start, freed_by if freed_at == start else -1)
         span = SlotSpan(slot, number, begun_at, epoch_units, first_epoch, n_epochs)
         spans.append(span)
@@ -82,8 +82,8 @@ def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
 
 
 def _pieces(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, int, bool]]:
-    """(start, number, first epoch, epochs, virtual time of an epoch, whether it is under way) of each span."""
-    # The epoch in which a trial fails takes its time too, though the record has no result of it.
+    """Return (start, number, first epoch, number of epochs, virtual time of an epoch, is running) of each span."""
+    # The epoch in which a trial fails also takes time, although no result of it is recorded.
     last = len(trial.epochs) + (trial.state == "failed")
     bounds = list(itertools.pairwise([0, *trial.paused_after, last]))
     epoch_units = recorded_costs(study, trial)["epoch_cost"]
@@ -94,7 +94,7 @@ def _pieces(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, 
 
 
 def _with_starts(study: Study, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """Recompute when each trial started, for a record of an earlier version, whose trials never paused."""
+    """Compute when each trial started, for records of earlier versions, in which trials never paused."""
     free: list[Event] = [(0, -1)] * study.slots
     found: list[TrialRecord] = []
     for trial in trials:

@@ -1,39 +1,39 @@
-"""Figures in few characters, for people: the same words in pages, pictures and tables."""
+"""Short text forms of values, shared by pages, pictures and tables."""
 
 from __future__ import annotations
 
 from mnist_hpo.spec.study import CategoricalSpace, ParameterValue, Space
 
 _LARGE = 1000
-"""The losses of a model that has all but diverged are longer than a table is wide."""
+"""Larger losses, of models that almost diverged, are abbreviated to fit into tables."""
 
 
 def percent(share: float | None) -> str:
-    """An accuracy, or a dash for none."""
+    """Format an accuracy as a percentage; a dash if there is none."""
     return "–" if share is None else f"{100 * share:.2f} %"
 
 
 def brief(value: ParameterValue | None) -> str:
-    """A hyperparameter's value, or a dash where a trial has none."""
+    """Format a hyperparameter's value; a dash if the trial has none."""
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def signed(value: float) -> str:
-    """A correlation, with a sign that is as wide as a plus."""
+    """Format a correlation with its sign; the minus sign is as wide as a plus."""
     return f"{value:+.2f}".replace("-", "−")
 
 
 def range_text(entry: Space) -> str:
-    """What is searched of a hyperparameter."""
+    """Format the range or the choices of a hyperparameter."""
     if isinstance(entry, CategoricalSpace):
         return ", ".join(brief(choice) for choice in entry.choices)
     return f"{brief(entry.low)} to {brief(entry.high)}" + (" (log)" if entry.log else "")
 
 
 def duration(seconds: float) -> str:
-    """Seconds, minutes or hours."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     if seconds < 6000:
@@ -42,12 +42,12 @@ def duration(seconds: float) -> str:
 
 
 def seeds_in_words(n_seeds: int, n_diverged: int) -> str:
-    """`3`, or `3 (1 diverged)`."""
+    """Format numbers of seeds as `3` or `3 (1 diverged)`."""
     return f"{n_seeds} ({n_diverged} diverged)" if n_diverged else str(n_seeds)
 
 
 def mean_and_std(mean: float | None, std: float | None, *, percent: bool = False) -> str:
-    """`0.0512 ± 0.0003` or `98.49 ± 0.05 %`; a dash where every seed diverged."""
+    """Format as `0.0512 ± 0.0003` or `98.49 ± 0.05 %`; a dash if every seed diverged."""
     if mean is None or std is None:
         return "–"
     if percent:

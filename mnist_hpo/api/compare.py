@@ -49,7 +49,7 @@ def compare(
     chosen = [_trial_of(str(name)) if runs else (study_name(name), None) for name in names]
     for index, entry in enumerate(chosen):
         if entry in chosen[:index]:
-            raise UserError(f"{str(names[index])!r} stands there twice; name another")
+            raise UserError(f"{str(names[index])!r} is listed twice; name another")
     home = home_of(folder, storage)
     entries = [load_entry(home.storage_url, name, number, home.folder / "champions") for name, number in chosen]
     return comparison.compare(entries, target)

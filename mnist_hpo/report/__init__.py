@@ -1,1 +1,1 @@
-"""Pages over studies, from what `analysis` makes of their records; nothing here writes to a record."""
+"""HTML pages about studies, built from the tables and figures of `analysis`. Nothing here writes to a record."""

@@ -1,4 +1,4 @@
-"""What a section of the report is made of, in plain text: the page turns it into HTML."""
+"""The building blocks of the report's sections, in plain text. The page converts them to HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """A part of a whole: its name, its share from 0 to 1, its colour, and what it is."""
+    """A part of a whole: its name, its share from 0 to 1, its colour, its value, and an explanation."""
 
     name: str
     share: float
@@ -32,28 +32,28 @@ class Part:
 
 @dataclass(frozen=True)
 class Parts:
-    """A whole as one bar of its parts, with a line for each."""
+    """A stacked bar of the parts of a whole, with a table row for each part."""
 
     parts: Sequence[Part]
 
 
 @dataclass(frozen=True)
 class Points:
-    """Sentences, one below the other."""
+    """A list of sentences."""
 
     sentences: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """A few figures that are read first: label, figure, a word more."""
+    """A few prominent figures: label, figure, detail."""
 
     figures: Sequence[tuple[str, str, str]]
 
 
 @dataclass(frozen=True)
 class Missing:
-    """Why there is nothing to show, and the command that would change it."""
+    """The reason why there is nothing to show, and the command that would change it."""
 
     reason: str
     command: str = ""
@@ -61,7 +61,7 @@ class Missing:
 
 @dataclass(frozen=True)
 class Source:
-    """A text as it stands in a file, folded away."""
+    """The text of a file, collapsed by default."""
 
     title: str
     text: str
@@ -76,5 +76,5 @@ class Section:
 
     title: str
     lead: str
-    """What is to be seen, and how it was got."""
+    """An introduction: what the section shows and how it was computed."""
     blocks: Sequence[Block]

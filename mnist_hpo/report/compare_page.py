@@ -1,4 +1,4 @@
-"""A comparison as one HTML file that needs no network: tables, and the anytime curves."""
+"""A comparison as one self-contained HTML file with tables and the anytime curves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mnist_hpo.report.comparison_rows import comparison_rows, paired_test_senten
 
 
 def comparison_page(comparison: Comparison) -> str:
-    """The whole file."""
+    """Return the HTML file's text."""
     names = " and ".join(_text(entry.label) for entry in comparison.compared)
     figure = anytime_figure(comparison)
     return _PAGE.format(
@@ -52,9 +52,7 @@ def _table(comparison: Comparison) -> list[str]:
 
 def _tests(comparison: Comparison) -> str:
     if not comparison.paired_tests:
-        return (
-            "<p>No two of them have guesses on the same test examples; <code>mnist-hpo retrain</code> keeps them.</p>"
-        )
+        return "<p>No two have predictions on the same test examples; <code>mnist-hpo retrain</code> saves them.</p>"
     return "".join(f"<p>{_text(paired_test_sentence(test))}.</p>" for test in comparison.paired_tests)
 
 
@@ -95,12 +93,12 @@ tbody th.section {{ padding-top: 1rem; font-weight: 600; color: var(--text); bor
 {verdict}
 <h2>Best valid loss so far</h2>
 <div id="anytime"></div>
-<p class="dim">An epoch of any trial counts as soon as it has ended. Epochs are in the order of the study's virtual
-time, which does not depend on the machine or on the number of workers; seconds are the workers', added up.</p>
+<p class="dim">Each epoch of any trial counts when it ends. Epochs are in the order of the study's virtual time, which
+does not depend on the machine or on the number of workers; seconds are summed over the workers.</p>
 <h2>Champions on the same test examples</h2>
 {tests}
-<p class="dim">McNemar's exact test (Psychometrika 12, 1947), two-sided, a pair of models for each seed; one p-value
-over the seeds by Rüger's rule (Metrika 25, 1978), which holds however the seeds depend on each other.</p>
+<p class="dim">McNemar's exact test (Psychometrika 12, 1947), two-sided, for each seed's pair of models. The p-values
+are combined over the seeds by Rüger's rule (Metrika 25, 1978), which is valid under any dependence between the seeds.</p>
 <h2>Figures</h2>
 {tables}
 <script>{plotlyjs}</script>

@@ -1,4 +1,4 @@
-"""A comparison in words, for the terminal and for the page."""
+"""A comparison as rows of text, for the terminal and for the page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from mnist_hpo.analysis.words import brief, mean_and_std, percent, seeds_in_word
 from mnist_hpo.storage.records import named_counts
 
 HYPERPARAMETERS = "hyperparameters"
-"""The heading of their rows."""
+"""The heading of the rows of hyperparameters."""
 
 Group = tuple[str, list[tuple[str, list[str]]]]
-"""A heading, and rows of a name with a text for each study or trial."""
+"""A heading and its rows, each a name with one text per study or trial."""
 
 
 def comparison_rows(comparison: Comparison) -> list[Group]:
-    """All figures with their units, by what they tell."""
+    """Return all figures as text, in groups."""
     compared = comparison.compared
 
     def row(name: str, text: Callable[[Compared], str | None]) -> tuple[str, list[str]]:
@@ -35,7 +35,7 @@ def comparison_rows(comparison: Comparison) -> list[Group]:
         row("trials", _counts),
         row("epochs", lambda entry: f"{entry.n_epochs:,}"),
         row("worker seconds", lambda entry: f"{entry.worker_s:,.1f}"),
-        row("of them compiling", lambda entry: f"{entry.compile_s:,.1f}"),
+        row("of which compiling", lambda entry: f"{entry.compile_s:,.1f}"),
     ]
     best = [
         row("trial", lambda entry: None if entry.trial is None else f"#{entry.trial}"),
@@ -65,7 +65,7 @@ def comparison_rows(comparison: Comparison) -> list[Group]:
 
 
 def paired_test_sentence(test: PairedTest) -> str:
-    """A paired test in words."""
+    """Describe a paired test in a sentence."""
     counts = ", ".join(f"{seed.n_only_first} : {seed.n_only_second}" for seed in test.seeds)
     verdict = "differ" if test.p_value < SIGNIFICANCE else "cannot be told apart"
     return (

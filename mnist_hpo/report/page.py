@@ -1,4 +1,4 @@
-"""The report as one HTML file: everything inline, nothing fetched, every text of the study escaped."""
+"""The report as one self-contained HTML file, with all text from the study escaped."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mnist_hpo.storage.records import machine_dependence
 def report_html(
     view: StudyView, tests: Sequence[ChampionTest], on_step: Callable[[str], None] = lambda _step: None
 ) -> str:
-    """Make a study's report.
+    """Return a study's report as HTML.
 
     Args:
         view: the study.
-        tests: what is known of its trials on the test split.
-        on_step: told what is being done, for whoever waits.
+        tests: the test figures of its re-trained trials.
+        on_step: a callback with the name of each step before it starts.
 
     """
     importance = assess(view, on_step)
@@ -46,7 +46,7 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
     dependence = f'<p class="missing">{escape(warning)}</p>' if warning else ""
     name, description = escape(view.study.name), escape(view.study.description)
     contents = "".join(f'<a href="#{_anchor(section)}">{escape(section.title)}</a>' for section in sections)
-    # Keeps count as `_block` meets the charts in the same order.
+    # `_block` visits the charts in the same order and takes the next number for each.
     ids = iter(range(len(charts)))
     body = "".join(_section(section, ids) for section in sections)
     figures = {
@@ -70,9 +70,9 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
 <button id="theme" type="button" aria-label="Change between dark and light"></button>
 </header>
 <nav aria-label="Sections">{contents}</nav>
-<noscript><p class="missing">The charts need JavaScript; the tables do without.</p></noscript>
+<noscript><p class="missing">The charts need JavaScript; the tables do not.</p></noscript>
 <main>{body}</main>
-<footer>Made by mnist-hpo report. This file is whole: it fetches nothing.</footer>
+<footer>Made by mnist-hpo report. This file is self-contained: it loads nothing from the network.</footer>
 <script type="application/json" id="figures">{_json(figures)}</script>
 <script>{plotly}</script>
 <script>{script}</script>
@@ -82,7 +82,7 @@ def _page(view: StudyView, sections: Sequence[Section]) -> str:
 
 
 def _policy(*scripts: str) -> str:
-    """Let run these scripts and no others, and let nothing be fetched or sent."""
+    """Return a Content-Security-Policy that allows these scripts only, and no network access."""
     digests = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:"
@@ -93,7 +93,7 @@ def _asset(name: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that no text in it can end: a `<` never stands there as itself."""
+    """Return JSON with every `<` escaped, so that no text in it can close the script element."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
 
 

@@ -1,1 +1,1 @@
-"""The study file: its schema, how it is read, and the errors that a user is shown. Imports nothing of ours."""
+"""The study file: its schema, its parser, and the errors shown to users. Imports no other package of mnist_hpo."""

@@ -1,4 +1,4 @@
-"""The sizes of a dataset, apart from the data."""
+"""The sizes of a dataset, without its data."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DataShape:
-    """The sizes of a dataset's split: all that a model's shapes and costs depend on."""
+    """The sizes of a dataset's split. The shapes and the cost of a model depend on nothing else of the data."""
 
     image_shape: tuple[int, int, int]
     """Height, width, channels."""
     n_classes: int
     n_train: int
-    """Examples to learn from."""
+    """Number of training examples."""
     n_valid: int
-    """Examples to validate on after each epoch."""
+    """Number of validation examples, evaluated after each epoch."""
 
     @property
     def n_features(self) -> int:
-        """Numbers of an image."""
+        """Number of values in one image."""
         return math.prod(self.image_shape)

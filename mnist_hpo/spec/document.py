@@ -1,7 +1,7 @@
-"""YAML text as plain values with their line numbers, within limits that no real study file comes near.
+"""Parse YAML text into plain values with line numbers, within limits far above the size of a real study file.
 
-ruamel.yaml scans and composes; this module bounds what it may build, and turns its nodes into dicts, lists, numbers,
-texts, booleans and None. It reads YAML 1.2 without tags: a date is a text, `yes` is a text.
+ruamel.yaml scans and composes the text. This module limits the size of the result and converts the nodes to dicts,
+lists, numbers, strings, booleans and None. It reads YAML 1.2 without tags: a date is a string, `yes` is a string.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Location = tuple[str | int, ...]
 
 _MAX_DEPTH = 20
 _MAX_NODES = 10_000
-"""Also of the values that aliases and merge keys expand to."""
+"""Counts the values that aliases and merge keys expand to as well."""
 _MAX_TEXT_CHARS = 10_000
 _MAX_KEY_CHARS = 100
 _MAX_NUMBER_CHARS = 100
 _MAX_PROBLEM_CHARS = 300
-"""Of what ruamel.yaml says: it quotes from the text."""
+"""Limit for ruamel.yaml's error messages, which quote from the text."""
 _INT_BOUND = 2**63
-"""Integers lie below it in magnitude: SQLite, NumPy and JSON readers take no larger ones."""
+"""Integers must be smaller in magnitude: SQLite, NumPy and JSON readers accept no larger ones."""
 
 _CONTROL_CHARACTER = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 """Line feed and tab are allowed. Surrogates cannot be encoded as UTF-8."""
@@ -44,7 +44,7 @@ _TEXT_TAGS = frozenset(_CORE + name for name in ("str", "timestamp", "value", "m
 
 
 class DocumentError(Exception):
-    """Text that is not a document that we read. Lines and columns count from 1."""
+    """The text is not a valid document. Lines and columns count from 1."""
 
     def __init__(self, message: str, line: int | None = None, column: int | None = None) -> None:
         super().__init__(message)
@@ -54,13 +54,13 @@ class DocumentError(Exception):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document, and where its parts are."""
+    """A YAML document with the line numbers of its parts."""
 
     value: object
     _lines: dict[Location, int]
 
     def line_of(self, location: Location) -> int:
-        """The line of the deepest part of the location that the document has, counted from 1."""
+        """Return the line of the deepest part of the location that the document has, counted from 1."""
         prefixes = (location[:length] for length in range(len(location), 0, -1))
         return next((self._lines[prefix] for prefix in prefixes if prefix in self._lines), 1)
 
@@ -69,7 +69,7 @@ def load_document(text: str) -> Document:
     """Parse YAML text.
 
     Raises:
-        DocumentError: the text is not YAML, exceeds a limit, or holds something that a study file has no use for.
+        DocumentError: the text is not YAML, exceeds a limit, or contains something that study files do not support.
 
     """
     yaml = YAML(typ="safe", pure=True)
@@ -80,13 +80,13 @@ def load_document(text: str) -> Document:
 
 
 class _BoundedComposer(Composer):
-    """ruamel's composer, with limits while it reads: it recurses, and its nodes take much memory."""
+    """ruamel's composer with limits on depth and size, since it recurses and its nodes take much memory."""
 
     def __init__(self, loader: YAML) -> None:
         super().__init__(loader=loader)
         self.warn_double_anchors = False
         self.line = 1
-        """Of the last node begun."""
+        """The line of the node composed last, counted from 1."""
         self._n_nodes = 0
         self._level = 0
 
@@ -116,7 +116,7 @@ def _check_size(n_nodes: int, depth: int, line: int) -> None:
 
 
 def _line(item: Node | Event) -> int:
-    """The line of a node or an event, counted from 1."""
+    """Return the line of a node or an event, counted from 1."""
     return item.start_mark.line + 1
 
 
@@ -132,7 +132,7 @@ def _compose(yaml: YAML, text: str) -> Node | None:
         raise DocumentError(f"not valid YAML: {shortened(problem, _MAX_PROBLEM_CHARS)}", *place) from None
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise DocumentError(f"not valid YAML: holds the control character {chr(error.character)!r}", line) from None
+        raise DocumentError(f"not valid YAML: contains the control character {chr(error.character)!r}", line) from None
     except Exception as error:
         # On some malformed text ruamel.yaml raises ValueError, IndexError, AssertionError and others.
         problem = shortened(first_line(error), _MAX_PROBLEM_CHARS)
@@ -140,7 +140,7 @@ def _compose(yaml: YAML, text: str) -> Node | None:
 
 
 class _Builder:
-    """Builds plain values from nodes and notes their lines."""
+    """Builds plain values from nodes and records their lines."""
 
     def __init__(self, constructor: SafeConstructor) -> None:
         self.lines: dict[Location, int] = {}
@@ -149,7 +149,7 @@ class _Builder:
         self._open: list[Node] = []
 
     def build(self, node: Node, location: Location) -> object:
-        """The value of a node that lies at this place of the document."""
+        """Return the value of the node at this location of the document."""
         with self._entered(node, location):
             if isinstance(node, MappingNode) and node.tag == _CORE + "map":
                 return self._mapping(node, location)
@@ -161,7 +161,7 @@ class _Builder:
 
     @contextmanager
     def _entered(self, node: Node, location: Location) -> Generator[None]:
-        """Bound what aliases expand to; the composer has seen each anchored node once."""
+        """Limit the size that aliases expand to; the composer counts each anchored node only once."""
         if any(node is outer for outer in self._open):
             raise _mistake(node, location, f"the anchor &{shortened(str(node.anchor))} contains itself")
         self._open.append(node)
@@ -188,7 +188,7 @@ class _Builder:
         return {**merged, **own}
 
     def _merged(self, node: Node, location: Location) -> dict[str, object]:
-        """What `<<: *anchor` or `<<: [*first, *second]` adds; the first mapping wins."""
+        """Return the keys that `<<: *anchor` or `<<: [*first, *second]` adds; the first mapping wins."""
         sources = node.value if isinstance(node, SequenceNode) else [node]
         merged: dict[str, object] = {}
         for source in reversed(sources):
@@ -230,7 +230,7 @@ class _Builder:
             if tag == _CORE + "float":
                 return self._float(node, location)
         except (ValueError, LookupError):
-            # Such as !!int many, or 0x_.
+            # For example !!int many, or 0x_.
             raise _mistake(node, location, f"{shown(node.value)} is not a number, true or false") from None
         raise _unknown_tag(node, location)
 
@@ -239,7 +239,7 @@ class _Builder:
             value = self._constructor.construct_yaml_int(node)
             if abs(value) < _INT_BOUND:
                 return value
-        raise _mistake(node, location, f"must lie below 2^63 in magnitude, not {shortened(node.value)}")
+        raise _mistake(node, location, f"must be below 2^63 in magnitude, not {shortened(node.value)}")
 
     def _float(self, node: ScalarNode, location: Location) -> float:
         value = self._constructor.construct_yaml_float(node) if len(node.value) <= _MAX_NUMBER_CHARS else math.inf
@@ -251,10 +251,10 @@ class _Builder:
 def _checked_text(node: ScalarNode, location: Location) -> str:
     text = node.value
     if len(text) > _MAX_TEXT_CHARS:
-        raise _mistake(node, location, f"a text of more than {_MAX_TEXT_CHARS:,} characters; shorten it")
+        raise _mistake(node, location, f"text of more than {_MAX_TEXT_CHARS:,} characters; shorten it")
     control = _CONTROL_CHARACTER.search(text)
     if control:
-        raise _mistake(node, location, f"holds the control character {control[0]!r}; remove it")
+        raise _mistake(node, location, f"contains the control character {control[0]!r}; remove it")
     return text
 
 
@@ -264,9 +264,9 @@ def _mistake(node: Node, location: Location, message: str) -> DocumentError:
 
 
 def _unknown_tag(node: Node, location: Location) -> DocumentError:
-    return _mistake(node, location, f"the YAML tag {shown(str(node.tag))} has no meaning here; remove it")
+    return _mistake(node, location, f"the YAML tag {shown(str(node.tag))} is not supported; remove it")
 
 
 def _repeated(node: Node, key: str) -> DocumentError:
     mark = node.start_mark
-    return DocumentError(f"the key {key!r} stands here a second time; keep one", mark.line + 1, mark.column + 1)
+    return DocumentError(f"the key {key!r} is repeated here; keep one", mark.line + 1, mark.column + 1)

@@ -1,4 +1,4 @@
-"""What can go wrong in a way that the user can put right."""
+"""The exception for errors that the user can fix, and helpers for its messages."""
 
 import reprlib
 from typing import Any
@@ -10,7 +10,7 @@ _SHORT.maxlevel = 3
 
 
 class UserError(Exception):
-    """A mistake or a lack outside the program; the message names the place, the value and the way out.
+    """An error that the user can fix. The message names the place, the value and the fix.
 
     The command line prints the message, without a traceback, and exits with code 2. Control characters in it are
     escaped, so that a file or a name cannot send commands to the terminal.
@@ -21,20 +21,20 @@ class UserError(Exception):
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, without the pages that some libraries add."""
+    """Return the first line of an error's message; some libraries add pages of text."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def printable(text: str) -> str:
-    """Text with what is not printable escaped, as `repr` writes it."""
+    """Return the text with unprintable characters escaped, as `repr` writes them."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def shown(value: Any) -> str:
-    """A value as a message quotes it: its `repr`, shortened in the middle where it is long."""
+    """Return a value as messages quote it: its `repr`, shortened in the middle if it is long."""
     return _SHORT.repr(value)
 
 
 def shortened(text: str, max_chars: int = _MAX_SHOWN_CHARS) -> str:
-    """Text without quotes, cut where it is long."""
+    """Return the text without quotes, cut off if it is long."""
     return text if len(text) <= max_chars else f"{text[:max_chars]}… ({len(text):,} characters)"

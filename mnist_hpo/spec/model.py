@@ -1,4 +1,4 @@
-"""What a model file exports as `MODEL`. Loads neither JAX nor scikit-learn, so that a study file is checked quickly."""
+"""The types that a model file exports as `MODEL`. Imports neither JAX nor scikit-learn, so study checks are fast."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.parameter import Parameter, ParameterSet
 
 Tensors = Mapping[str, NDArray[Any]]
-"""Arrays by name, as they are stored in a safetensors file."""
+"""Arrays by name, as stored in a safetensors file."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The size of a Flax model, as integers that follow from its shapes. A multiply-add is 2 FLOPs."""
+    """The size of a Flax model, computed from its shapes. A multiply-add is 2 FLOPs."""
 
     n_parameters: int
-    """How many numbers training learns."""
+    """Number of trainable weights."""
     forward_flops: int
-    """Of the products in one example's prediction."""
+    """FLOPs of the products in the prediction of one example."""
     train_flops: int
-    """Of the products in one example's training: those of the prediction, and twice as many for the gradients; the
-    first layer's input needs no gradient."""
+    """FLOPs of the products in the training on one example: those of the prediction, and twice as many for the
+    gradients, except that the first layer's input needs no gradient."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a training costs, as integers that are the same on any machine."""
+    """The cost of a training, as integers that are the same on any machine."""
 
     n_parameters: int
-    """How many numbers training learns; where the data decide that, the most that it can be."""
+    """Number of trainable weights; an upper bound if the number depends on the data."""
     flops: int
-    """Of the products in one example's prediction."""
+    """FLOPs of the products in the prediction of one example."""
     train_flops: int
     """Model FLOPs of one epoch of training."""
     epoch_cost: int
-    """Units of virtual time that an epoch takes, its validation included."""
+    """Units of virtual time that an epoch takes, including its validation."""
 
 
 @dataclass(frozen=True)
@@ -49,38 +49,38 @@ class FlaxModel:
     """A Flax module, trained by stochastic gradient descent."""
 
     hyperparameters: Mapping[str, Parameter]
-    """What shapes the module. They are static: another value is another compile."""
+    """The hyperparameters that determine the module's shape. They are static: a new value needs a new compilation."""
     module: Callable[[], Callable[..., Any]]
-    """Returns the `nnx.Module` class, or a function that builds one; called where JAX may be loaded.
+    """Returns the `nnx.Module` class, or a function that builds a module. Called only where JAX may be imported.
 
-    It takes `(input_shape, n_classes, hyperparameters, precision, *, rngs)`. The module is called with images
+    The class takes `(input_shape, n_classes, hyperparameters, precision, *, rngs)`. The module is called with images
     f32[B, *input_shape] between 0 and 1 and with `dropout` (see `mnist_hpo.layers.dropout`), and returns logits
     f32[B, n_classes]."""
     images: Literal["flat", "shaped"] = "flat"
-    """Whether an image is [n_features] or [height, width, channels] for the module."""
+    """The shape of an image that the module takes: [n_features] or [height, width, channels]."""
     counts: Callable[[tuple[int, ...], int, ParameterSet], Counts] | None = None
-    """The counts in closed form, from (input_shape, n_classes, hyperparameters); None: by abstract evaluation, which
-    loads JAX and takes up to a tenth of a second for each new architecture."""
+    """Computes the counts in closed form from (input_shape, n_classes, hyperparameters). If None, the counts come from
+    abstract evaluation, which imports JAX and takes up to 0.1 s for each new architecture."""
 
     def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
-        """The shape of one image as the module takes it."""
+        """Return the shape of one image as the module takes it."""
         return (math.prod(image_shape),) if self.images == "flat" else image_shape
 
 
 @dataclass(frozen=True)
 class SklearnModel:
-    """An estimator of scikit-learn that is fitted as a whole, on a share of the examples that grows by the epoch."""
+    """A scikit-learn estimator. Each epoch fits it anew on a larger share of the training examples."""
 
     hyperparameters: Mapping[str, Parameter]
     fit: Callable[[NDArray[np.uint8], NDArray[np.uint8], int, ParameterSet], Tensors]
-    """From (images u8[E, F], labels u8[E], n_classes, hyperparameters) to the arrays that `scores` needs.
-    Deterministic and single-threaded. The labels may lack classes."""
+    """Maps (images u8[E, F], labels u8[E], n_classes, hyperparameters) to the arrays that `scores` needs.
+    Must be deterministic and single-threaded. Some classes may have no label."""
     scores: Callable[[Tensors, NDArray[np.uint8], ParameterSet], NDArray[np.float64]]
-    """From (arrays, images u8[E, F], hyperparameters) to a score of each class, f64[E, C], by NumPy alone. Their
-    softmax, at a temperature that is fitted to examples held back, gives the probabilities."""
+    """Maps (arrays, images u8[E, F], hyperparameters) to a score for each class, f64[E, C], with NumPy only. The
+    probabilities are the softmax of the scores at a temperature fitted to held-out examples."""
     describe: Callable[[DataShape, ParameterSet], Description]
-    """The cost from the split's sizes, where `n_train` is the number of examples that the last epoch trains on. An
-    epoch's cost is the mean over all epochs."""
+    """Computes the cost from the split's sizes, where `n_train` is the number of examples that the last epoch trains
+    on. The cost of an epoch is the mean over all epochs."""
 
 
 Model = FlaxModel | SklearnModel

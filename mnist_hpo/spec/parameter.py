@@ -1,4 +1,4 @@
-"""What a hyperparameter is: its name, the values that make sense, the value it has when a study is silent."""
+"""The definition of a hyperparameter: its name, its valid values, and its default."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Number:
 
     kind: type[int] | type[float]
     default: int | float | None
-    """None: a training that is not told a value goes without one."""
+    """The value if a study sets none; None disables what the hyperparameter controls."""
     low: float
     high: float
     low_open: bool = False
-    """Whether `low` itself is left out."""
+    """Whether `low` itself is excluded."""
 
     def problem(self, value: ParameterValue) -> str | None:
-        """Say why this value cannot be, or None where it can."""
+        """Return why this value is invalid, or None if it is valid."""
         if isinstance(value, bool) or not isinstance(value, int if self.kind is int else (int, float)):
             return f"must be {'a whole number' if self.kind is int else 'a number'}, not {shown(value)}"
         if not self.low <= value <= self.high or (self.low_open and value == self.low):
@@ -42,7 +42,7 @@ class Choice:
     choices: tuple[str, ...]
 
     def problem(self, value: ParameterValue) -> str | None:
-        """Say why this value cannot be, or None where it can."""
+        """Return why this value is invalid, or None if it is valid."""
         return None if value in self.choices else f"must be one of {', '.join(self.choices)}, not {shown(value)}"
 
 

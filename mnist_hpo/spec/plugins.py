@@ -1,4 +1,4 @@
-"""Parts that study files name: the modules of a package of ours, and entry points of other distributions.
+"""Plug-ins that study files name: modules of a package of mnist_hpo, and entry points of other distributions.
 
 A distribution adds a policy `mine`, for example, in its `pyproject.toml`:
 
@@ -20,13 +20,13 @@ from mnist_hpo.spec.errors import UserError, first_line
 
 @dataclass(frozen=True)
 class Plugins:
-    """One kind of part.
+    """All plug-ins of one kind.
 
     Args:
-        kind: what one is called, in messages.
-        package: the package whose modules are parts.
-        attribute: what such a module exports.
-        group: of the entry points.
+        kind: the name of the kind, for messages.
+        package: the package whose modules are plug-ins.
+        attribute: the name that each such module exports.
+        group: the group of the entry points.
 
     """
 
@@ -37,19 +37,19 @@ class Plugins:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """All that a study file can name.
+        """The names that a study file can use.
 
         Raises:
-            UserError: two parts have the same name.
+            UserError: two plug-ins have the same name.
 
         """
         return (*self._modules, *self._entry_points)
 
     def load(self, name: str) -> Any:
-        """What a part exports.
+        """Return the object that a plug-in exports.
 
         Raises:
-            UserError: there is no such part, or that of another distribution cannot be loaded.
+            UserError: there is no such plug-in, or it belongs to another distribution and cannot be loaded.
 
         """
         if name in self._modules:
@@ -59,7 +59,7 @@ class Plugins:
         entry = self._entry_points[name]
         try:
             return entry.load()
-        except Exception as error:  # Whatever a third party's file raises.
+        except Exception as error:  # Third-party code may raise anything.
             raise UserError(f"the {self.kind} {name} ({entry.value}) cannot be loaded: {first_line(error)}") from error
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What else a result depends on besides the study file: versions, the code's commit, the CPU's instruction set."""
+"""Provenance: what a result depends on besides the study file (versions, the code's commit, the CPU's features)."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import numpy as np
 from mnist_hpo.spec.errors import UserError
 
 _COMPUTING_PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "scikit-learn")
-"""Packages whose code trainings run."""
+"""Packages whose code runs in a training."""
 _PACKAGES = ("mnist-hpo", "jax", "jaxlib", "flax", "optax", "numpy", "numba", "llvmlite", "optuna")
 _VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd")
 
 CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION = "cpu", "kernels", "numpy.cpu_features", "version.numpy"
-"""Names of entries that a study's record is compared by."""
+"""Names of the entries that are compared when a study continues."""
 
 
 def provenance() -> dict[str, str]:
-    """Names and values as they are recorded with a study, a run and a model."""
+    """Return the provenance as names and values, as recorded with a study, a run and a model."""
     commit = git_commit()
     return {
         **_versions(_PACKAGES),
@@ -37,7 +37,7 @@ def provenance() -> dict[str, str]:
 
 
 def fingerprint() -> Mapping[str, str]:
-    """Return what a training's result depends on besides its configuration and its data: CPU, kernels, versions.
+    """Return what the result of a training depends on besides its configuration and its data: CPU, kernels, versions.
 
     Two processes with equal fingerprints compute the same bits.
     """
@@ -45,10 +45,10 @@ def fingerprint() -> Mapping[str, str]:
 
 
 def kernels_setting() -> str:
-    """Return whether trainings on a CPU call the package's kernels, "on", or their references in JAX, "off".
+    """Return "on" if trainings on a CPU call the package's kernels, or "off" if they use the references in JAX.
 
-    `MNIST_HPO_KERNELS` says which; "on" is the default. The two sum in different orders and approximate exp, log and
-    reciprocals differently, so losses differ in their last digits.
+    The environment variable `MNIST_HPO_KERNELS` sets this; the default is "on". The two sum in different orders and
+    approximate exp, log and reciprocals differently, so losses differ in their last digits.
 
     Raises:
         UserError: the variable has another value.
@@ -61,7 +61,7 @@ def kernels_setting() -> str:
 
 
 def git_commit() -> str | None:
-    """The commit that the package runs from, with "+changes" where files differ from it; None outside a checkout."""
+    """Return the commit of the package's checkout, with "+changes" if files differ from it; None outside a checkout."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
@@ -78,11 +78,11 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def numpy_features() -> str:
-    """The CPU features that this process's NumPy uses.
+    """Return the CPU features that this process's NumPy uses.
 
-    They choose between loops of exp, log, log1p, expm1, pow, tanh and arctan that differ in the last bit. TPE calls
-    exp and log, so the features decide what it samples. NPY_DISABLE_CPU_FEATURES switches some of them off, which
-    /proc/cpuinfo does not show.
+    NumPy has several loops for exp, log, log1p, expm1, pow, tanh and arctan, which differ in the last bit, and selects
+    one by these features. TPE calls exp and log, so its samples depend on them. NPY_DISABLE_CPU_FEATURES switches some
+    of them off, which /proc/cpuinfo does not show.
     """
     extensions = np.show_config(mode="dicts")["SIMD Extensions"]  # pyright: ignore[reportOptionalSubscript]
     return " ".join([*extensions["baseline"], *extensions.get("found", [])])
@@ -99,7 +99,7 @@ def _cpu() -> str:
 
 
 def _vector_flags() -> list[str]:
-    """The instruction sets that decide which kernels XLA makes; empty where the system does not tell."""
+    """Return the instruction sets that determine XLA's code; empty if the system does not report them."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

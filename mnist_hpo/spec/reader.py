@@ -1,4 +1,4 @@
-"""From a study file's text to a `Study`; every mistake is told with its file, line, value and way out."""
+"""Parse the text of a study file into a `Study`. Every error message names the file, the line, the value and a fix."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mnist_hpo.spec.errors import UserError, printable, shown
 from mnist_hpo.spec.study import Budget, CategoricalSpace, FloatSpace, IntSpace, Objective, Study
 
 _MAX_BYTES = 128 * 1024
-"""Of a study file; those of this repository have 2,000."""
+"""Limit for a study file; the files in this repository have about 2,000 bytes."""
 _MAX_PROBLEMS = 20
-"""As many as one message lists."""
+"""Limit for the problems listed in one message."""
 
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study and the text that it was read from, so that later checks can still name the line."""
+    """A study and the text that it was read from, so that later checks can name the line."""
 
     path: Path
     text: str
@@ -34,7 +34,7 @@ class StudyFile:
     _document: Document
 
     def fail(self, location: Location, message: str) -> NoReturn:
-        """Raise the `UserError` that says what is wrong at this place of the file."""
+        """Raise a `UserError` about this location of the file."""
         raise UserError(_describe(self.path, self._document, location, message))
 
 
@@ -42,14 +42,14 @@ def read_study(path: Path) -> StudyFile:
     """Read and validate a study file.
 
     Raises:
-        UserError: the file is missing, is not YAML, repeats or misspells a key, or holds a value that cannot be.
+        UserError: the file is missing, is not YAML, repeats or misspells a key, or has an invalid value.
 
     """
     return parse_study(_read_text(path), path)
 
 
 def parse_study(text: str, path: Path) -> StudyFile:
-    """Validate a study file's text; `path` is what messages call it.
+    """Validate the text of a study file; messages refer to it as `path`.
 
     Raises:
         UserError: see `read_study`.
@@ -64,10 +64,10 @@ def parse_study(text: str, path: Path) -> StudyFile:
 
 
 def to_study_file(study: Study) -> StudyFile:
-    """Write a study as YAML that is read back as an equal study; fields at their defaults are left out.
+    """Convert a study to YAML that reads back as an equal study; fields at their defaults are left out.
 
     Raises:
-        UserError: it holds what a study file cannot, such as control characters.
+        UserError: the study contains something that a study file cannot, such as control characters.
 
     """
     yaml = YAML(typ="safe", pure=True)
@@ -100,7 +100,7 @@ def _read_text(path: Path) -> str:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """At most one byte more than a study file may have, from a regular file only: a pipe or a device may never end."""
+    """Read at most one byte over the limit, and only from a regular file: a pipe or a device may never end."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise OSError("it is a folder")
@@ -122,13 +122,13 @@ def _parse(path: Path, text: str) -> Document:
 
 
 def _problems(path: Path, document: Document, error: ValidationError) -> list[str]:
-    """One line for each mistake, up to a limit."""
+    """Return one line for each problem, up to a limit."""
     details = error.errors(include_url=False)
-    # Pydantic finds several mistakes in a value that could be of several types.
+    # Pydantic reports several errors for one value that could be of several types.
     considered = _without_misspelt_as_missing(details[: 5 * _MAX_PROBLEMS])
     problems = list(dict.fromkeys(_describe(path, document, *_explain(detail)) for detail in considered))
     if len(problems) > _MAX_PROBLEMS or len(details) > 5 * _MAX_PROBLEMS:
-        return [*problems[:_MAX_PROBLEMS], f"{path}: and more; correct these first"]
+        return [*problems[:_MAX_PROBLEMS], f"{path}: and more; fix these first"]
     return problems
 
 
@@ -141,19 +141,19 @@ _SECTIONS: dict[str, type[BaseModel]] = {"float": FloatSpace, "int": IntSpace, "
 
 
 def _without_misspelt_as_missing(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
-    """Without the keys that are missing only because they are misspelt, which is told of the misspelling."""
+    """Leave out errors about missing keys that are only misspelt; the misspelling has an error of its own."""
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
     meant = {(*loc[:-1], _nearest_word(str(loc[-1]), _keys_beside(loc))) for loc in unknown}
     return [detail for detail in details if detail["type"] != "missing" or detail["loc"] not in meant]
 
 
 def _explain(detail: ErrorDetails) -> tuple[Location, str]:
-    """Pydantic's finding in the words of a study file."""
+    """Return the location and the message for one of Pydantic's errors, in the terms of a study file."""
     loc, context = detail["loc"], detail.get("ctx", {})
     location = _in_the_file(loc)
     if _is_parameter_value(loc):
-        # Pydantic reports one error for each type that the value could have had.
-        return location, f"must be a number, a text, true or false, not {shown(detail['input'])}"
+        # Pydantic reports one error for each possible type of the value.
+        return location, f"must be a number, text, true or false, not {shown(detail['input'])}"
     match detail["type"]:
         case "extra_forbidden":
             known = _keys_beside(loc)
@@ -187,21 +187,21 @@ _RULES = {
     "literal_error": "must be {expected}",
     "model_attributes_type": "must be a mapping",
     "model_type": "must be a mapping",
-    "string_type": "must be a text",
+    "string_type": "must be text",
     "tuple_type": "must be a list",
 }
-"""Pydantic's types of errors in the words of a study file."""
+"""Messages for Pydantic's error types, in the terms of a study file."""
 
 
 def _in_the_file(loc: Location) -> Location:
-    """Pydantic's location without the type that it puts behind `space.NAME` and behind a hyperparameter's value."""
+    """Return Pydantic's location without the type that it appends to `space.NAME` and to a hyperparameter's value."""
     if _is_parameter_value(loc):
         loc = loc[:-1]
     return loc[:2] + loc[3:] if loc[:1] == ("space",) else loc
 
 
 def _is_parameter_value(loc: Location) -> bool:
-    """Whether it is a `ParameterValue`, whose locations are fixed.NAME.TYPE, enqueue.0.NAME.TYPE,
+    """Return whether this is the location of a `ParameterValue`. These are fixed.NAME.TYPE, enqueue.0.NAME.TYPE,
     space.NAME.TYPE.choices.0.TYPE and space.NAME.TYPE.when.NAME.0.TYPE."""
     return (loc[:1], len(loc)) in ((("fixed",), 3), (("enqueue",), 4), (("space",), 6), (("space",), 7))
 
@@ -219,7 +219,7 @@ def _keys_beside(loc: Location) -> list[str]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """The words "; did you mean …?" with the known name nearest to a misspelled one, or nothing."""
+    """Return "; did you mean …?" with the known name nearest to a misspelled one, or an empty string."""
     match = _nearest_word(word, known)
     return "" if match is None else f"; did you mean {match!r}?"
 

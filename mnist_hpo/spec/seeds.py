@@ -1,10 +1,10 @@
-"""Seeds: every random choice is drawn from a name, never from a clock or an order of events."""
+"""Seeds: every random choice is seeded by a name, never by a clock or by the order of events."""
 
 import hashlib
 
 
 def seed_of(*parts: int | str) -> int:
-    """A 63-bit seed that belongs to this list of names and numbers.
+    """Return a 63-bit seed derived from these names and numbers.
 
     >>> seed_of(0, "training", 7) == seed_of(0, "training", 7)
     True

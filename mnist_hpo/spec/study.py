@@ -1,4 +1,4 @@
-"""The schema of a study file: everything that decides what is computed, and nothing that does not."""
+"""The schema of a study file, which contains everything that determines the results and nothing else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from mnist_hpo.spec.errors import shown
 
 ParameterValue = bool | int | float | str
-"""A hyperparameter's value as it stands in a study file."""
+"""A hyperparameter's value as written in a study file."""
 
 TrialState = Literal["complete", "pruned", "failed", "running", "paused"]
-"""How a trial stands. A failed one has a reason; a pruned one was ended by the policy; a paused one may be resumed."""
+"""The state of a trial. A failed trial has a reason, the policy ended a pruned one, and a paused one may be resumed."""
 
 Direction = Literal["minimize", "maximize"]
 
@@ -26,18 +26,18 @@ METRICS: dict[str, Direction] = {
     "n_parameters": "minimize",
     "flops": "minimize",
 }
-"""The measures that an objective can name, with the direction in which each is better."""
+"""The metrics that an objective can name, with the direction in which each improves."""
 
 Whole = Annotated[int, Field(strict=True)]
-"""Neither true nor 1.0 nor "1" is one."""
+"""An integer; true, 1.0 and "1" are rejected."""
 
 Real = Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
-"""Bounded, so that a difference of two is finite."""
+"""A number, bounded so that the difference of two is finite."""
 
 Flag = Annotated[bool, Field(strict=True)]
 
 MAX_STEPS = 1_000_000
-"""From `low` to `high`. More could not be told from a range without steps."""
+"""The most steps from `low` to `high`. With more, the range would be as good as continuous."""
 
 _GRID_TOLERANCE = 1e-9
 
@@ -48,7 +48,7 @@ class _Section(BaseModel):
 
 class _SpaceEntry(_Section):
     when: dict[str, tuple[ParameterValue, ...]] | None = None
-    """Searched only in trials in which each of these searched hyperparameters has one of these values."""
+    """The trials that search this hyperparameter: those in which each of these others has one of these values."""
 
     @field_validator("when", mode="before")
     @classmethod
@@ -60,7 +60,7 @@ class _SpaceEntry(_Section):
         return {name: value if isinstance(value, list | tuple) else (value,) for name, value in when.items()}
 
     def is_active(self, parameters: Mapping[str, ParameterValue]) -> bool:
-        """Whether a trial that has these values of other hyperparameters searches this one."""
+        """Return whether a trial with these values of other hyperparameters searches this one."""
         return all(name in parameters and parameters[name] in values for name, values in (self.when or {}).items())
 
 
@@ -105,7 +105,7 @@ class CategoricalSpace(_SpaceEntry):
     def _distinct(cls, choices: tuple[ParameterValue, ...]) -> tuple[ParameterValue, ...]:
         repeated = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
         if repeated:
-            raise ValueError(f"choices must differ: {shown(repeated[0])} stands there twice")
+            raise ValueError(f"choices must differ: {shown(repeated[0])} is listed twice")
         return choices
 
 
@@ -128,20 +128,20 @@ def _check_range(low: float, high: float, step: float | None, log: bool) -> None
 
 
 class Budget(_Section):
-    """How much is computed. `n_trials` alone may grow later: the study is then extended."""
+    """The amount of computation. Only `n_trials` may grow later, which extends the study."""
 
     n_trials: Whole = Field(ge=1, le=1_000_000)
     max_epochs: Whole = Field(ge=1, le=10_000)
     patience_epochs: Whole | None = Field(default=None, ge=1, le=10_000)
-    """Stop a training after so many epochs without a lower valid_loss; none: never."""
+    """Stop a training after this many epochs without a lower valid_loss; None: never."""
 
 
 class Objective(_Section):
-    """A measure that the study optimises. A trial's value is that of its model, from the epoch of lowest valid_loss."""
+    """A metric that the study optimises. A trial's value is that of its model from the epoch of lowest valid_loss."""
 
     metric: str
     direction: Direction | None = None
-    """By default the metric's own: see `METRICS`."""
+    """By default the direction of the metric in `METRICS`."""
 
     @field_validator("metric")
     @classmethod
@@ -152,12 +152,12 @@ class Objective(_Section):
 
     @property
     def sign(self) -> int:
-        """What to multiply values by so that lower ones are better."""
+        """The factor by which to multiply values so that lower ones are better."""
         return 1 if (self.direction or METRICS[self.metric]) == "minimize" else -1
 
 
 class Method(BaseModel):
-    """A sampler, a pruner or a policy: its name and its own options, which the library behind it names and checks."""
+    """A sampler, a pruner or a policy: its name and its options, which its own library defines and checks."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str
@@ -169,15 +169,14 @@ class Method(BaseModel):
 
     @property
     def options(self) -> dict[str, object]:
-        """The options besides the name, as they stand in the file."""
+        """The options besides the name, as written in the file."""
         return dict(self.model_extra or {})
 
 
 class Study(_Section):
-    """A study file, validated on its own terms.
+    """A study file that fits the schema.
 
-    Whether its dataset, model, sampler and options exist is for the rooms that know them:
-    see `mnist_hpo.search.check`.
+    `mnist_hpo.search.check` checks that its dataset, model, sampler and options exist.
     """
 
     name: str
@@ -187,14 +186,14 @@ class Study(_Section):
     split: str = "standard"
     model: str = "mlp"
     objectives: tuple[Objective, ...] = Field(default=(Objective(metric="valid_loss"),), min_length=1, max_length=4)
-    """In a file also `objective: METRIC`, where there is one."""
+    """A file with a single objective may also write `objective: METRIC`."""
     budget: Budget
     slots: Whole = Field(default=4, ge=1, le=1024)
-    """Trials in flight in virtual time. It changes what sampler and pruner see, so it is the file's to say."""
+    """Number of trials that run at once in virtual time. It affects the results, so the study file sets it."""
     sampler: Method = Method(name="tpe")
     pruner: Method = Method(name="none")
     policy: Method | None = None
-    """What decides which trial runs next and which is paused; none: the sampler and the pruner."""
+    """Decides which trial runs next and which trial pauses. None: the sampler and the pruner decide."""
     space: dict[str, Space] = Field(min_length=1, max_length=100)
     fixed: dict[str, ParameterValue] = Field(default={}, max_length=100)
     enqueue: tuple[dict[str, ParameterValue], ...] = Field(default=(), max_length=1000)
@@ -203,7 +202,9 @@ class Study(_Section):
     @classmethod
     def _plain_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
-            raise ValueError(f"{shown(name)} is no study name: use letters, digits, '.', '_' and '-', at most 100")
+            raise ValueError(
+                f"{shown(name)} is not a valid study name: use up to 100 letters, digits, '.', '_' and '-'"
+            )
         return name
 
     @model_validator(mode="before")
@@ -222,7 +223,7 @@ class Study(_Section):
         metrics = [objective.metric for objective in objectives]
         repeated = [metric for index, metric in enumerate(metrics) if metric in metrics[:index]]
         if repeated:
-            raise ValueError(f"objectives must differ: {repeated[0]} stands there twice")
+            raise ValueError(f"objectives must differ: {repeated[0]} is listed twice")
         return objectives
 
     @model_validator(mode="after")
@@ -245,19 +246,19 @@ class Study(_Section):
 
     @property
     def objective(self) -> str:
-        """The metrics of all objectives, in words."""
+        """The metrics of all objectives, separated by commas."""
         return ", ".join(objective.metric for objective in self.objectives)
 
     @property
     def pruning(self) -> str:
-        """The name of what prunes or pauses trials: the policy, or the pruner."""
+        """The name of the policy, or of the pruner if there is no policy."""
         return self.pruner.name if self.policy is None else self.policy.name
 
     def search_order(self) -> list[str]:
-        """The names in `space`, each after those that its `when` names, and by name otherwise.
+        """Return the names in `space`, each after those in its `when`, otherwise in alphabetical order.
 
         Raises:
-            ValueError: a `when` names what is not searched, or itself by way of others.
+            ValueError: a `when` names a hyperparameter that is not searched, or depends on itself.
 
         """
         order: list[str] = []
@@ -270,16 +271,16 @@ class Study(_Section):
                 raise ValueError(
                     f"space.{name}.when names {unknown[0]}, which is not in space"
                     if unknown
-                    else f"space.{name}.when depends on itself, by way of {', '.join(waiting)}"
+                    else f"space.{name}.when depends on itself, through {', '.join(waiting)}"
                 )
             order += ready
             waiting = [name for name in waiting if name not in order]
         return order
 
     def identity(self) -> dict[str, object]:
-        """What decides the results, as plain JSON: all but the description and the number of trials.
+        """Return everything that determines the results, as plain JSON: all but the description and `n_trials`.
 
-        Fields at their defaults are left out, so that a later version's new field leaves old identities as they are.
+        Fields at their defaults are left out, so that a new field of a later version does not change old identities.
         A default must therefore never change.
         """
         return self.model_dump(
@@ -287,5 +288,5 @@ class Study(_Section):
         )
 
     def sha256(self) -> str:
-        """SHA-256 of the canonical JSON of `identity`."""
+        """Return the SHA-256 of the canonical JSON of `identity`."""
         return hashlib.sha256(json.dumps(self.identity(), sort_keys=True).encode()).hexdigest()

@@ -128,7 +128,7 @@ def test_trials_can_be_compared(retrained: Retrained) -> None:
     [
         (["small"], {}, "one alone cannot be compared"),
         ([], {}, "one alone cannot be compared"),
-        (["small", "small"], {}, "stands there twice"),
+        (["small", "small"], {}, "is listed twice"),
         (["small", "other"], {}, "no study 'other'"),
         (["small:0", "small"], {"runs": True}, "names no trial"),
         (["small", "other"], {"target": math.nan}, "is not a loss"),

@@ -73,7 +73,7 @@ def test_a_finished_study_has_every_chart(view: StudyView) -> None:
     assert counts == {
         "Why it won": 0,
         "Optimisation history": 1,
-        "Parameter importances": 1,
+        "Hyperparameter importances": 1,
         "Rank correlations": 1,
         "Slices": 2,
         "Contour": 1,
@@ -83,7 +83,7 @@ def test_a_finished_study_has_every_chart(view: StudyView) -> None:
         "Timeline": 2,
         "Where the time went": 0,
         "The champion's test": 1,
-        "Where it comes from": 0,
+        "Provenance": 0,
     }
     assert not any(map(missing, found.values()))
 
@@ -230,7 +230,7 @@ def test_every_section_of_a_study_without_trials_says_so(view: StudyView) -> Non
     found = sections(dataclasses.replace(view, trials=()))
     for title, section in found.items():
         assert not charts(section), title
-        assert missing(section) or title == "Where it comes from", title
+        assert missing(section) or title == "Provenance", title
     assert "mnist-hpo run" in missing(found["Why it won"])
 
 
@@ -246,7 +246,7 @@ def test_trials_without_a_finished_epoch_are_explained(view: StudyView) -> None:
 def test_one_complete_trial_has_a_best_trial_but_no_importances(view: StudyView) -> None:
     one = next(trial for trial in view.trials if trial.state == "complete")
     found = sections(dataclasses.replace(view, trials=(dataclasses.replace(one, number=0),)))
-    for title in ("Parameter importances", "Rank correlations", "Contour"):
+    for title in ("Hyperparameter importances", "Rank correlations", "Contour"):
         assert "at least 4 complete trials, and 1 trial is complete" in missing(found[title]), title
     assert "no other to compare it with" in str(found["Why it won"].blocks[1])
     assert len(charts(found["Slices"])) == 2
@@ -267,13 +267,13 @@ def test_a_single_hyperparameter_has_no_contour(tmp_path: Path) -> None:
     study = study_of(space=space, pruner={"name": "none"}, budget={"n_trials": 6, "max_epochs": 2})
     found = sections(run_simulated(tmp_path, study))
     assert len(charts(found["Slices"])) == 1
-    assert "dropout is the only parameter" in missing(found["Contour"])
+    assert "dropout is the only hyperparameter" in missing(found["Contour"])
 
 
 def test_equal_losses_have_no_importances(view: StudyView) -> None:
     same = tuple(dataclasses.replace(trial, value=0.5) if trial.value else trial for trial in view.trials)
     found = sections(dataclasses.replace(view, trials=same))
-    assert "the same valid_loss" in missing(found["Parameter importances"])
+    assert "the same valid_loss" in missing(found["Hyperparameter importances"])
     assert len(charts(found["Contour"])) == 1
 
 
@@ -285,7 +285,7 @@ def test_a_test_of_a_trial_that_is_no_longer_the_best_is_marked(view: StudyView)
     other = ChampionTest.model_validate(CHAMPION | {"trial": view.complete[1].number})
     section = sections(view, [other])["The champion's test"]
     assert view.best is not None
-    assert f"Trial #{view.best.number}, which is the best one now, was not tested" in missing(section)
+    assert f"Trial #{view.best.number}, which is now the best, has not been tested" in missing(section)
     assert table(section).rows[0][1] == "98.50 ± 0.02 %"
     assert not charts(section)
 

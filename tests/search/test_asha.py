@@ -336,11 +336,11 @@ def test_a_policy_with_a_pruner_is_refused(write_study: WriteStudy) -> None:
     [
         ("{widht: 32}", "space.dropout.when names widht, which is not in space"),
         ("{depth: 2}", "space.dropout.when names depth, which is not in space"),
-        ("{dropout: 0.25}", "space.dropout.when depends on itself, by way of dropout"),
-        ("{width: 48}", "space.dropout.when.width: 48 is outside the search space of width; widen space.width or"),
-        ("{width: [32, 48]}", "space.dropout.when.width: 48 is outside the search space of width; widen space.width"),
+        ("{dropout: 0.25}", "space.dropout.when depends on itself, through dropout"),
+        ("{width: 48}", "space.dropout.when.width: 48 lies outside the search space of width; widen space.width or"),
+        ("{width: [32, 48]}", "space.dropout.when.width: 48 lies outside the search space of width; widen space.width"),
         ("{}", "space.dropout.when: must name a hyperparameter and the values with which this one is searched"),
-        ("{width: [[1]]}", "space.dropout.when.width.0: must be a number, a text, true or false, not [1]"),
+        ("{width: [[1]]}", "space.dropout.when.width.0: must be a number, text, true or false, not [1]"),
     ],
 )
 def test_an_invalid_condition_is_refused(write_study: WriteStudy, when: str, message: str) -> None:
@@ -353,7 +353,7 @@ def test_circular_conditions_are_refused(write_study: WriteStudy) -> None:
         *("    step: 0.25\n", "    step: 0.25\n    when: {width: 32}\n"),
         *("choices: [32, 64]}", "choices: [32, 64], when: {dropout: 0.25}}"),
     )
-    assert "when depends on itself, by way of dropout, width" in refusal(path)
+    assert "when depends on itself, through dropout, width" in refusal(path)
 
 
 def test_an_enqueued_value_whose_condition_does_not_hold_is_refused(write_study: WriteStudy) -> None:
@@ -376,7 +376,7 @@ def test_an_enqueued_value_whose_condition_does_not_hold_is_refused(write_study:
         ),
         (
             "objectives: [{metric: valid_loss}, {metric: flops}, {metric: valid_loss}]",
-            "objectives must differ: valid_loss stands there twice",
+            "objectives must differ: valid_loss is listed twice",
         ),
         ("objectives: []", "objectives: must not be empty"),
         ("objectives: [{metric: flops, direction: down}]", "direction: must be 'minimize' or 'maximize', not 'down'"),

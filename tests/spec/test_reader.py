@@ -105,7 +105,7 @@ def test_a_tab_as_indentation_is_refused(write_study: WriteStudy) -> None:
 def test_a_duplicate_key_is_refused(write_study: WriteStudy) -> None:
     path = write_study("slots: 2", "slots: 2\nseed: 2")
     line = line_of(path, "seed: 2")
-    assert refusal(path) == f"{path}, line {line}, column 1: the key 'seed' stands here a second time; keep one"
+    assert refusal(path) == f"{path}, line {line}, column 1: the key 'seed' is repeated here; keep one"
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_an_unknown_type_in_the_space_is_refused(write_study: WriteStudy) -> Non
 
 def test_a_duplicate_choice_is_refused(write_study: WriteStudy) -> None:
     path = write_study("[32, 64]", "[32, 64, 32]")
-    assert "space.width.choices: choices must differ: 32 stands there twice" in refusal(path)
+    assert "space.width.choices: choices must differ: 32 is listed twice" in refusal(path)
 
 
 def test_a_hyperparameter_both_searched_and_fixed_is_refused(write_study: WriteStudy) -> None:
@@ -223,13 +223,13 @@ def test_a_value_of_the_wrong_type_is_reported_with_the_value(write_study: Write
 def test_a_list_instead_of_a_single_value_is_refused(write_study: WriteStudy) -> None:
     path = write_study("depth: 2", "depth: [2, 3]")
     assert refusal(path) == (
-        f"{path}, line {line_of(path, 'depth: [')}: fixed.depth: must be a number, a text, true or false, not [2, 3]"
+        f"{path}, line {line_of(path, 'depth: [')}: fixed.depth: must be a number, text, true or false, not [2, 3]"
     )
 
 
 def test_a_name_that_is_not_a_file_name_is_refused(write_study: WriteStudy) -> None:
     path = write_study("name: small", "name: ../small")
-    assert f"{path}, line 1: name: '../small' is no study name" in refusal(path)
+    assert f"{path}, line 1: name: '../small' is not a valid study name" in refusal(path)
 
 
 def test_all_mistakes_are_reported_at_once(write_study: WriteStudy) -> None:

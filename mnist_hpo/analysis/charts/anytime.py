@@ -1,4 +1,4 @@
-"""Anytime curves of studies or trials that are compared."""
+"""The chart of anytime curves of the compared studies or trials."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mnist_hpo.analysis.charts.figure import whole_number_ticks
 from mnist_hpo.analysis.comparison import Compared, Comparison
 
 _COLOURS = ("#3b8fd6", "#e0803a", "#2fa57f", "#b56fc4", "#b8962a", "#8b95a3")
-"""Apart for the colour-blind in this order (after Okabe and Ito), and of middling lightness, for dark and light."""
+"""Distinguishable with colour blindness in this order (after Okabe and Ito), and legible on dark and light pages."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _AXES = (("n_trials", "trials begun"), ("n_epochs", "epochs"), ("worker_s", "worker seconds"))
 
 
 def anytime_figure(comparison: Comparison) -> go.Figure:
-    """The best valid_loss so far against trials (of studies), epochs and worker seconds, side by side."""
+    """Draw the best valid_loss so far against trials (for studies only), epochs and worker seconds."""
     axes, compared = anytime_axes(comparison), comparison.compared
     figure = make_subplots(1, len(axes), shared_yaxes=True, horizontal_spacing=0.03)
     for index, entry in enumerate(compared):
         line = {"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)], "width": 2.5}
-        points = _to_the_end(entry)
+        points = _extended_to_end(entry)
         for column, (field, title) in enumerate(axes, start=1):
             curve = go.Scatter(
                 x=[getattr(point, field) for point in points],
@@ -38,8 +38,8 @@ def anytime_figure(comparison: Comparison) -> go.Figure:
     for column, (field, title) in enumerate(axes, start=1):
         figure.update_xaxes(title_text=title, rangemode="tozero", row=1, col=column)
         if field in ("n_trials", "n_epochs"):
-            longest = max((getattr(point, field) for entry in compared for point in _to_the_end(entry)), default=0)
-            # Half the ticks: three panels side by side are narrow.
+            longest = max((getattr(point, field) for entry in compared for point in _extended_to_end(entry)), default=0)
+            # Half as many ticks, since three panels side by side are narrow.
             figure.update_xaxes(whole_number_ticks(0, 2 * longest), row=1, col=column)
     figure.update_yaxes(type="log", tickformat=".3~f", nticks=8)
     figure.update_yaxes(title_text="best valid loss so far", row=1, col=1)
@@ -56,12 +56,12 @@ def anytime_figure(comparison: Comparison) -> go.Figure:
 
 
 def anytime_axes(comparison: Comparison) -> tuple[tuple[str, str], ...]:
-    """The fields of a point with their names: what there is to count of studies, or of single trials."""
+    """Return the fields of `AnytimePoint` to use as x-axes, with their titles."""
     return _AXES if comparison.has_studies else _AXES[1:]
 
 
-def _to_the_end(entry: Compared) -> list[AnytimePoint]:
-    """The improvements, and the last of them again at the end of what was spent."""
+def _extended_to_end(entry: Compared) -> list[AnytimePoint]:
+    """Return the improvements, with the last one repeated at the total cost."""
     if not entry.anytime:
         return []
     last = AnytimePoint(

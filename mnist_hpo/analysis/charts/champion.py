@@ -1,4 +1,4 @@
-"""The champion's confusion matrix."""
+"""The chart of the champion's confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnist_hpo.analysis.charts.figure import INK, PAPER, Chart, Json
 
 
 def confusion(matrix: Sequence[Sequence[int]], caption: str) -> Chart:
-    """A confusion matrix [true, guessed]: colour is for the mistakes, the diagonal stays pale."""
+    """Draw a confusion matrix [true, predicted]; only the misclassifications are coloured."""
     n_classes = len(matrix)
     labels = [str(label) for label in range(n_classes)]
     mistakes = [[0 if i == j else matrix[i][j] for j in range(n_classes)] for i in range(n_classes)]
@@ -20,15 +20,15 @@ def confusion(matrix: Sequence[Sequence[int]], caption: str) -> Chart:
         "text": [[str(n) if n else "" for n in row] for row in matrix],
         "texttemplate": "%{text}",
         "colorscale": [[0, PAPER], [1, "var(--confused)"]],
-        # One colour that can be read on the whole scale; plotly's own choice for each cell is a grey.
+        # A text colour that is legible on the whole scale; plotly would choose a grey for each cell.
         "textfont": {"color": INK},
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
-        "hovertemplate": "true %{y}, guessed %{x}: %{text}<extra></extra>",
+        "hovertemplate": "true %{y}, predicted %{x}: %{text}<extra></extra>",
     }
     layout = {
-        "xaxis": {"title": {"text": "guessed digit"}, "type": "category", "showgrid": False},
+        "xaxis": {"title": {"text": "predicted digit"}, "type": "category", "showgrid": False},
         "yaxis": {"title": {"text": "true digit"}, "type": "category", "autorange": "reversed", "showgrid": False},
         "margin": {"t": 16},
     }

@@ -1,4 +1,4 @@
-"""valid_loss over two parameters."""
+"""The chart of valid_loss over two hyperparameters."""
 
 from __future__ import annotations
 
@@ -25,17 +25,18 @@ from mnist_hpo.spec.study import CategoricalSpace, Space
 
 _N_CELLS = 40
 _N_TICKS = 5
-"""Of the contour's colour bar."""
+"""Number of ticks of the colour bar."""
 _BANDWIDTH = 0.5
-"""Of the contour's kernel, over n_trials^(1/6) (Scott's rule for two dimensions), as a part of the range."""
+"""The smoothing kernel's bandwidth as a fraction of the range, before Scott's factor n_trials^(-1/6) for two
+dimensions."""
 _MIN_WEIGHT = 0.05
-"""A place that no trial is near is left blank: less weight than a single trial has at two bandwidths' distance."""
+"""Cells with less total weight are left blank: less than that of a single trial at a distance of two bandwidths."""
 
 
 def contour(view: StudyView, x_name: str, y_name: str) -> Chart:
-    """valid_loss over two parameters, smoothed over the complete trials; the points are trials, of many a part.
+    """Draw valid_loss over two hyperparameters, smoothed over the complete trials, with `drawn_trials` as points.
 
-    Trials that do not have both parameters are left out; at least one complete trial has them.
+    Trials that do not have both hyperparameters are left out; at least one complete trial must have them.
     """
     drawn = drawn_trials(view)
     x_entry, y_entry = view.study.space[x_name], view.study.space[y_name]
@@ -45,7 +46,7 @@ def contour(view: StudyView, x_name: str, y_name: str) -> Chart:
         shown = [trial for trial in having if trial.number in drawn and not view.is_best(trial)]
         points = trial_points(view, shown, state, x_name)
         points["y"] = rounded(place(y_entry, trial.parameters[y_name], trial.number + 1) for trial in shown)
-        # Paper around each point: it must be seen on any colour of the surface.
+        # A white outline, so that the point is visible on any colour of the surface.
         points["marker"] = {**markers(state), "size": 6}
         if state == "complete":
             points["marker"]["line"] = {"width": 1, "color": "#ffffff"}
@@ -81,7 +82,7 @@ def _surface(view: StudyView, x_name: str, y_name: str) -> Json:
         "hoverinfo": "skip",
         "colorbar": {
             "title": {"text": "valid_loss", "side": "right"},
-            # The surface often spans less than two round values.
+            # The surface often spans less than the distance between two round values.
             "tickvals": ticks,
             "ticktext": [f"{10**tick:.4g}" for tick in ticks],
             "thickness": 12,
@@ -91,7 +92,7 @@ def _surface(view: StudyView, x_name: str, y_name: str) -> Json:
 
 
 def _cells(entry: Space) -> tuple[list[float], NDArray[np.float64]]:
-    """The middles of the surface's cells along one parameter: on its axis, and as fractions of its range."""
+    """Return the centres of the cells along one hyperparameter: axis values, and fractions of its range."""
     if isinstance(entry, CategoricalSpace):
         n_choices = len(entry.choices)
         return list(map(float, range(n_choices))), np.arange(n_choices) / max(n_choices - 1, 1)
@@ -104,7 +105,7 @@ def _cells(entry: Space) -> tuple[list[float], NDArray[np.float64]]:
 def _smoothed(
     points: NDArray[np.float64], values: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The kernel-weighted mean of values f64[n] at points f64[n, 2]: f64[y, x], NaN where no point is near."""
+    """Return the kernel-weighted mean of values f64[n] at points f64[n, 2]: f64[y, x], NaN where no point is near."""
     bandwidth = _BANDWIDTH * len(points) ** (-1 / 6)
     x_weights = np.exp(-0.5 * ((x[:, None] - points[None, :, 0]) / bandwidth) ** 2)
     y_weights = np.exp(-0.5 * ((y[:, None] - points[None, :, 1]) / bandwidth) ** 2)

@@ -1,8 +1,9 @@
-"""What the charts share: colours by meaning, axes, and how a trace names its trials.
+"""Shared parts of the charts: colours by meaning, axes, and references to trials.
 
-A figure is plotly's JSON with two additions that whoever shows it resolves: a colour is written `var(--name)` and takes
-the theme's value, and a trace's `trials` lists the trial of each point, whose text (`hover.hover_texts`) it shows on
-hover. A theme can therefore change without a new figure, and a page holds the text of each trial only once.
+A figure is plotly's JSON with two additions that the page resolves. A colour is written `var(--name)` and takes the
+theme's value. A trace's `trials` lists the trial of each point, and the point shows that trial's text
+(`hover.hover_texts`) on hover. The theme can therefore change without a new figure, and a page contains the text of
+each trial only once.
 """
 
 from __future__ import annotations
@@ -40,25 +41,25 @@ _GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Chart:
-    """One plotly figure with the size that it needs."""
+    """One plotly figure with its size."""
 
     name: str
-    """What it shows, for those who do not see it."""
+    """A description for screen readers."""
     data: list[Json]
     layout: Json
     height_px: int
     min_width_px: int = 0
-    """On a narrower screen it is moved sideways in a frame of its own."""
+    """On a narrower screen the chart scrolls horizontally."""
     caption: str = ""
 
 
 def rounded(values: Iterable[float | None]) -> list[float | None]:
-    """Numbers as short as a chart can show."""
+    """Round numbers to the precision that a chart can show."""
     return [None if value is None else float(f"{value:.{_N_DIGITS}g}") for value in values]
 
 
 def markers(state: TrialState) -> Json:
-    """How a trial's point looks: the colour and the shape both tell its state."""
+    """Return the marker for trials in a state; the colour and the shape both encode the state."""
     symbols: dict[TrialState, str] = {
         "complete": "circle",
         "pruned": "circle-open",
@@ -73,7 +74,7 @@ def markers(state: TrialState) -> Json:
 
 
 def best_marker(trial: TrialRecord, x: Any, y: float, text: str, position: str = "bottom center") -> Json:
-    """The best trial's star with its label."""
+    """Draw the best trial as a star with a label."""
     return {
         "type": "scatter",
         "mode": "markers+text",
@@ -91,7 +92,7 @@ def best_marker(trial: TrialRecord, x: Any, y: float, text: str, position: str =
 
 
 def loss_axis(values: Sequence[float], title: str = "valid_loss") -> Json:
-    """An axis for losses: logarithmic where they differ by more than a factor of 3."""
+    """Return an axis for losses, logarithmic if they differ by a factor of 3 or more."""
     axis: Json = {"title": {"text": title}, "tickformat": "~g"}
     if not values or min(values) <= 0 or max(values) / min(values) < 3:
         return axis
@@ -101,7 +102,7 @@ def loss_axis(values: Sequence[float], title: str = "valid_loss") -> Json:
 
 
 def log_ticks(low: float, high: float) -> Json:
-    """Round values between two positive numbers, a few of them."""
+    """Return a few ticks at round values between two positive numbers, for a log axis."""
     for digits in ((1, 1.5, 2, 3, 4, 5, 7), (1, 2, 5), (1, 3), (1,)):
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = [float(f"{digit}e{power}") for power in powers for digit in digits]
@@ -114,7 +115,7 @@ def log_ticks(low: float, high: float) -> Json:
 
 
 def whole_number_ticks(low: float, high: float) -> Json:
-    """Ticks at whole numbers alone, a few of them: plotly's own would be 1, 1.5, 2 over a short range."""
+    """Return a few ticks at whole numbers only; over a short range plotly would use 1, 1.5, 2."""
     step = 1
     for step in (digit * 10**power for power in range(12) for digit in (1, 2, 5)):
         if (high - low) / step <= _MAX_WHOLE_TICKS:
@@ -123,7 +124,7 @@ def whole_number_ticks(low: float, high: float) -> Json:
 
 
 def parameter_axis(name: str, entry: Space) -> Json:
-    """An axis over a parameter's whole range, as it is searched; choices stand at 0, 1, 2 …"""
+    """Return an axis over a hyperparameter's whole range, log if it is searched so; choices are at 0, 1, 2, …"""
     axis: Json = {"title": {"text": name}, "zeroline": False}
     if isinstance(entry, CategoricalSpace):
         texts = [brief(choice) for choice in entry.choices]
@@ -144,7 +145,7 @@ def parameter_axis(name: str, entry: Space) -> Json:
 
 
 def place(entry: Space, value: ParameterValue, number: int | None = None) -> float:
-    """A value on its `parameter_axis`; choices are spread a little by the trial's number, so that points part."""
+    """Return a value's coordinate on its `parameter_axis`; the trial's number adds jitter to a choice."""
     if not isinstance(entry, CategoricalSpace):
         return float(value)
     spread = 0.0 if number is None else _JITTER * (2 * (number * _GOLDEN % 1) - 1)
@@ -152,7 +153,7 @@ def place(entry: Space, value: ParameterValue, number: int | None = None) -> flo
 
 
 def by_state(view: StudyView) -> list[tuple[TrialState, list[TrialRecord]]]:
-    """The trials of each state that there are, those that matter most last, on top of the others."""
+    """Return the trials by state, without empty states; the most important state is last, to be drawn on top."""
     states: list[TrialState] = ["pruned", "failed", "paused", "running", "complete"]
     grouped: dict[TrialState, list[TrialRecord]] = {
         state: [trial for trial in view.trials if trial.state == state] for state in states
@@ -161,12 +162,12 @@ def by_state(view: StudyView) -> list[tuple[TrialState, list[TrialRecord]]]:
 
 
 def log_range(values: Iterable[float]) -> list[float]:
-    """log10 of values, a loss of exactly 0 taken as next to nothing."""
+    """Return log10 of the values; a loss of exactly 0 is replaced by a tiny number."""
     return np.log10(np.maximum(np.fromiter(values, np.float64), 1e-12)).tolist()
 
 
 def trial_points(view: StudyView, trials: Sequence[TrialRecord], state: TrialState, name: str) -> Json:
-    """Points of trials of one state over a parameter that all of them have; whoever draws them adds the `y`."""
+    """Return a trace of trials in one state over a hyperparameter that all of them have; the caller adds `y`."""
     entry = view.study.space[name]
     return {
         "type": "scatter",

@@ -1,4 +1,4 @@
-"""What a chart tells of a trial on hover."""
+"""The texts that charts show for a trial on hover."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mnist_hpo.storage.records import TrialRecord
 
 
 def hover_texts(view: StudyView) -> list[str]:
-    """Of each trial, in the order of `view.trials`, in plotly's own HTML."""
+    """Return the text of each trial, in the order of `view.trials`, in plotly's subset of HTML."""
     return [_hover_text(view, trial) for trial in view.trials]
 
 
@@ -28,5 +28,5 @@ def _hover_text(view: StudyView, trial: TrialRecord) -> str:
 
 
 def _escaped(text: str) -> str:
-    """For plotly, which reads a little HTML in its texts."""
+    """Escape text for plotly, which interprets some HTML."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Charts of how much each parameter mattered: importances and rank correlations."""
+"""Charts of hyperparameter importances and rank correlations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnist_hpo.analysis.words import signed
 
 
 def importances(importance: Importance) -> Chart:
-    """Both importances of each parameter, the most important on top."""
+    """Draw both importances of each hyperparameter, the most important on top."""
     names = list(reversed(importance.ranking()))
     # The first trace is drawn at the bottom of each pair.
     kinds = [
@@ -35,18 +35,18 @@ def importances(importance: Importance) -> Chart:
     layout = {
         "barmode": "group",
         "bargap": 0.3,
-        # Room for the label of the longest bar.
+        # Leave room for the label of the longest bar.
         "xaxis": {"title": {"text": "share"}, "tickformat": ".0%", "range": [0, 1.2 * longest]},
         "yaxis": {"automargin": True, "type": "category"},
         "legend": {"traceorder": "reversed"},
     }
-    return Chart("Parameter importances", traces, layout, 110 + 48 * len(names))
+    return Chart("Hyperparameter importances", traces, layout, 110 + 48 * len(names))
 
 
 def correlations(found: dict[str, Correlation]) -> Chart:
-    """Spearman's rank correlation of each parameter with valid_loss; those that chance explains are pale."""
+    """Draw Spearman's rank correlation of each hyperparameter with valid_loss; insignificant ones are pale."""
     names = sorted(found, key=lambda name: abs(found[name].rho))
-    # The figures stand with the names: at the bars' ends they would not fit on a phone.
+    # The figures are beside the names, since they would not fit at the bars' ends on a phone.
     labels = [f"{name}<br>{signed(found[name].rho)} (p {found[name].p_value:.2g})" for name in names]
     bars: Json = {
         "type": "bar",

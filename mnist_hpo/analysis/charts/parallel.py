@@ -1,4 +1,4 @@
-"""Parallel coordinates: a line a trial through its parameters and its valid_loss."""
+"""The parallel-coordinates chart of hyperparameters and valid_loss."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
 
 _DOT_PX = 5
-"""Of a point between two gaps."""
+"""Size of a point between two gaps."""
 
 
 def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, int]:
-    """A line a trial through its parameters and its valid_loss, and how many trials are drawn.
+    """Draw one line per trial through its hyperparameters and its valid_loss; return also the number of lines.
 
-    A line has a gap at a parameter that its trial does not have.
+    A line has a gap at a hyperparameter that its trial does not have.
     """
     drawn = drawn_trials(view)
     losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
@@ -104,7 +104,7 @@ def _lines(view: StudyView, trials: Sequence[TrialRecord], names: Sequence[str],
 
 
 def _alone(y: Sequence[float | None]) -> list[bool]:
-    """Which points have a gap on both sides: they belong to no line that would show them."""
+    """Return which points have a gap on both sides, so that no line would show them."""
     padded = [None, *y, None]
     return [
         at is not None and before is None and after is None
@@ -113,7 +113,7 @@ def _alone(y: Sequence[float | None]) -> list[bool]:
 
 
 def _axis_labels(view: StudyView, names: Sequence[str], bounds: tuple[float, float]) -> list[Json]:
-    """The values at the ends of each axis, and every choice."""
+    """Return labels for the ends of each axis, or for every choice."""
     labels: list[tuple[int, float, str]] = []
     for at, name in enumerate(names):
         entry = view.study.space[name]

@@ -1,4 +1,4 @@
-"""valid_loss over one parameter."""
+"""The chart of valid_loss over one hyperparameter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mnist_hpo.analysis.trial_figures import lowest_loss, objective_value, with_
 
 
 def slice_of(view: StudyView, name: str) -> Chart:
-    """Each trial's lowest valid_loss over one parameter; trials that do not have it are left out."""
+    """Draw each trial's lowest valid_loss over one hyperparameter; trials that do not have it are left out."""
     entry = view.study.space[name]
     traces: list[Json] = []
     for state, trials in by_state(view):

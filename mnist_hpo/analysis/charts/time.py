@@ -13,19 +13,19 @@ from mnist_hpo.storage.records import TrialState
 
 _ROW_PX = 30
 _MAX_LABELS = 150
-"""More bars than this are too narrow for a number."""
+"""With more bars, they are too narrow for a number."""
 _MAX_OUTLINED_IN_ROW = 300
-"""Of bars that are narrower than this makes them, an outline would be all that is seen."""
+"""With more bars in a row, they are so narrow that an outline would hide them."""
 
 
 def slots(view: StudyView, spans: Sequence[SlotSpan]) -> Chart:
-    """Which trial was in which slot, in virtual time."""
+    """Draw the trials in each slot, in virtual time."""
     bars = [(f"slot {span.slot}", span.number, span.start_units / 1e9, span.end_units / 1e9, "") for span in spans]
     return _timeline(view, bars, "Slots in virtual time", "virtual time, 10⁹ units")
 
 
 def workers(view: StudyView, spans: Sequence[WorkerSpan]) -> Chart:
-    """Which trial was on which worker, by the clock without the pauses."""
+    """Draw the trials on each worker, by running time."""
     longest_s = max(span.end_s for span in spans)
     unit, unit_s = next((name, s) for name, s in (("h", 3600), ("min", 60), ("s", 1)) if longest_s > 2 * s or s == 1)
     bars = [
@@ -42,7 +42,7 @@ def workers(view: StudyView, spans: Sequence[WorkerSpan]) -> Chart:
 
 
 _Bar = tuple[str, int, float, float, str]
-"""Row, trial's number, start, end, more to tell on hover."""
+"""Row, trial number, start, end, additional hover text."""
 
 
 def _timeline(view: StudyView, bars: Sequence[_Bar], title: str, axis: str) -> Chart:

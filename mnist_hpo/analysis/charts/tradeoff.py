@@ -1,4 +1,4 @@
-"""The trade-off between two objectives, and the trials that no other one dominates."""
+"""The chart of the trade-off between two objectives, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mnist_hpo.analysis.trial_figures import measure, pareto_front
 
 
 def tradeoff(view: StudyView, metric: str) -> Chart:
-    """Each trial's first objective against another one; the front is that of all objectives."""
+    """Draw each trial's first objective against another metric; the Pareto front is over all objectives."""
     first = view.study.objectives[0].metric
     traces: list[Json] = []
     for state, trials in by_state(view):

@@ -24,13 +24,13 @@ from mnist_hpo.analysis.trial_figures import lowest_loss, objective_value
 from mnist_hpo.storage.records import TrialRecord
 
 MAX_CURVES = 300
-"""More curves than this hide each other, and take the browser seconds."""
+"""More curves would hide each other and take the browser seconds to draw."""
 FEW_CURVES = 60
-"""So many can still be told apart."""
+"""Fewer curves can be told apart."""
 
 
 def history(view: StudyView) -> Chart:
-    """Each trial's lowest valid_loss by number, and the best so far of the complete ones."""
+    """Draw each trial's lowest valid_loss by number, and the best so far of the complete trials."""
     traces: list[Json] = []
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.epochs]
@@ -54,14 +54,14 @@ def history(view: StudyView) -> Chart:
     layout = {
         "xaxis": {"title": {"text": "trial"}, "zeroline": False, **whole_number_ticks(0, len(view.trials) - 1)},
         "yaxis": loss_axis(losses),
-        # Trials that failed before they had a loss stand on the upper edge.
+        # Trials that failed before they had a loss are drawn at the upper edge.
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     }
     return Chart("Optimisation history: lowest valid_loss by trial", traces, layout, 420)
 
 
 def learning_curves(view: StudyView) -> tuple[Chart, int]:
-    """valid_loss by epoch, and how many trials' curves are drawn."""
+    """Draw valid_loss by epoch; return also the number of curves."""
     drawn = drawn_trials(view)
     is_few = len(drawn) < FEW_CURVES
     traces: list[Json] = []
@@ -72,7 +72,7 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
                 {
                     **_curves(chosen),
                     "name": view.state_name(state),
-                    # A point for each epoch of many curves is seen by nobody, and costs the browser most of its time.
+                    # With many curves, nobody sees a point for each epoch, and points take most of the drawing time.
                     "mode": "lines+markers" if is_few else "lines",
                     "line": {"color": STATE_COLOURS[state], "width": 1.3},
                     "marker": {"color": STATE_COLOURS[state], "size": 3.5},
@@ -91,10 +91,12 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
 
 
 def drawn_trials(view: StudyView) -> set[int]:
-    """The trials whose lines are drawn: all, or of many the best third of the allowance and an even choice of the rest.
+    """Choose the trials to draw: all with an epoch, or at most `MAX_CURVES`.
+
+    Up to a third of the limit are the best trials; the others are evenly spaced among the rest.
 
     Returns:
-        their numbers, at most `MAX_CURVES`.
+        The numbers of the trials.
 
     """
     with_epochs = [trial.number for trial in view.trials if trial.epochs]
@@ -107,7 +109,7 @@ def drawn_trials(view: StudyView) -> set[int]:
 
 
 def _curves(trials: Sequence[TrialRecord]) -> Json:
-    """Many curves as one trace, with gaps between them: a trace each would be slow."""
+    """Draw many curves as one trace with gaps between them, since one trace per curve would be slow."""
     x: list[float | None] = []
     y: list[float | None] = []
     numbers: list[int | None] = []

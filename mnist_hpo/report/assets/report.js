@@ -1,5 +1,5 @@
 "use strict";
-// Draws the charts as they come into view and the others after them, in the colours of the theme.
+// Draws the charts in the colours of the theme: first those in view, then the others.
 (() => {
   const root = document.documentElement;
   const { trials, charts } = JSON.parse(document.getElementById("figures").textContent);
@@ -7,13 +7,13 @@
   const systemDark = matchMedia("(prefers-color-scheme: dark)");
   const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches);
 
-  /** A copy of a figure's JSON with each `var(--name)` replaced by the theme's colour. */
+  /** Returns a copy of a figure's JSON with each `var(--name)` replaced by the theme's colour. */
   function coloured(value, colours) {
     if (typeof value === "string") {
       return value.startsWith("var(") ? colours.getPropertyValue(value.slice(4, -1)).trim() : value;
     }
     if (Array.isArray(value)) {
-      // Thousands of numbers in a row hold no colour; a colour scale's [0, "var(--paper)"] does.
+      // Skip long arrays of numbers, which contain no colours; a colour scale's [0, "var(--paper)"] does.
       const plain = value.length > 2 && typeof value[0] === "number";
       return plain ? value.slice() : value.map((item) => coloured(item, colours));
     }
@@ -21,7 +21,7 @@
     return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, coloured(item, colours)]));
   }
 
-  /** A trace whose points tell of their trials on hover. */
+  /** Returns the trace with the text of its trials for hover. */
   function withTrials({ trials: numbers, more, ...trace }) {
     if (!numbers) return trace;
     const customdata = numbers.map((number, i) => {
@@ -61,7 +61,7 @@
     return drawn.then(() => { frame.dataset.drawn = isDark() ? "dark" : "light"; });
   }
 
-  // One after the other: the browser stays able to scroll in between.
+  // Draw one chart after the other, so that the page can scroll in between.
   const waiting = new Set(frames);
   let busy = false;
   async function drawWaiting() {
@@ -94,10 +94,10 @@
   }
   document.getElementById("theme").addEventListener("click", () => {
     root.dataset.theme = isDark() ? "light" : "dark";
-    try { localStorage.setItem("mnist-hpo-report-theme", root.dataset.theme); } catch { /* then not */ }
+    try { localStorage.setItem("mnist-hpo-report-theme", root.dataset.theme); } catch { /* not stored */ }
     restyle();
   });
-  // On paper all charts are needed at once, as wide as the paper.
+  // Printing needs all charts at once, in the width of the paper.
   addEventListener("beforeprint", () => {
     root.classList.add("on-paper");
     for (const frame of frames) {

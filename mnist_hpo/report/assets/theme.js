@@ -1,5 +1,5 @@
-// Before anything is painted: the theme that the reader chose here once, else the system's.
+// Runs before the first paint: sets the theme that the reader chose earlier, else the system's.
 try {
   const chosen = localStorage.getItem("mnist-hpo-report-theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
-} catch { /* a browser that keeps nothing for files */ }
+} catch { /* the browser stores nothing for files */ }

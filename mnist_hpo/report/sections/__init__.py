@@ -1,4 +1,4 @@
-"""The report's sections in their order: each shows something, or says plainly why it cannot."""
+"""The report's sections in order. A section without content states why it is empty."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mnist_hpo.report.sections import champion, history, parameters, provenance,
 
 
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:
-    """All sections of a study's report."""
+    """Return all sections of a study's report."""
     return [
         summary.summary(view, importance, tests),
         history.optimisation_history(view),

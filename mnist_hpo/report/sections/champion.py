@@ -1,4 +1,4 @@
-"""The champion's test."""
+"""The section about the champion's test."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mnist_hpo.report.sections.missing import run_command
 
 
 def champion_test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
-    """What the re-trained trials reached on the test split."""
+    """Show the test figures of the re-trained trials."""
     title = "The champion's test"
     retrain = f"mnist-hpo retrain {view.study.name}"
     if view.best is None:
         return Section(title, "", [Missing("There is no best trial to re-train and test yet.", run_command(view))])
     if not tests:
         reason = (
-            "The best trial was not re-trained and tested yet, or not in this folder. "
-            "The search itself never sees the test examples; to test, and then make this report again:"
+            "The best trial has not been re-trained and tested yet, or not in this folder. "
+            "The search itself never uses the test examples. To test the trial, before you create this report again:"
         )
         return Section(title, "", [Missing(reason, retrain)])
     header = ["trial", "test accuracy", "macro F1", "log loss", "seeds", "epochs", "re-trained as recorded"]
@@ -42,17 +42,17 @@ def champion_test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
     chosen = numbers.index(view.best.number) if view.best.number in numbers else None
     table = Table(header, rows, highlighted=chosen)
     lead = (
-        "Trained anew on train + valid, once for each seed, and tested on the examples that the search never saw: "
+        "Re-trained on train + valid, once for each seed, and tested on examples that the search never used: "
         "mean ± standard deviation over the seeds"
         + (" that did not diverge." if any(test.n_diverged for test in tests) else ".")
     )
     if chosen is None:
-        reason = f"Trial #{view.best.number}, which is the best one now, was not tested yet. To test it:"
+        reason = f"Trial #{view.best.number}, which is now the best, has not been tested yet. To test it:"
         return Section(title, lead, [table, Missing(reason, retrain)])
     matrix = tests[chosen].confusion_matrix
     if matrix is None:
         reason = (
-            f"Every seed of #{view.best.number} diverged: there is no model to test. Another trial may be steadier:"
+            f"Every seed of #{view.best.number} diverged: there is no model to test. Another trial may be more stable:"
         )
         return Section(title, lead, [table, Missing(reason, f"{retrain} --trial NUMBER")])
     whose = f"Seed {tests[chosen].registered_seed} of #{view.best.number}"
@@ -60,7 +60,7 @@ def champion_test(view: StudyView, tests: Sequence[ChampionTest]) -> Section:
 
 
 def _per_class(matrix: Sequence[Sequence[int]], caption: str) -> Table:
-    """Precision and recall of each class, of the model whose confusion matrix this is."""
+    """Return a table of the precision and the recall of each class."""
     rows = [
         [str(label), f"{figures.n_examples:,}", percent(figures.precision), percent(figures.recall)]
         for label, figures in enumerate(by_class(matrix))

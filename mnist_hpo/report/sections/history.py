@@ -1,4 +1,4 @@
-"""Trials beside each other: the optimisation history, the learning curves, the top trials."""
+"""Sections that compare trials: the optimisation history, the learning curves, the top trials."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _N_TOP = 10
 
 
 def optimisation_history(view: StudyView) -> Section:
-    """Every trial's lowest loss, and the best so far."""
+    """Show every trial's lowest loss, and the best so far."""
     title = "Optimisation history"
     if not is_measured(view):
         return Section(title, "", [nothing_measured(view)])
     lead = (
-        "Each point is a trial at the lowest valid_loss that it reached; the line is the best complete trial so far. "
-        "A pruned trial stands where it was given up: it might have come lower. Point at a trial to see its parameters."
+        "Each point is the lowest valid_loss of a trial; the line is the best complete trial so far. The loss of a "
+        "pruned trial might have become lower later. Hover over a trial to see its hyperparameters."
     )
     return Section(title, lead, [charts.history(view)])
 
 
 def learning_curves(view: StudyView) -> Section:
-    """The loss by epoch."""
+    """Show the loss by epoch."""
     title = "Learning curves"
     if not is_measured(view):
         return Section(title, "", [nothing_measured(view)])
     chart, n_drawn = charts.learning_curves(view)
-    lead = "valid_loss after each epoch. A pruned trial's curve ends where the pruner ended it."
+    lead = "valid_loss after each epoch. A pruned trial's curve ends where it was pruned."
     return Section(title, lead + choice_of_trials(view, n_drawn), [chart])
 
 
 def choice_of_trials(view: StudyView, n_drawn: int) -> str:
-    """A sentence about which trials are drawn, where that is not all of them."""
+    """Return a sentence about which trials are drawn; empty if all of them are."""
     n_trials = sum(bool(trial.epochs) for trial in view.trials)
     if n_drawn == n_trials:
         return ""
-    return f" Of {n_trials:,} trials {n_drawn:,} are drawn: the best hundred, and an even choice of the others."
+    return f" Of {n_trials:,} trials {n_drawn:,} are drawn: the best hundred, and evenly spaced ones of the others."
 
 
 def top_trials(view: StudyView) -> Section:
-    """The best trials as a table."""
+    """Show the best trials as a table."""
     title = "Top trials"
     if not view.complete:
         return Section(title, "", [Missing("No trial is complete yet.", run_command(view))])

@@ -1,4 +1,4 @@
-"""Why a section has nothing to show, with the command that would change it."""
+"""The reasons why a section has nothing to show, with the commands that would change it."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from mnist_hpo.report.blocks import Missing
 
 
 def run_command(view: StudyView) -> str:
-    """The command that goes on with the study."""
+    """Return the command that continues the study."""
     return f"mnist-hpo run studies/{view.study.name}.yaml"
 
 
 def is_measured(view: StudyView) -> bool:
-    """Whether any trial has finished an epoch."""
+    """Return whether any trial has finished an epoch."""
     return any(trial.epochs for trial in view.trials)
 
 
 def nothing_measured(view: StudyView) -> Missing:
-    """For a study where no trial `is_measured`."""
+    """Return the reason for a study that is not `is_measured`."""
     return Missing("No trial has finished an epoch yet: there is no valid_loss to draw.", run_command(view))
 
 
 def too_few(view: StudyView, *names: str) -> Missing | None:
-    """Why nothing can be said about complete trials that have these parameters, if there are too few of them."""
+    """Return the reason if too few complete trials have these hyperparameters, else None."""
     n_complete = len(with_parameters(view.complete, *names))
     if n_complete >= MIN_TRIALS:
         return None
@@ -36,9 +36,9 @@ def too_few(view: StudyView, *names: str) -> Missing | None:
 
 
 def no_effects(view: StudyView) -> Missing | None:
-    """Why nothing can be said about parameters' effects, if so."""
+    """Return the reason why the hyperparameters' effects cannot be estimated, or None if they can."""
     if (few := too_few(view)) is not None:
         return few
     if objective_value(view.complete[0]) == objective_value(view.complete[-1]):
-        return Missing("All complete trials have the same valid_loss: no parameter made a difference.")
+        return Missing("All complete trials have the same valid_loss: no hyperparameter made a difference.")
     return None

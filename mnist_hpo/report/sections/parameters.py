@@ -1,4 +1,4 @@
-"""What the parameters have to do with the result: importances, correlations, slices, contour, parallel coordinates."""
+"""Sections on the hyperparameters' effects: importances, correlations, slices, contour, parallel coordinates."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from mnist_hpo.report.sections.missing import is_measured, no_effects, nothing_m
 
 
 def importances(view: StudyView, importance: Importance) -> Section:
-    """Both importances of each parameter."""
-    title = "Parameter importances"
+    """Show both importances of each hyperparameter."""
+    title = "Hyperparameter importances"
     why_not = no_effects(view)
     if why_not is not None:
         return Section(title, "", [why_not])
     if not importance.ranking():
-        return Section(title, "", [Missing("Neither method sees that any parameter made a difference.")])
+        return Section(title, "", [Missing("Neither method finds that any hyperparameter made a difference.")])
     lead = (
-        "fANOVA: the share of each parameter alone in the variance of valid_loss, by a random forest over the "
-        f"{len(view.complete):,} complete trials. PED-ANOVA, the fast one: how much the parameters of the best "
-        f"{importance.n_top:,} of them stand out from all the others', so it tells what decides at "
-        "the top. Trials that a sampler chose are no random sample, and interactions are not shown: read "
-        "large differences only."
+        "fANOVA: the share of each hyperparameter's main effect in the variance of valid_loss, by a random forest over "
+        f"the {len(view.complete):,} complete trials. PED-ANOVA: how much the hyperparameters of the best "
+        f"{importance.n_top:,} of them differ from those of all, so it shows what matters among the best. A sampler's "
+        "trials are not a random sample, and interactions are not shown: only large differences are meaningful."
     )
     if view.conditional:
-        lead += f" fANOVA leaves out what some trials do not have: {', '.join(view.conditional)}."
+        lead += f" fANOVA leaves out hyperparameters that some trials do not have: {', '.join(view.conditional)}."
     missing = [
-        Missing(f"{name} cannot tell the parameters of this study apart.")
+        Missing(f"{name} cannot distinguish the hyperparameters of this study.")
         for name, shares in (("fANOVA", importance.fanova), ("PED-ANOVA", importance.ped_anova))
         if not shares
     ]
@@ -41,69 +40,68 @@ def importances(view: StudyView, importance: Importance) -> Section:
 
 
 def correlations(view: StudyView, importance: Importance) -> Section:
-    """Spearman's rank correlation of each ordered parameter."""
+    """Show Spearman's rank correlation of each ordered hyperparameter."""
     title = "Rank correlations"
     why_not = no_effects(view)
     if why_not is not None:
         return Section(title, "", [why_not])
     if not importance.correlations:
-        reason = "No parameter of this study is a number that took several values, so there is no order to compare."
+        reason = "No hyperparameter of this study is numeric and took several values, so there is no order to compare."
         return Section(title, "", [Missing(reason)])
     unordered = [name for name, entry in view.study.space.items() if not is_ordered(entry)]
     lead = (
-        f"Spearman's ρ of each parameter with valid_loss over the {len(view.complete):,} complete trials. Left of 0: "
-        "higher values went with lower losses. Pale bars "
-        f"are what chance alone may give (p ≥ {SIGNIFICANT_P}). A parameter whose best value lies in the "
-        "middle may show none: see its slice."
+        f"Spearman's ρ of each hyperparameter with valid_loss over the {len(view.complete):,} complete trials. Left of "
+        f"0: higher values went with lower losses. Pale bars are not significant (p ≥ {SIGNIFICANT_P}). A "
+        "hyperparameter whose best value is in the middle of its range may show no correlation: see its slice."
     )
     if unordered:
         lead += f" Left out, since their values have no order: {', '.join(unordered)}."
     conditional = [name for name in view.conditional if name in importance.correlations]
     if conditional:
-        lead += f" Over the trials that have it alone: {', '.join(conditional)}."
+        lead += f" Only over the trials that have it: {', '.join(conditional)}."
     return Section(title, lead, [charts.correlations(importance.correlations)])
 
 
 def most_important(view: StudyView, importance: Importance) -> list[Section]:
-    """The slices and the contour of the two most important parameters."""
+    """Show the slices and the contour of the two most important hyperparameters."""
     searched = [name for name, entry in view.study.space.items() if not is_single(entry)]
     names = [*importance.ranking(), *searched]
     two = list(dict.fromkeys(name for name in names if name in searched))[:2]
-    chosen = "the two most important parameters" if importance.ranking() else "the first two parameters of the file"
+    which = "most important" if importance.ranking() else "first"
     if not two:
-        why_not = Missing("No parameter of this study has more than one value to choose from.")
+        why_not = Missing("No hyperparameter of this study has more than one possible value.")
     else:
         why_not = None if is_measured(view) else nothing_measured(view)
-    lead = f"Every trial's lowest valid_loss over {chosen}. The star is the best trial."
+    lead = f"Every trial's lowest valid_loss over the two {which} hyperparameters. The star is the best trial."
     if any(view.study.space[name].type == "categorical" for name in two):
-        lead += " Points over a choice are spread sideways only to part them."
+        lead += " Points over a choice have a small horizontal offset so that they do not overlap."
     slices = Section("Slices", lead, [slice_of(view, name) for name in two])
     if why_not is not None:
         return [Section("Slices", "", [why_not]), Section("Contour", "", [why_not])]
     if len(two) < 2:
-        reason = f"{two[0]} is the only parameter with more than one value: a contour needs two."
+        reason = f"{two[0]} is the only hyperparameter with more than one value: a contour needs two."
         return [slices, Section("Contour", "", [Missing(reason)])]
     if (few := too_few(view, *two)) is not None:
         return [slices, Section("Contour", "", [few])]
     lead = (
-        f"valid_loss over {two[0]} and {two[1]}: the colour is a smooth mean over the complete trials near a place "
-        "(the other parameters are averaged over as the sampler chose them). Read it near the points only: between and "
-        "beyond them it is carried on from the nearest ones, and it is blank only where even those are very far."
+        f"valid_loss over {two[0]} and {two[1]}: the colour is a smoothed mean over nearby complete trials, with the "
+        "other hyperparameters averaged as sampled. It is reliable only near the points: elsewhere it is extrapolated "
+        "from the nearest ones, and blank only where these are very far."
     )
     lead += choice_of_trials(view, len(drawn_trials(view)))
     return [slices, Section("Contour", lead, [contour(view, two[0], two[1])])]
 
 
 def parallel(view: StudyView, importance: Importance) -> Section:
-    """A line a trial through all its parameters."""
+    """Show one line per trial through all its hyperparameters."""
     title = "Parallel coordinates"
     if not is_measured(view):
         return Section(title, "", [nothing_measured(view)])
     ranking = importance.ranking()
     names = ranking + [name for name in view.study.space if name not in ranking]
     chart, n_drawn = parallel_coordinates(view, names)
-    order = ", the most important parameter first" if ranking else ""
-    lead = f"Each line is a trial on its way through its parameters to its lowest valid_loss{order}."
+    order = ", the most important hyperparameter first" if ranking else ""
+    lead = f"Each line connects a trial's hyperparameters and its lowest valid_loss{order}."
     if any(name not in trial.parameters for trial in view.trials for name in names):
-        lead += " A line has a gap at a parameter that its trial does not have."
+        lead += " A line has a gap at a hyperparameter that its trial does not have."
     return Section(title, lead + choice_of_trials(view, n_drawn), [chart])

@@ -1,4 +1,4 @@
-"""Why the best trial won: the figures that are read first, the sentences, and what the best trial was told."""
+"""The section on why the best trial won: key figures, sentences, and its hyperparameters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mnist_hpo.trial_plan import all_parameters
 
 
 def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> Section:
-    """The first section."""
+    """Show the key figures, and why the best trial won."""
     figures = study_figures(view.study, view.trials)
     states = ", ".join(named_counts(figures.n_trials, is_running=view.is_running)) or "none started"
     spent = time_spent(view.trials)
@@ -34,7 +34,7 @@ def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTes
     ]
     best = view.best
     if best is None:
-        reason = f"No trial is complete yet ({states}), so there is no best one."
+        reason = f"No trial is complete yet ({states}), so there is no best trial."
         return Section("Why it won", "", [Tiles(tiles), Missing(reason, run_command(view))])
     accuracy = best_accuracy(best)
     value = f"{objective_value(best):.5f}"
@@ -47,10 +47,10 @@ def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTes
 
 
 def _best_table(view: StudyView, best: TrialRecord, importance: Importance) -> Table:
-    """What the best trial was told: what was searched first, with its figures; then what was not."""
+    """Return the best trial's hyperparameters: searched ones with their importances, then the others."""
     top = view.complete[: importance.n_top]
     best_few = "best 1 trial" if len(top) == 1 else f"best {len(top)} trials"
-    header = ["parameter", "best trial", "searched", best_few, "fANOVA", "PED-ANOVA", "Spearman ρ"]
+    header = ["hyperparameter", "best trial", "searched", best_few, "fANOVA", "PED-ANOVA", "Spearman ρ"]
     ranked = importance.ranking()
     names = ranked + [name for name in view.study.space if name not in ranked]
     rows: list[list[str]] = []
@@ -73,7 +73,7 @@ def _best_table(view: StudyView, best: TrialRecord, importance: Importance) -> T
 
 
 def _spread(view: StudyView, trials: Sequence[TrialRecord], name: str) -> str:
-    """A parameter's values among those of these trials that have it."""
+    """Return the range of a hyperparameter's values in those of these trials that have it."""
     values = [trial.parameters[name] for trial in with_parameters(trials, name)]
     if not values:
         return "–"

@@ -1,4 +1,4 @@
-"""When what ran, and where the time went."""
+"""Sections on the timeline and on where the time went."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from mnist_hpo.report.sections.missing import nothing_measured, run_command
 
 
 def timeline(view: StudyView) -> Section:
-    """Slots in virtual time, and workers by the clock."""
+    """Show the slots in virtual time, and the workers in wall-clock time."""
     title = "Timeline"
     if not view.trials:
-        return Section(title, "", [Missing("No trial has begun yet.", run_command(view))])
+        return Section(title, "", [Missing("No trial has started yet.", run_command(view))])
     lead = (
-        f"A study decides in virtual time, in which an epoch costs what its arithmetic costs: {view.study.slots} slots "
-        "each run one trial after the other, the same on any machine. Below, who really computed what, by the clock."
+        f"A study is scheduled in virtual time, in which an epoch takes as long as its number of operations: each of "
+        f"{view.study.slots} slots runs one trial after the other, the same on any machine. The second chart shows "
+        "which worker computed which trial, in wall-clock time."
     )
     slots = [span for span in slot_spans(view.study, view.trials) if span.end_units > span.start_units]
     by_worker = clock.worker_spans(view.trials)
@@ -27,15 +28,15 @@ def timeline(view: StudyView) -> Section:
         pauses = len(clock.sessions(view.trials)) - 1
         if pauses:
             left_out = "A pause between two runs is" if pauses == 1 else f"{pauses} pauses between runs are"
-            lead += f" {left_out} left out of the clock."
+            lead += f" {left_out} left out."
         blocks.append(charts.workers(view, by_worker))
     elif slots:
-        blocks.append(Missing("Which worker computed what was not recorded: this study was run by an earlier version."))
+        blocks.append(Missing("The workers of the epochs were not recorded: this study was run by an earlier version."))
     return Section(title, lead, blocks)
 
 
 def time_spent(view: StudyView) -> Section:
-    """The time of all workers by what it went into."""
+    """Show the time of all workers by activity."""
     title = "Where the time went"
     spent = clock.time_spent(view.trials)
     seconds: list[tuple[str, float | None, str]] = [
@@ -46,7 +47,7 @@ def time_spent(view: StudyView) -> Section:
         (
             "idle",
             spent.idle_s,
-            "while the study ran: waiting, starting up, saving, and epochs that are not in the record (diverged, or "
+            "while the study ran: waiting, starting, saving, and epochs that are not recorded (diverged, or computed "
             "past a prune)",
         ),
     ]
@@ -59,6 +60,6 @@ def time_spent(view: StudyView) -> Section:
     ]
     blocks: list[Block] = [Parts(parts)]
     if spent.idle_s is None:
-        reason = "How long workers were idle cannot be told: which worker computed what was not recorded."
+        reason = "The workers' idle time is unknown: the workers of the epochs were not recorded."
         blocks.append(Missing(reason))
     return Section(title, "The time of all workers together.", blocks)

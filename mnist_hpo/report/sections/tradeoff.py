@@ -1,4 +1,4 @@
-"""The trade-off between a study's objectives."""
+"""The section on the trade-off between a study's objectives."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnist_hpo.report.sections.missing import is_measured, nothing_measured
 
 
 def tradeoff(view: StudyView) -> list[Section]:
-    """A chart for each objective beside the first, and the Pareto front; nothing for a study with one objective."""
+    """Show a chart for each objective except the first, and the Pareto front; nothing for a single objective."""
     metrics = [objective.metric for objective in view.study.objectives]
     if len(metrics) == 1:
         return []
@@ -21,7 +21,7 @@ def tradeoff(view: StudyView) -> list[Section]:
     front = pareto_front(view.trials)
     lead = (
         f"No complete trial is better than one of the {len(front)} on the Pareto front in one objective without being "
-        "worse in another. A trial that is not complete stands where it was pruned or paused."
+        "worse in another. Trials that are not complete are drawn with their figures so far."
     )
     names = list(view.study.space)
     rows = [

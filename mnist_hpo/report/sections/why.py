@@ -1,4 +1,4 @@
-"""Why the best trial won, in sentences: what the record supports, and no more."""
+"""Sentences on why the best trial won. Each is supported by the record."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mnist_hpo.storage.records import TrialRecord
 
 _N_PARAMETERS = 3
 _STEADY_RHO = 0.3
-"""Below this a trend may be significant and yet tell little: the best values lie between the ends, say."""
+"""A weaker trend may be significant but uninformative, for example if the best values are in the middle."""
 
 
 def why_it_won(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[str]:
-    """Say what the best trial reached, by how much it won, and how its most important parameters stand.
+    """Return sentences on the best trial's result, its lead, and its most important hyperparameters.
 
     Args:
         view: a study with a complete trial.
-        importance: what was assessed of it.
-        tests: what is known of its trials on the test split.
+        importance: the importances of its hyperparameters.
+        tests: the test figures of its re-trained trials.
 
     """
     assert view.best is not None
@@ -52,12 +52,12 @@ def _victory(view: StudyView, best: TrialRecord) -> str:
 
 
 def _lead(view: StudyView) -> float:
-    """By how much the best of at least two complete trials is ahead of the next."""
+    """Return the lead of the best over the second of at least two complete trials."""
     return objective_value(view.complete[1]) - objective_value(view.complete[0])
 
 
 def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
-    """The lead beside what another seed changes: all that the record knows of it are the re-trained models' tests."""
+    """Compare the lead with the variation between seeds, which only the tests of re-trained models show."""
     # One seed alone has a deviation of 0.
     test = next((test for test in tests if test.trial == best.number), None)
     deviation = test.test_log_loss_std if test else None
@@ -70,7 +70,7 @@ def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[Champion
 
 
 def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
-    """Who has the higher accuracy, if anyone: a reader who looks for it in the tables should not have to wonder."""
+    """Name the trial with the highest accuracy if it is not the best trial, so that the tables do not surprise."""
     accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
     highest = max(accuracies, key=lambda number: accuracies[number])
     if accuracies[highest] <= accuracies[best.number]:
@@ -80,7 +80,7 @@ def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
 
 
 def _other_view(importance: Importance) -> list[str]:
-    """What PED-ANOVA puts first where that is not what fANOVA does."""
+    """Report if PED-ANOVA and fANOVA rank different hyperparameters first."""
     fanova, ped_anova = importance.fanova, importance.ped_anova
     if not fanova or not ped_anova:
         return []
@@ -88,8 +88,8 @@ def _other_view(importance: Importance) -> list[str]:
     if first == theirs:
         return []
     figures = f"{100 * ped_anova[theirs]:.0f} %, and {first} {100 * ped_anova[first]:.0f} %"
-    asked = f"which asks what sets the best {importance.n_top:,} trials apart"
-    return [f"The two methods disagree: PED-ANOVA, {asked}, puts {theirs} first ({figures})."]
+    method = f"which measures what sets the best {importance.n_top:,} trials apart"
+    return [f"The two methods disagree: PED-ANOVA, {method}, puts {theirs} first ({figures})."]
 
 
 def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
@@ -116,11 +116,11 @@ def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importa
             trend = f"no steady trend over the complete trials ({figures})"
         else:
             trend = f"{'lower' if found.rho > 0 else 'higher'} values went with lower losses ({figures})"
-    return f"{name}: {trend}; the best trial's {brief(value)} is {place} of what was searched{scale}."
+    return f"{name}: {trend}; the best trial's {brief(value)} is {place} of the searched range{scale}."
 
 
 def _by_choice(view: StudyView, name: str) -> str:
-    """The lowest value that each choice reached."""
+    """Return a text with the lowest value of each choice."""
     reached: dict[str, float] = {}
     for trial in with_parameters(view.complete, name):  # the best first
         reached.setdefault(brief(trial.parameters[name]), objective_value(trial))
