@@ -292,8 +292,8 @@ def test_a_grid_with_too_many_points_is_refused(write_study: WriteStudy) -> None
         *("step: 0.25\nfixed", "step: 1.0e-06\nfixed"),
     )
     assert refusal(path) == (
-        f"{path}, line {line_of(path, 'dropout:')}: space.dropout: the grid has 4,000,008 points, and the grid "
-        "sampler takes at most 100,000; widen the step, or use another sampler"
+        f"{path}, line {line_of(path, 'dropout:')}: space.dropout: the grid has 4,000,008 points, but the grid "
+        "sampler supports at most 100,000; widen the step, or use another sampler"
     )
 
 
