@@ -252,5 +252,5 @@ def test_a_changed_study_is_refused_also_where_only_its_shorter_record_has_resul
 
 def test_fewer_trials_than_are_recorded_are_refused(place: Place) -> None:
     place.run(study(8, 5))
-    with pytest.raises(UserError, match=r"budget\.n_trials is 4, and 8 trials"):
+    with pytest.raises(UserError, match=r"budget\.n_trials is 4, but 8 trials"):
         place.run(study(4, 5))
