@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection
 
 from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
 from mnist_hpo.search.options import OptionError
@@ -33,7 +33,7 @@ def check_study(file: StudyFile) -> None:
     study = file.study
     _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
     _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
-    _known(file, ("model",), "model", study.model, model_names())
+    _known(file, ("model",), "model", study.model, MODELS.names)
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
     _check_objectives(file)
