@@ -11,7 +11,7 @@ from typing import Protocol
 
 from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.best_model import load_best_model
 from mnist_hpo.executors.job import DataRef, Executor
 from mnist_hpo.executors.local import LocalExecutor
@@ -119,8 +119,9 @@ def run_study(
     """
     study = file.study
     check_give_up(study, give_up)
-    dataset = prepare(study.dataset, source=data_source, log=display.say)
-    context = {**provenance(), "dataset_digest": dataset.digest}
+    info = dataset_info(study.dataset)
+    dataset = prepare(info, source=data_source, log=display.say)
+    context = {**provenance(), **info.context()}
     # Locked before it is looked at: two coordinators must not make the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(
@@ -137,7 +138,7 @@ def run_study(
             recorded = storage.trials()
             display.begin(study, recorded, executor.n_workers)
             tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
-            data = DataRef(str(dataset.directory), study.split, DATASETS[study.dataset].n_classes)
+            data = DataRef(str(dataset.directory), study.split, info.n_classes)
             scheduler = Scheduler(
                 study,
                 storage,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mnist_hpo.bundle.writing import ModelDescription
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.cost import describe
@@ -39,13 +39,13 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
 
 def model_description(study: Study, searched: ParameterSet) -> ModelDescription:
     """What a trial's model is, for its bundle."""
-    data = DATASETS[study.dataset].shape(study.split)
+    data = dataset_info(study.dataset).shape(study.split)
     return ModelDescription(study.model, all_parameters(study, searched), data.image_shape, data.n_classes)
 
 
 def trial_costs(study: Study, searched: ParameterSet) -> dict[str, int]:
     """What is known of a trial before it is trained: the fields of `Description`."""
-    described = describe(study.model, {**study.fixed, **searched}, DATASETS[study.dataset].shape(study.split))
+    described = describe(study.model, {**study.fixed, **searched}, dataset_info(study.dataset).shape(study.split))
     return dataclasses.asdict(described)
 
 

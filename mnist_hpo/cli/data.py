@@ -28,9 +28,12 @@ def data(
     """
     from mnist_hpo.cli.schemas.data import DataOutput
     from mnist_hpo.data.prepare import prepare
+    from mnist_hpo.data.registry import dataset_info
 
     log = console(to_stderr=True)
-    prepared = prepare(dataset, source=data_source, log=lambda message: log.print(message, soft_wrap=True))
+    prepared = prepare(
+        dataset_info(dataset), source=data_source, log=lambda message: log.print(message, soft_wrap=True)
+    )
     fields: dict[str, Any] = {
         "dataset": prepared.name,
         "directory": str(prepared.directory),

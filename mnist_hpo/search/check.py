@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import DATASETS, dataset_info
 from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
@@ -31,8 +31,8 @@ def check_study(file: StudyFile) -> None:
 
     """
     study = file.study
-    _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
-    _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
+    _known(file, ("dataset",), "dataset", study.dataset, DATASETS.names)
+    _known(file, ("split",), f"split of {study.dataset}", study.split, dataset_info(study.dataset).splits)
     _known(file, ("model",), "model", study.model, MODELS.names)
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
@@ -105,7 +105,7 @@ def _check_parameters(file: StudyFile) -> None:
 def _check_sizes(file: StudyFile) -> None:
     """No trial may ask for more examples than there are, or for a batch that its examples do not fill."""
     study = file.study
-    n_examples = DATASETS[study.dataset].splits[study.split].n_train
+    n_examples = dataset_info(study.dataset).splits[study.split].n_train
     batches, sizes = _sizes(study, "batch_size"), _sizes(study, "n_train")
     for location, value in batches:
         if value > n_examples:

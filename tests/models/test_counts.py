@@ -93,9 +93,9 @@ def test_a_study_of_mlps_is_counted_without_jax() -> None:
         "import sys\n"
         "from mnist_hpo.learners.catalog import MODELS, find_model\n"
         "from mnist_hpo.learners.cost import describe\n"
-        "from mnist_hpo.data.registry import DATASETS\n"
+        "from mnist_hpo.data.registry import dataset_info\n"
         "for name in MODELS.names: find_model(name)\n"
-        "for name in ('mlp', 'svm'): describe(name, {}, DATASETS['mnist'].shape('standard'))\n"
+        "for name in ('mlp', 'svm'): describe(name, {}, dataset_info('mnist').shape('standard'))\n"
         "print({'jax', 'flax', 'sklearn', 'optax'} & set(sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"
