@@ -194,7 +194,8 @@ def _state(entry: Entry, *, is_complete: bool) -> str:
 def _why_not(entries: Sequence[Entry]) -> list[str]:
     """The reasons for which the entries' losses cannot be compared."""
     asked: Mapping[str, Callable[[Entry], str]] = {
-        "dataset": lambda entry: entry.study.dataset,
+        # Of folders the digest alone counts.
+        "dataset": lambda entry: entry.study.dataset if isinstance(entry.study.dataset, str) else "a folder",
         "dataset digest": lambda entry: entry.context.get("dataset_digest", "unknown")[:16],
         "split": lambda entry: entry.study.split,
         "objective": lambda entry: entry.study.objective,

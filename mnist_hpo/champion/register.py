@@ -232,7 +232,12 @@ def _register_model(
         f"{described}Trials of the study {name}, re-trained on train + valid. Takes images {shapes} "
         f"with values from 0 to 255, integers or floats; returns probabilities f32[n, {info.n_classes}].",
     )
-    for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
+    for key, value in {
+        "study": name,
+        "dataset": study.dataset_name,
+        "split": study.split,
+        "model": study.model,
+    }.items():
         client.set_registered_model_tag(name, key, value)
     # Not `logged.model_uri`, which MLflow's registry would look for in the tracking store of the process.
     registered = client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)

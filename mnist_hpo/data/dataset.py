@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.folder_content import CONTENT, FolderContent
 
 TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
@@ -69,6 +70,8 @@ class DatasetInfo:
     splits: Mapping[str, SplitPlan]
     sources: tuple[Source, ...]
     """In the order in which they are tried."""
+    content: FolderContent | None = None
+    """What the folder holds that a study file names; None for a dataset with a name of its own."""
 
     @property
     def n_features(self) -> int:
@@ -83,8 +86,14 @@ class DatasetInfo:
     @property
     def digest(self) -> str:
         """The dataset's digest, which studies record: SHA-256 over the four files' hexadecimal digests, in order."""
-        return hashlib.sha256("".join(self.file_sha256.values()).encode()).hexdigest()
+        return digest_of(self.file_sha256)
 
     def context(self) -> dict[str, str]:
         """What a study records of its dataset."""
-        return {"dataset_digest": self.digest}
+        content = {} if self.content is None else {CONTENT: self.content.to_json()}
+        return {"dataset_digest": self.digest, **content}
+
+
+def digest_of(file_sha256: Mapping[str, str]) -> str:
+    """See `DatasetInfo.digest`."""
+    return hashlib.sha256("".join(file_sha256.values()).encode()).hexdigest()

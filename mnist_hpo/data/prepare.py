@@ -15,6 +15,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mnist_hpo.data.dataset import DatasetInfo, Source
+from mnist_hpo.data.folder import read_unchanged
 from mnist_hpo.data.idx import find_idx, read_idx
 from mnist_hpo.data.prepared import PreparedDataset, load_intact, save_metadata
 from mnist_hpo.data.sources import LocalFolder
@@ -48,7 +49,7 @@ def prepare(
     Args:
         info: the dataset; see `registry.dataset_info`.
         source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. Where one is
-            named, the network is left alone.
+            named, the network is left alone. A folder that a study file names is read from there and nowhere else.
         root: where datasets are kept; by default `default_root()`.
         log: told, in whole lines, what is going on; told nothing if nothing is to be done.
 
@@ -59,10 +60,10 @@ def prepare(
     directory = (default_root() if root is None else root).absolute() / info.name
     with contextlib.suppress(UserError):
         prepared = load_intact(directory, info)
-        if source is not None:
+        if source is not None and info.content is None:
             log(f"{info.name}: prepared already, from {prepared.source}; {source} is not read")
         return prepared
-    return _prepare_in_turn(info, _named_folder(source), directory, log)
+    return _prepare_in_turn(info, _named_folder(source) if info.content is None else None, directory, log)
 
 
 def _named_folder(source: Path | None) -> Path | None:
@@ -138,7 +139,7 @@ def _rows_from_first_source(
                 f"data source {error}\n"
                 f"Put {info.name}'s four files there, gzipped or not, or name no data source to have them fetched."
             ) from error
-    tried = [f"prepared data: {unprepared}", "local folder: none named"]
+    tried = [f"prepared data: {unprepared}", *(["local folder: none named"] if info.content is None else [])]
     for own in info.sources:
         log(f"{info.name}: trying {own.label}")
         try:
@@ -155,12 +156,20 @@ def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
     from mnist_hpo.data.builder import build_and_read
 
     folder = source.fetch(info.file_sha256, Path(tempfile.mkdtemp(dir=work)))
-    paths = {name: find_idx(folder, name) for name in info.file_sha256}
-    arrays = {name: read_idx(paths[name], digest) for name, digest in info.file_sha256.items()}
+    if info.content is not None:
+        arrays = read_unchanged(info.content, folder)
+    else:
+        paths = {name: find_idx(folder, name) for name in info.file_sha256}
+        arrays = {name: read_idx(paths[name], digest) for name, digest in info.file_sha256.items()}
     return build_and_read(info, arrays, work / info.name / "records")
 
 
 def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
+    if info.content is not None:
+        return (
+            f"{info.name}: {'; '.join(tried)}; prepare it from the folder that holds the study's images and labels: "
+            "mnist-hpo data --path DIR"
+        )
     return "\n".join(
         [
             f"{info.name}: no source could be reached. Tried, in this order:",

@@ -31,8 +31,9 @@ def check_study(file: StudyFile) -> None:
 
     """
     study = file.study
-    _known(file, ("dataset",), "dataset", study.dataset, DATASETS.names)
-    _known(file, ("split",), f"split of {study.dataset}", study.split, dataset_info(study.dataset).splits)
+    if isinstance(study.dataset, str):
+        _known(file, ("dataset",), "dataset", study.dataset, DATASETS.names)
+    _known(file, ("split",), f"split of {study.dataset_name}", study.split, dataset_info(study.dataset).splits)
     _known(file, ("model",), "model", study.model, MODELS.names)
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
