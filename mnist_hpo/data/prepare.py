@@ -55,7 +55,7 @@ def prepare(
 
     Raises:
         UserError: the named folder lacks a file or has a wrong one; no source could be reached; the root cannot be
-            written.
+            written; of a folder that a study names, only the record is at hand.
     """
     directory = (default_root() if root is None else root).absolute() / info.name
     with contextlib.suppress(UserError):
@@ -63,6 +63,11 @@ def prepare(
         if source is not None and info.content is None:
             log(f"{info.name}: prepared already, from {prepared.source}; {source} is not read")
         return prepared
+    if info.content is not None and not info.sources:
+        raise UserError(
+            f"{directory}: nothing prepared here; prepare it from the folder that holds the study's images and labels: "
+            "mnist-hpo data --path DIR"
+        )
     return _prepare_in_turn(info, _named_folder(source) if info.content is None else None, directory, log)
 
 
@@ -139,7 +144,7 @@ def _rows_from_first_source(
                 f"data source {error}\n"
                 f"Put {info.name}'s four files there, gzipped or not, or name no data source to have them fetched."
             ) from error
-    tried = [f"prepared data: {unprepared}", *(["local folder: none named"] if info.content is None else [])]
+    tried = [f"prepared data: {unprepared}", "local folder: none named"]
     for own in info.sources:
         log(f"{info.name}: trying {own.label}")
         try:
@@ -166,10 +171,7 @@ def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
 
 def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
     if info.content is not None:
-        return (
-            f"{info.name}: {'; '.join(tried)}; prepare it from the folder that holds the study's images and labels: "
-            "mnist-hpo data --path DIR"
-        )
+        return f"{info.name}: {tried[-1]}"
     return "\n".join(
         [
             f"{info.name}: no source could be reached. Tried, in this order:",

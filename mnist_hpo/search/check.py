@@ -114,9 +114,12 @@ def _check_sizes(file: StudyFile) -> None:
     for location, value in sizes:
         if value > n_examples:
             file.fail(location, f"{value} is more than the {n_examples} training examples of {study.split}")
-    if not sizes or "batch_size" not in parameters_of(study.model):
+    if "batch_size" not in parameters_of(study.model):
         return
     largest = max((value for _, value in batches), default=int(complete(study.model, {})["batch_size"]))
+    if largest > n_examples:
+        problem = f"{n_examples} training examples in the split {study.split} do not fill a batch of {largest}"
+        file.fail(("dataset",), f"{problem}, the default; set a lower batch_size in fixed")
     for location, value in sizes:
         if value < largest:
             problem = f"{value} training examples do not fill a batch of {largest}"
