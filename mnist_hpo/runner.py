@@ -11,7 +11,7 @@ from typing import Protocol
 
 from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef
 from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR, executor_factory
@@ -130,8 +130,9 @@ def run_study(
     study = file.study
     check_give_up(study, give_up)
     start_executor = executor_factory(executor)
-    dataset = prepare(study.dataset, source=data_source, log=display.say)
-    context = {**provenance(), "dataset_digest": dataset.digest}
+    info = dataset_info(study.dataset)
+    dataset = prepare(info, source=data_source, log=display.say)
+    context = {**provenance(), **info.context()}
     # Locked before it is read: two coordinators must not create the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(
@@ -148,7 +149,7 @@ def run_study(
             recorded = storage.trials()
             display.begin(study, recorded, workers.n_workers)
             tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
-            data = DataRef(str(dataset.directory), study.split, DATASETS[study.dataset].n_classes)
+            data = DataRef(str(dataset.directory), study.split, info.n_classes)
             scheduler = Scheduler(
                 study,
                 storage,

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from mnist_hpo.bundle.writing import ModelDescription
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.learners.affinity import affinity
@@ -40,13 +40,13 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
 
 def model_description(study: Study, searched: ParameterSet) -> ModelDescription:
     """Return the description of a trial's model for its bundle."""
-    data = DATASETS[study.dataset].shape(study.split)
+    data = dataset_info(study.dataset).shape(study.split)
     return ModelDescription(study.model, all_parameters(study, searched), data.image_shape, data.n_classes)
 
 
 def trial_costs(study: Study, searched: ParameterSet) -> dict[str, int]:
     """Return what is known about a trial before it is trained: the fields of `Description`."""
-    described = describe(study.model, {**study.fixed, **searched}, DATASETS[study.dataset].shape(study.split))
+    described = describe(study.model, {**study.fixed, **searched}, dataset_info(study.dataset).shape(study.split))
     return dataclasses.asdict(described)
 
 

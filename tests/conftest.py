@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, PreparedDataset, save_metadata
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.spec.reader import StudyFile, read_study
 
 # A shell starts background jobs with SIGINT ignored, and the programs that the tests interrupt would inherit that.
@@ -90,7 +91,7 @@ def unchanged_process_state() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mnist() -> PreparedDataset:
-    return prepare("mnist", log=print)
+    return prepare(dataset_info("mnist"), log=print)
 
 
 @pytest.fixture(scope="session")

@@ -194,7 +194,8 @@ def _state(entry: Entry, *, is_complete: bool) -> str:
 def _why_not(entries: Sequence[Entry]) -> list[str]:
     """Return the reasons why the entries' losses cannot be compared."""
     required_equal: Mapping[str, Callable[[Entry], str]] = {
-        "dataset": lambda entry: entry.study.dataset,
+        # Two folders are the same dataset if their digests are equal.
+        "dataset": lambda entry: entry.study.dataset if isinstance(entry.study.dataset, str) else "a folder",
         "dataset digest": lambda entry: entry.context.get("dataset_digest", "unknown")[:16],
         "split": lambda entry: entry.study.split,
         "objective": lambda entry: entry.study.objective,

@@ -8,8 +8,6 @@ from mnist_hpo.analysis.champion_files import read_champion_test, read_predictio
 from mnist_hpo.analysis.comparison import Entry
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.reader import parse_study
-from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import is_held
 from mnist_hpo.storage.records import best_of, machine_dependence
 from mnist_hpo.storage.study_storage import StudyStorage
@@ -18,7 +16,8 @@ from mnist_hpo.storage.study_storage import StudyStorage
 def read_view(record: StudyStorage) -> StudyView:
     """Read everything that a storage contains about a study."""
     trials = tuple(record.trials())
-    return StudyView(_study(record), record.study_file, record.context, trials, is_held(record.url, record.name))
+    study = record.read_study_file().study
+    return StudyView(study, record.study_file, record.context, trials, is_held(record.url, record.name))
 
 
 def load_entry(storage_url: str, name: str, number: int | None, champions: Path) -> Entry:
@@ -47,7 +46,7 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
     report = None if shown is None else trial_report(champions / record.folder_name, shown.number)
     return Entry(
         label,
-        _study(record),
+        record.read_study_file().study,
         tuple(trials),
         is_study=number is None,
         context=record.context,
@@ -56,7 +55,3 @@ def load_entry(storage_url: str, name: str, number: int | None, champions: Path)
         predictions=None if report is None else read_predictions(report),
         machine_dependence=dependence,
     )
-
-
-def _study(record: StudyStorage) -> Study:
-    return parse_study(record.study_file, Path(f"{record.name}.yaml")).study

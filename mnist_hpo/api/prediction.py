@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -42,14 +41,14 @@ class LoadedModel:
         """The probability of each class, f32[n, n_classes].
 
         Args:
-            images: raw pixels from 0 (background) to 255 (ink) of any integer or floating-point type, as [n, 784],
-                [n, 28, 28] or [n, 28, 28, 1].
+            images: raw pixels from 0 (background) to 255 (ink) of any integer or floating-point type; of MNIST, as
+                [n, 784], [n, 28, 28] or [n, 28, 28, 1].
 
         Raises:
             UserError: the shape, the type or a value is another one. Nothing is scaled or rounded silently.
 
         """
-        pixels = to_pixels(images, math.prod(self._bundle.model.image_shape))
+        pixels = to_pixels(images, self._bundle.model.image_shape)
         return np.exp(self._bundle.log_probabilities(pixels))
 
     def predict(self, images: ArrayLike) -> NDArray[np.int64]:

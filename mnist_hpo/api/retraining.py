@@ -19,6 +19,7 @@ from mnist_hpo.bundle.replace import replacing
 from mnist_hpo.champion.register import register, write_report
 from mnist_hpo.champion.retrain import Champion, choose_trial, retrain
 from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.make_executor import executor_factory
 from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.runner import Home, projected
@@ -112,7 +113,7 @@ def _train(
     display: RetrainDisplay,
 ) -> Champion:
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
-    dataset = prepare(study.dataset, log=display.say)
+    dataset = prepare(dataset_info(study.dataset), log=display.say)
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
     with _replaceable(folder), replacing(folder) as new:
         executor = start_executor()

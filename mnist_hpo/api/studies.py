@@ -45,10 +45,11 @@ def checked_study(study: str | Path | Study) -> StudyFile:
         UserError: naming the file, the line, the value and the way out.
 
     """
+    from mnist_hpo.data.folder import with_folder_read
     from mnist_hpo.search.check import check_study
     from mnist_hpo.spec.reader import read_study, to_study_file
 
-    file = read_study(study_path(study)) if isinstance(study, str | Path) else to_study_file(study)
+    file = with_folder_read(read_study(study_path(study)) if isinstance(study, str | Path) else to_study_file(study))
     check_study(file)
     return file
 
@@ -60,11 +61,10 @@ def recorded_study(storage_url: str, study: str | Path | Study) -> tuple[StudySt
         UserError: there is no such storage or study.
 
     """
-    from mnist_hpo.spec.reader import parse_study
     from mnist_hpo.storage.study_storage import StudyStorage
 
     storage = StudyStorage.load(storage_url, study_name(study))
-    return storage, parse_study(storage.study_file, Path(f"{storage.name}.yaml"))
+    return storage, storage.read_study_file()
 
 
 def champion_folder(mlruns: Path, record: StudyStorage) -> Path:

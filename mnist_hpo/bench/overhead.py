@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.executors.messages import EpochDone, Event, JobDone
 from mnist_hpo.learners.result import EpochResult
@@ -203,7 +203,7 @@ def _measure(sampler: str, n_trials: int) -> Overhead:
     )
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-bench-") as folder:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
-        context = {"dataset_digest": DATASETS[study.dataset].digest}
+        context = dataset_info(study.dataset).context()
         storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
         children_cpu_s, start_s = _children_cpu_s(), time.perf_counter()
         clock, warnings = _Clock(), list[str]()

@@ -19,7 +19,6 @@ from typing import Any
 
 from mnist_hpo.bench.trainings import DATASET, SPLIT, Training, read_trainings
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.data.registry import DATASETS
 from mnist_hpo.executors.backends.local import LocalExecutor
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef
@@ -97,7 +96,7 @@ def replay(
         executor = LocalExecutor(n_workers)
         try:
             dataset = prepare(DATASET)
-            data = DataRef(str(dataset.directory), SPLIT, DATASETS[DATASET].n_classes)
+            data = DataRef(str(dataset.directory), SPLIT, DATASET.n_classes)
             checkpoints = CheckpointStore(Path(folder))
             jobs = [
                 training_job(

@@ -8,13 +8,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.spec.errors import UserError, first_line
 from mnist_hpo.spec.seeds import seed_of
 
-DATASET, SPLIT = "mnist", "standard"
+DATASET, SPLIT = dataset_info("mnist"), "standard"
 
 
 class Training(BaseModel):
@@ -23,7 +23,7 @@ class Training(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     depth: int = Field(ge=1, le=16)
     width: int = Field(ge=1, le=8192)
-    batch_size: int = Field(ge=1, le=DATASETS[DATASET].splits[SPLIT].n_train)
+    batch_size: int = Field(ge=1, le=DATASET.splits[SPLIT].n_train)
     learning_rate: float = Field(gt=0)
     dropout: float = Field(ge=0, lt=0.95)
     l2: float = Field(ge=0)
@@ -37,7 +37,7 @@ class Training(BaseModel):
     def flops(self) -> int:
         """Model FLOPs of training through all its epochs; the validation after each is not counted."""
         parameters = self.model_dump(exclude={"epochs"})
-        return self.epochs * describe("mlp", parameters, DATASETS[DATASET].shape(SPLIT)).train_flops
+        return self.epochs * describe("mlp", parameters, DATASET.shape(SPLIT)).train_flops
 
 
 def read_trainings(path: Path) -> list[Training]:

@@ -1,6 +1,5 @@
 """The MLflow model over a bundle, as code (MLflow runs this file when it loads the model): nothing is pickled."""
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ class BundleModel(PythonModel):
 
         """
         try:
-            pixels = to_pixels(model_input, math.prod(self._bundle.model.image_shape))
+            pixels = to_pixels(model_input, self._bundle.model.image_shape)
         except UserError as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         return np.exp(self._bundle.log_probabilities(pixels))

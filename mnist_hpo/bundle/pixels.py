@@ -11,13 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 from mnist_hpo.spec.errors import UserError
 
 
-def to_pixels(images: ArrayLike, n_features: int) -> NDArray[np.uint8]:
-    """Return images as u8[n, n_features], without changing any value.
+def accepted_shapes(image_shape: tuple[int, int, int]) -> list[tuple[int, ...]]:
+    """The shapes in which `to_pixels` takes an image: flat, as it looks, and without its channel where it has one."""
+    height, width, channels = image_shape
+    grey = [(height, width)] if channels == 1 else []
+    return [(math.prod(image_shape),), *grey, image_shape]
+
+
+def to_pixels(images: ArrayLike, image_shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """Return images as u8[n, height * width * channels], without changing any value.
 
     Args:
-        images: numbers [n, n_features] or, for square images, [n, height, width] or [n, height, width, 1]; whole values
-            from 0 to 255, of any integer or floating-point type.
-        n_features: pixels of an image.
+        images: numbers, n times one of `accepted_shapes`; whole values from 0 to 255, of any integer or floating-point
+            type.
+        image_shape: height, width and channels of an image.
 
     Raises:
         UserError: the shape, the type or a value is another one. Nothing is scaled or rounded silently.
@@ -26,19 +33,17 @@ def to_pixels(images: ArrayLike, n_features: int) -> NDArray[np.uint8]:
     try:
         array: NDArray[Any] = np.asarray(images)
     except ValueError:
-        raise UserError(f"images of different sizes; pass one array of shape (n, {n_features})") from None
-    side = math.isqrt(n_features)
-    square = (side, side) if side * side == n_features else None
-    known = [(n_features,), *([square, (*square, 1)] if square else [])]
+        raise UserError(f"images of different sizes; pass one array of shape (n, {math.prod(image_shape)})") from None
+    known = accepted_shapes(image_shape)
     if array.shape[1:] not in known:
-        shapes = f"(n, {n_features})" + (f" or (n, {side}, {side})" if square else "")
+        shapes = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in known[:2])
         hint = "; for a single image, pass image[None]" if array.shape in known else ""
         raise UserError(f"images of shape {array.shape}; pass {shapes}{hint}")
     if array.dtype.kind not in "uif":
         raise UserError(f"images of type {array.dtype}; pass integers or floats from 0 to 255")
     if array.dtype != np.uint8 and array.size:
         _check_values(array)
-    return array.reshape(len(array), n_features).astype(np.uint8, copy=False)
+    return array.reshape(len(array), math.prod(image_shape)).astype(np.uint8, copy=False)
 
 
 def _check_values(array: NDArray[Any]) -> None:

@@ -38,7 +38,7 @@ def mistakes_picture(
     images: NDArray[np.uint8],
     labels: NDArray[np.uint8],
     log_probabilities: NDArray[np.float32],
-    image_shape: tuple[int, int],
+    image_shape: tuple[int, int, int],
 ) -> Figure:
     """Draw the misclassified digits with truth, guess and confidence: the surest first, at most 100.
 
@@ -46,7 +46,8 @@ def mistakes_picture(
         images: u8[n, n_features].
         labels: u8[n].
         log_probabilities: f32[n, n_classes].
-        image_shape: height and width of an image, in pixels.
+        image_shape: height, width and channels of an image. Three channels are drawn as red, green and blue, any
+            other number as their mean.
 
     """
     rows = mistakes(labels, log_probabilities)
@@ -58,7 +59,7 @@ def mistakes_picture(
         if cell < len(shown):
             row = shown[cell]
             guess = int(log_probabilities[row].argmax())
-            axes.imshow(images[row].reshape(image_shape), cmap="gray_r", vmin=0, vmax=255)
+            axes.imshow(_drawn(images[row].reshape(image_shape)), cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(f"{labels[row]} as {guess}: {np.exp(log_probabilities[row, guess]):.0%}", fontsize=8)
     figure.suptitle(
         f"{len(rows)} of {len(labels):,} test digits misread, the surest mistakes first"
@@ -67,6 +68,11 @@ def mistakes_picture(
         fontsize=10,
     )
     return figure
+
+
+def _drawn(image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float64]:
+    """What Matplotlib draws of an image u8[H, W, C]: [H, W] or, in colours, [H, W, 3]."""
+    return image if image.shape[-1] == 3 else image.mean(axis=-1)
 
 
 def mistakes(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> NDArray[np.int64]:

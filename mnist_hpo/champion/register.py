@@ -21,6 +21,7 @@ from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
+from mnist_hpo.bundle.pixels import accepted_shapes
 from mnist_hpo.champion.calibration import calibrate
 from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import (
@@ -30,7 +31,7 @@ from mnist_hpo.champion.pictures import (
     reliability_picture,
 )
 from mnist_hpo.champion.retrain import Champion
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.tracking.datasets import dataset_input
 from mnist_hpo.tracking.projection import Projection
 from mnist_hpo.tracking.trial_run import run_name
@@ -149,13 +150,13 @@ def write_report(champion: Champion) -> Path:
 
 def _write_test(champion: Champion, seed: int, log_probabilities: NDArray[np.float32], report: Path) -> None:
     """Write the figures and pictures of the test; those of one model are the registered seed's."""
-    classes = [str(label) for label in range(DATASETS[champion.study.dataset].n_classes)]
+    classes = [str(label) for label in range(dataset_info(champion.study.dataset).n_classes)]
     first = champion.measures[seed]
     accuracy = f"{100 * first.accuracy:.2f} % of {len(champion.labels):,} test digits right"
     picture = confusion_picture(first.confusion, classes, f"{champion.study.name}, seed {seed}: {accuracy}")
     picture.savefig(report / "confusion_matrix.png", dpi=120)
     mistakes_picture(
-        champion.images, champion.labels, log_probabilities, DATASETS[champion.study.dataset].image_shape
+        champion.images, champion.labels, log_probabilities, dataset_info(champion.study.dataset).image_shape
     ).savefig(report / "misclassified.png", dpi=110)
     calibration = calibrate(champion.labels, log_probabilities)
     name = f"{champion.study.name}, trial #{champion.trial.number}, seed {seed}"
@@ -178,7 +179,7 @@ def _log_model(
     champion: Champion, bundle: Path, client: MlflowClient, experiment_id: str, run_id: str, measured: Sequence[Metric]
 ) -> LoggedModel:
     """Log the registered seed's model, without `mlflow.pyfunc.log_model`, which needs the process's global state."""
-    info = DATASETS[champion.study.dataset]
+    info = dataset_info(champion.study.dataset)
     # No schema of the input: MLflow's admits one dtype and one shape, and the model checks its input itself.
     signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]))
     logged = client.create_logged_model(
@@ -218,21 +219,25 @@ def _log_model(
 def _register_model(
     champion: Champion, client: MlflowClient, run_id: str, logged: LoggedModel, *, is_best: bool
 ) -> str:
-    info = DATASETS[champion.study.dataset]
+    info = dataset_info(champion.study.dataset)
     figures = champion.figures()
     study = champion.study
     name = study.name
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    rows, columns = info.image_shape
+    shapes = " or ".join(f"[n, {', '.join(map(str, shape))}]" for shape in accepted_shapes(info.image_shape)[:2])
     described = f"{study.description}\n\n" if study.description else ""
     client.update_registered_model(
         name,
-        f"{described}Trials of the study {name}, re-trained on train + valid. Takes images [n, {info.n_features}] "
-        f"or [n, {rows}, {columns}] with values from 0 to 255, integers or floats; returns probabilities "
-        f"f32[n, {info.n_classes}].",
+        f"{described}Trials of the study {name}, re-trained on train + valid. Takes images {shapes} "
+        f"with values from 0 to 255, integers or floats; returns probabilities f32[n, {info.n_classes}].",
     )
-    for key, value in {"study": name, "dataset": study.dataset, "split": study.split, "model": study.model}.items():
+    for key, value in {
+        "study": name,
+        "dataset": study.dataset_name,
+        "split": study.split,
+        "model": study.model,
+    }.items():
         client.set_registered_model_tag(name, key, value)
     # Not `logged.model_uri`, which MLflow's registry would look for in the tracking store of the process.
     registered = client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)

@@ -17,7 +17,7 @@ from mnist_hpo.champion.measures import TestMeasures, measure, summarize
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef
 from mnist_hpo.executors.protocol import Executor
@@ -165,7 +165,7 @@ def retrain(
         KeyboardInterrupt: `should_stop` said so.
 
     """
-    info = DATASETS[study.dataset]
+    info = dataset_info(study.dataset)
     data = DataRef(str(dataset.directory), study.split, info.n_classes)
     config = training_config(study, trial.number, trial.parameters)
     checkpoints = CheckpointStore(folder)

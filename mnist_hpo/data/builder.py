@@ -1,13 +1,13 @@
-"""The TFDS route without TensorFlow: IDX files → prepared records → arrays.
+"""The TFDS route without TensorFlow: arrays → prepared records → arrays.
 
-TFDS's stock MNIST builder needs TensorFlow to open files and to code PNGs. This one reads IDX with NumPy and keeps
-images as raw bytes in array_record files, which any TFDS reader can open (`tfds.builder_from_directory`).
+TFDS's stock MNIST builder needs TensorFlow to open files and to code PNGs. This one takes arrays and keeps images as
+raw bytes in array_record files, which any TFDS reader can open (`tfds.builder_from_directory`).
 """
 
 import contextlib
 import io
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from numpy.typing import NDArray
 
-from mnist_hpo.data import registry
-from mnist_hpo.data.idx import find_idx, idx_sha256, read_idx
-from mnist_hpo.data.registry import DatasetInfo
+from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetInfo
+from mnist_hpo.data.idx import idx_sha256
 from mnist_hpo.data.splits import Rows
 from mnist_hpo.spec.errors import UserError
 
@@ -25,28 +24,27 @@ from mnist_hpo.spec.errors import UserError
 tfds.disable_progress_bar()
 
 _FILES = {
-    "train": (registry.TRAIN_IMAGES, registry.TRAIN_LABELS),
-    "test": (registry.TEST_IMAGES, registry.TEST_LABELS),
+    "train": (TRAIN_IMAGES, TRAIN_LABELS),
+    "test": (TEST_IMAGES, TEST_LABELS),
 }
 _READ_CHUNK_ROWS = 10_000
 
 
-def build_and_read(dataset: DatasetInfo, idx_folder: Path, records: Path) -> dict[str, Rows]:
-    """Writes a dataset's TFDS records from IDX files, and reads them back.
+def build_and_read(dataset: DatasetInfo, arrays: Mapping[str, NDArray[np.uint8]], records: Path) -> dict[str, Rows]:
+    """Writes a dataset's TFDS records, and reads them back.
 
     Args:
-        dataset: which dataset the files must be.
-        idx_folder: where the four IDX files are.
+        dataset: which dataset it is.
+        arrays: the contents of its files, by file name.
         records: folder to make for the records, in one that exists.
 
     Returns:
         The rows of the `train` files and of the `test` files.
 
     Raises:
-        UserError: an IDX file is missing, unreadable or has a wrong digest (nothing is written then), or the records
-            do not give back what was written.
+        UserError: the records do not give back what was written.
     """
-    builder = _IdxBuilder(dataset, idx_folder, records)
+    builder = _ArraysBuilder(dataset, arrays, records)
     with (
         tempfile.TemporaryDirectory(dir=records.parent) as downloads,  # TFDS wants one even if nothing is downloaded
         contextlib.redirect_stdout(io.StringIO()),  # it prints where it writes, which is a temporary place
@@ -60,23 +58,28 @@ class _DatasetInfo(tfds.core.DatasetInfo):
         """Does not look in TFDS's bucket: it has nothing of ours, and each look leaves an empty temporary folder."""
 
 
-class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    """A TFDS builder for any dataset of the registry."""
+class _ArraysBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """A TFDS builder for any dataset."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS looks beside the code for a checksums.tsv, with a package that it does not depend on; the registry has ours.
+    # TFDS looks beside the code for a checksums.tsv, with a package that it does not depend on; the dataset has ours.
     code_path = None
 
-    def __init__(self, dataset: DatasetInfo, idx_folder: Path, data_dir: Path):
+    def __init__(self, dataset: DatasetInfo, arrays: Mapping[str, NDArray[np.uint8]], data_dir: Path):
         self.name = dataset.name  # pyright: ignore[reportAttributeAccessIssue]  # ClassVar: TFDS means one class a dataset
         self.dataset = dataset
-        self.idx_folder = idx_folder
+        self.arrays = arrays
         super().__init__(data_dir=data_dir, file_format="array_record")
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """As in the files: [height, width] or [height, width, channels]."""
+        return self.arrays[TRAIN_IMAGES].shape[1:]
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Tensor(shape=self.dataset.image_shape, dtype=np.uint8, encoding="bytes"),
+                "image": tfds.features.Tensor(shape=self.image_shape, dtype=np.uint8, encoding="bytes"),
                 "label": tfds.features.ClassLabel(num_classes=self.dataset.n_classes),
             }
         )
@@ -85,10 +88,7 @@ class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # the files are here already: sources.py downloads, so that it can go on to the next source
-        # All four are found, read and checked before the first record is written.
-        paths = {name: find_idx(self.idx_folder, name) for name in self.dataset.file_sha256}
-        arrays = {name: read_idx(paths[name], digest) for name, digest in self.dataset.file_sha256.items()}
-        return {split: self._generate_examples(arrays[x], arrays[y]) for split, (x, y) in _FILES.items()}
+        return {split: self._generate_examples(self.arrays[x], self.arrays[y]) for split, (x, y) in _FILES.items()}
 
     def _generate_examples(
         self, images: NDArray[np.uint8], labels: NDArray[np.uint8]
@@ -97,9 +97,9 @@ class _IdxBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield row, {"image": image, "label": label}
 
 
-def _read_back(builder: _IdxBuilder, split: str) -> Rows:
+def _read_back(builder: _ArraysBuilder, split: str) -> Rows:
     source = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]  # TFDS's decorator hides the parameters
-    images = np.empty((len(source), *builder.dataset.image_shape), np.uint8)
+    images = np.empty((len(source), *builder.image_shape), np.uint8)
     labels = np.empty(len(source), np.uint8)
     for start in range(0, len(source), _READ_CHUNK_ROWS):
         stop = min(start + _READ_CHUNK_ROWS, len(source))

@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from numpy.typing import NDArray
 from mnist_hpo.spec.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"
+_DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+"""By the code in the third byte of a file."""
 
 
 def find_idx(folder: Path, name: str) -> Path:
@@ -21,12 +25,16 @@ def find_idx(folder: Path, name: str) -> Path:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    # train-images-idx3-ubyte is the archive's name, train-images.idx3-ubyte what some unpackers make of it.
-    names = [plain + suffix for plain in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
+    names = idx_names(name)
     for candidate in names:
         if (folder / candidate).is_file():
             return folder / candidate
     raise UserError(f"{folder}: no {name} in this folder (looked for {', '.join(names)})")
+
+
+def idx_names(name: str) -> list[str]:
+    """The names that a file goes by: train-images.idx3-ubyte is what some unpackers make of train-images-idx3-ubyte."""
+    return [plain + suffix for plain in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
 
 
 def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
@@ -42,12 +50,7 @@ def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
     Raises:
         UserError: the file cannot be read or unpacked, or is another file than the expected one.
     """
-    try:
-        data = path.read_bytes()
-        if data.startswith(_GZIP_MAGIC):
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read: {error}") from error
+    data = _unpacked(path)
     found = hashlib.sha256(data).hexdigest()
     if found != expected_sha256:
         raise UserError(
@@ -55,9 +58,41 @@ def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
             f"  expected SHA-256 (uncompressed) {expected_sha256}\n"
             f"  found                           {found}"
         )
-    n_dimensions = data[3]
-    shape = np.frombuffer(data, ">u4", count=n_dimensions, offset=4)
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * n_dimensions).reshape(shape)
+    return _parsed(data, path)
+
+
+def read_any_idx(path: Path) -> NDArray[Any]:
+    """Reads an IDX file of which nothing is known beforehand.
+
+    Returns:
+        The type and the shape that the file states. Read-only.
+
+    Raises:
+        UserError: the file cannot be read or unpacked, or is no IDX file.
+    """
+    return _parsed(_unpacked(path), path)
+
+
+def _unpacked(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+        return gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from error
+
+
+def _parsed(data: bytes, path: Path) -> NDArray[Any]:
+    if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _DTYPES or len(data) < 4 + 4 * data[3]:
+        raise UserError(f"{path}: is no IDX file; it starts with the bytes {data[:4].hex(' ')}")
+    n_dimensions, dtype = data[3], np.dtype(_DTYPES[data[2]])
+    shape = np.frombuffer(data, ">u4", count=n_dimensions, offset=4).tolist()
+    header_bytes, expected_bytes = 4 + 4 * n_dimensions, dtype.itemsize * math.prod(shape)
+    if len(data) != header_bytes + expected_bytes:
+        raise UserError(
+            f"{path}: states {expected_bytes:,} bytes of shape {tuple(shape)}, and holds {len(data) - header_bytes:,}; "
+            "the file is damaged"
+        )
+    return np.frombuffer(data, dtype, offset=header_bytes).reshape(shape)
 
 
 def idx_sha256(array: NDArray[np.uint8]) -> str:

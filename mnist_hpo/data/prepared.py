@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.data.registry import DatasetInfo
+from mnist_hpo.data.dataset import DatasetInfo
 from mnist_hpo.spec.errors import UserError
 
 SEARCH_IMAGES = "search_images.npy"
@@ -56,8 +56,10 @@ class PreparedDataset:
     directory: Path
     source: str
     """Where the files came from, in words."""
+    image_shape: tuple[int, int, int]
+    """Height, width and channels."""
     file_sha256: dict[str, str]
-    """SHA-256 of each uncompressed IDX file."""
+    """SHA-256 of each uncompressed IDX file, by its name."""
     digest: str
     """The dataset's one digest, which studies record."""
     splits: dict[str, SplitInfo]
@@ -138,7 +140,11 @@ def _read_metadata(directory: Path) -> tuple[PreparedDataset, dict[str, _Fingerp
             raise UserError(f"{directory}: prepared by another version of mnist-hpo")
         fingerprints = {name: _Fingerprint(**values) for name, values in document.pop("arrays").items()}
         splits = {name: SplitInfo(**values) for name, values in document.pop("splits").items()}
-        return PreparedDataset(directory=directory, splits=splits, **document), fingerprints
+        # Earlier versions had no other datasets than those of 28 × 28 grey pixels, and did not write the shape.
+        height, width, channels = document.pop("image_shape", (28, 28, 1))
+        image_shape = (height, width, channels)
+        prepared = PreparedDataset(directory=directory, splits=splits, image_shape=image_shape, **document)
+        return prepared, fingerprints
     except FileNotFoundError:
         raise UserError(f"{directory}: nothing prepared here") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

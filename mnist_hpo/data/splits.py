@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.data import prepared as layout
+from mnist_hpo.data.dataset import DatasetInfo, SplitPlan
 from mnist_hpo.data.permutation import permutation
 from mnist_hpo.data.prepared import SplitInfo
-from mnist_hpo.data.registry import DatasetInfo, SplitPlan
 
 SPLIT_KEY = int.from_bytes(b"splits", "big")
 """Key of the permutation that draws a split. A word that no training seed is likely to be."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 
-from mnist_hpo.data.registry import DATASETS
-from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.data.registry import DATASETS, dataset_info
+from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
 from mnist_hpo.search.options import OptionError
@@ -31,9 +31,10 @@ def check_study(file: StudyFile) -> None:
 
     """
     study = file.study
-    _known(file, ("dataset",), "dataset", study.dataset, DATASETS)
-    _known(file, ("split",), f"split of {study.dataset}", study.split, DATASETS[study.dataset].splits)
-    _known(file, ("model",), "model", study.model, model_names())
+    if isinstance(study.dataset, str):
+        _known(file, ("dataset",), "dataset", study.dataset, DATASETS.names)
+    _known(file, ("split",), f"split of {study.dataset_name}", study.split, dataset_info(study.dataset).splits)
+    _known(file, ("model",), "model", study.model, MODELS.names)
     _known(file, ("sampler", "name"), "sampler", study.sampler.name, SAMPLERS)
     _known(file, ("pruner", "name"), "pruner", study.pruner.name, PRUNERS)
     _check_objectives(file)
@@ -105,7 +106,7 @@ def _check_parameters(file: StudyFile) -> None:
 def _check_sizes(file: StudyFile) -> None:
     """Check that no trial needs more examples than there are, or a batch larger than its number of examples."""
     study = file.study
-    n_examples = DATASETS[study.dataset].splits[study.split].n_train
+    n_examples = dataset_info(study.dataset).splits[study.split].n_train
     batches, sizes = _sizes(study, "batch_size"), _sizes(study, "n_train")
     for location, value in batches:
         if value > n_examples:
@@ -113,9 +114,12 @@ def _check_sizes(file: StudyFile) -> None:
     for location, value in sizes:
         if value > n_examples:
             file.fail(location, f"{value} is more than the {n_examples} training examples of {study.split}")
-    if not sizes or "batch_size" not in parameters_of(study.model):
+    if "batch_size" not in parameters_of(study.model):
         return
     largest = max((value for _, value in batches), default=int(complete(study.model, {})["batch_size"]))
+    if largest > n_examples:
+        problem = f"{n_examples} training examples in the split {study.split} do not fill a batch of {largest}"
+        file.fail(("dataset",), f"{problem}, the default; set a lower batch_size in fixed")
     for location, value in sizes:
         if value < largest:
             problem = f"{value} training examples do not fill a batch of {largest}"

@@ -6,7 +6,7 @@ import difflib
 import io
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,7 +16,15 @@ from ruamel.yaml import YAML
 
 from mnist_hpo.spec.document import Document, DocumentError, Location, load_document
 from mnist_hpo.spec.errors import UserError, printable, shown
-from mnist_hpo.spec.study import Budget, CategoricalSpace, FloatSpace, IntSpace, Objective, Study
+from mnist_hpo.spec.study import (
+    Budget,
+    CategoricalSpace,
+    DatasetFolder,
+    FloatSpace,
+    IntSpace,
+    Objective,
+    Study,
+)
 
 _MAX_BYTES = 128 * 1024
 """Limit for a study file; the files in this repository have about 2,000 bytes."""
@@ -36,6 +44,10 @@ class StudyFile:
     def fail(self, location: Location, message: str) -> NoReturn:
         """Raise a `UserError` about this location of the file."""
         raise UserError(_describe(self.path, self._document, location, message))
+
+    def with_dataset(self, folder: DatasetFolder) -> StudyFile:
+        """The same file, with a folder whose content is known in place of the one that it names."""
+        return replace(self, study=self.study.model_copy(update={"dataset": folder}))
 
 
 def read_study(path: Path) -> StudyFile:
@@ -164,6 +176,8 @@ def _explain(detail: ErrorDetails) -> tuple[Location, str]:
             given = detail["input"]
             kind = given.get("type") if isinstance(given, dict) else given
             return location, f"type must be one of float, int, categorical, not {shown(kind)}"
+        case "string_type" if loc == ("dataset", "name"):
+            return location, f"must be a dataset's name or {{path: DIR}}, not {shown(detail['input'])}"
         case "value_error":
             return location, detail["msg"].removeprefix("Value error, ")
         case "too_short":
@@ -187,6 +201,8 @@ _RULES = {
     "literal_error": "must be {expected}",
     "model_attributes_type": "must be a mapping",
     "model_type": "must be a mapping",
+    "string_too_long": "must have at most {max_length:,} characters",
+    "string_too_short": "must not be empty",
     "string_type": "must be text",
     "tuple_type": "must be a list",
 }
@@ -194,9 +210,11 @@ _RULES = {
 
 
 def _in_the_file(loc: Location) -> Location:
-    """Return Pydantic's location without the type that it appends to `space.NAME` and to a hyperparameter's value."""
+    """Return Pydantic's location without the type that it appends to `space.NAME`, `dataset` and a value."""
     if _is_parameter_value(loc):
         loc = loc[:-1]
+    if loc[:1] == ("dataset",):
+        return loc[:1] + loc[2:]
     return loc[:2] + loc[3:] if loc[:1] == ("space",) else loc
 
 
@@ -211,6 +229,8 @@ def _keys_beside(loc: Location) -> list[str]:
         section: type[BaseModel] = Budget
     elif loc[:1] == ("objectives",):
         section = Objective
+    elif loc[:1] == ("dataset",):
+        section = DatasetFolder
     elif loc[:1] == ("space",):
         section = _SECTIONS[str(loc[2])]
     else:

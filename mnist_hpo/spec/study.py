@@ -6,11 +6,22 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PrivateAttr,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from mnist_hpo.spec.errors import shown
+from mnist_hpo.spec.folder_content import FolderContent
 
 ParameterValue = bool | int | float | str
 """A hyperparameter's value as written in a study file."""
@@ -156,6 +167,53 @@ class Objective(_Section):
         return 1 if (self.direction or METRICS[self.metric]) == "minimize" else -1
 
 
+class DatasetFolder(_Section):
+    """A folder of images and labels, in place of a dataset's name.
+
+    Which images and labels they are, and not where they lie, decides a study's results.
+    """
+
+    path: str = Field(min_length=1, max_length=4096)
+    """Relative to the study file."""
+    _content: FolderContent | None = PrivateAttr(default=None)
+    _place: Path | None = PrivateAttr(default=None)
+
+    def with_content(self, content: FolderContent, place: Path | None) -> DatasetFolder:
+        """A copy that knows what the folder holds.
+
+        Args:
+            content: what it holds, or held when the study was started.
+            place: where it lies now, an absolute path; None where only its record is at hand.
+
+        """
+        copy = self.model_copy()
+        copy._content, copy._place = content, place
+        return copy
+
+    @property
+    def content(self) -> FolderContent | None:
+        """What the folder holds; None until `with_content` has said so."""
+        return self._content
+
+    @property
+    def place(self) -> Path | None:
+        """Where the folder lies, as an absolute path; None where that is not known."""
+        return self._place
+
+
+def _dataset_tag(dataset: object) -> str:
+    return "folder" if isinstance(dataset, dict | DatasetFolder) else "name"
+
+
+DatasetChoice = Annotated[
+    Annotated[str, Tag("name")] | Annotated[DatasetFolder, Tag("folder")], Discriminator(_dataset_tag)
+]
+"""A dataset's name, or `{path: DIR}`."""
+
+_ANY_PATH = "*"
+"""Stands for a folder's path in a study's identity."""
+
+
 class Method(BaseModel):
     """A sampler, a pruner or a policy: its name and its options, which its own library defines and checks."""
 
@@ -182,7 +240,7 @@ class Study(_Section):
     name: str
     description: str = ""
     seed: Whole = Field(default=0, ge=0, lt=2**63)
-    dataset: str = "mnist"
+    dataset: DatasetChoice = "mnist"
     split: str = "standard"
     model: str = "mlp"
     objectives: tuple[Objective, ...] = Field(default=(Objective(metric="valid_loss"),), min_length=1, max_length=4)
@@ -245,6 +303,11 @@ class Study(_Section):
         return self
 
     @property
+    def dataset_name(self) -> str:
+        """The dataset's name, or the path of its folder as the file says it."""
+        return self.dataset if isinstance(self.dataset, str) else self.dataset.path
+
+    @property
     def objective(self) -> str:
         """The metrics of all objectives, separated by commas."""
         return ", ".join(objective.metric for objective in self.objectives)
@@ -277,15 +340,23 @@ class Study(_Section):
             waiting = [name for name in waiting if name not in order]
         return order
 
-    def identity(self) -> dict[str, object]:
-        """Return everything that determines the results, as plain JSON: all but the description and `n_trials`.
+    def identity(self, *, in_full: bool = False) -> dict[str, Any]:
+        """Return what determines the results, as plain JSON: all but the description, `n_trials` and a folder's path.
 
         Fields at their defaults are left out, so that a new field of a later version does not change old identities.
-        A default must therefore never change.
+        A default must therefore never change. The content of a folder is recorded beside the identity.
+
+        Args:
+            in_full: include the fields at their defaults, for people to read.
+
         """
-        return self.model_dump(
-            mode="json", exclude={"description": True, "budget": {"n_trials"}}, exclude_defaults=True
+        identity = self.model_dump(
+            mode="json",
+            exclude={"description": True, "budget": {"n_trials"}},
+            exclude_defaults=not in_full,
+            exclude_none=in_full,
         )
+        return identity if isinstance(self.dataset, str) else {**identity, "dataset": {"path": _ANY_PATH}}
 
     def sha256(self) -> str:
         """Return the SHA-256 of the canonical JSON of `identity`."""

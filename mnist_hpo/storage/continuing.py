@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from mnist_hpo.spec.folder_content import CONTENT, FolderContent
 from mnist_hpo.spec.provenance import CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION
 from mnist_hpo.spec.study import Study
 
@@ -46,7 +47,8 @@ def _changed(study: Study, recorded: Mapping[str, Any]) -> str | None:
     before = _parsed(recorded, study.budget.n_trials)
     if before is not None and before.identity() == study.identity():
         return None
-    then, now = (_yaml(recorded if before is None else _in_full(before)), _yaml(_in_full(study)))
+    then = _yaml(recorded if before is None else before.identity(in_full=True))
+    now = _yaml(study.identity(in_full=True))
     lines = difflib.unified_diff(then, now, "when it was started", "in the file now", lineterm="")
     return (
         f"the study {study.name!r} was started with another study file:\n"
@@ -64,18 +66,24 @@ def _parsed(recorded: Mapping[str, Any], n_trials: int) -> Study | None:
         return None
 
 
-def _in_full(study: Study) -> dict[str, Any]:
-    """Return all fields that affect a study's results, including those at their defaults."""
-    return study.model_dump(mode="json", exclude={"description": True, "budget": {"n_trials"}}, exclude_none=True)
-
-
 def _other_data(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
     key = "dataset_digest"
     if recorded.get(key) == now.get(key):
         return None
+    if CONTENT in recorded and CONTENT in now:
+        return _changed_files(name, FolderContent.from_json(recorded[CONTENT]), FolderContent.from_json(now[CONTENT]))
     return (
         f"the study {name!r} was started on a dataset with the digest {recorded.get(key)}, "
         f"but the dataset prepared here has {now.get(key)}"
+    )
+
+
+def _changed_files(name: str, recorded: FolderContent, now: FolderContent) -> str:
+    changed = [file for file, digest in recorded.file_sha256.items() if now.file_sha256[file] != digest]
+    digests = "".join(f"\n  {file}: {recorded.file_sha256[file]} then, {now.file_sha256[file]} now" for file in changed)
+    return (
+        f"the study {name!r} was started with other images or labels in the dataset's folder. Changed are (SHA-256 as "
+        f"IDX files):{digests}\nPut the folder back as it was, or give the study another name."
     )
 
 

@@ -19,7 +19,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.reader import nearest
+from mnist_hpo.spec.folder_content import CONTENT, FolderContent
+from mnist_hpo.spec.reader import StudyFile, nearest, parse_study
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
@@ -147,6 +148,14 @@ class StudyStorage:
         """The text of the study file of the last run."""
         with self._using():
             return str(self._storage.get_study_user_attrs(self._study_id)[_FILE_KEY])
+
+    def read_study_file(self) -> StudyFile:
+        """The study as it was last run; of a folder of images and labels, with what it held then."""
+        file = parse_study(self.study_file, Path(f"{self.name}.yaml"))
+        folder, content = file.study.dataset, self.context.get(CONTENT)
+        if isinstance(folder, str) or content is None:
+            return file
+        return file.with_dataset(folder.with_content(FolderContent.from_json(content), None))
 
     @property
     def context(self) -> dict[str, str]:

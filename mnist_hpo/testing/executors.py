@@ -23,6 +23,7 @@ import pytest
 from safetensors import safe_open
 
 from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef, Job, Resources
 from mnist_hpo.executors.messages import EpochDone, Halted, JobDone, JobLost
@@ -82,7 +83,7 @@ class ExecutorConformance:
     @pytest.fixture
     def data(self) -> DataRef:
         """MNIST."""
-        return DataRef(str(prepare("mnist").directory), "standard", 10)
+        return DataRef(str(prepare(dataset_info("mnist")).directory), "standard", 10)
 
     @pytest.fixture
     def listener(self) -> Generator[Listener]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mlflow.entities import Dataset, DatasetInput, InputTag
 
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.spec.study import Study
 
 Portion = Literal["search", "development", "test"]
@@ -29,16 +29,20 @@ def dataset_input(study: Study, digest: str, portion: Portion) -> DatasetInput:
         portion: `search` (train and valid), `development` (train + valid, all to train on) or `test`.
 
     """
-    info = DATASETS[study.dataset]
+    info = dataset_info(study.dataset)
     plan = info.splits[study.split]
     rows = {"test": {"n_test": plan.n_test}}.get(portion, {"n_train": plan.n_train, "n_valid": plan.n_valid})
+    # Of a folder always the path in the file: whoever writes the study again must write the same.
+    places = [source.uri for source in info.sources] if isinstance(study.dataset, str) else []
+    home = places[0] if places else study.dataset_name
+    is_url = home.startswith(("http://", "https://"))
     features = [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1, info.n_features]}}]
     labels = [{"type": "tensor", "tensor-spec": {"dtype": "uint8", "shape": [-1]}}]
     dataset = Dataset(
-        name=f"{study.dataset}-{study.split}-{portion}",
+        name=f"{info.name}-{study.split}-{portion}",
         digest=digest[:_DIGEST_LENGTH],
-        source_type="http",
-        source=json.dumps({"url": info.home}),
+        source_type="http" if is_url else "local",
+        source=json.dumps({"url" if is_url else "uri": home}),
         schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps(features), "targets": json.dumps(labels)}}),
         profile=json.dumps({**rows, "sha256": digest}),
     )

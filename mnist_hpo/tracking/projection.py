@@ -238,7 +238,7 @@ class Projection:
         run = self.client.create_run(self.experiment_id, start_time=started, tags=tags, run_name=study.name)
         described = {
             "seed": study.seed,
-            "dataset": study.dataset,
+            "dataset": study.dataset_name,
             "split": study.split,
             "model": study.model,
             "objective": study.objective,

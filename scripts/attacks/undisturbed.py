@@ -20,6 +20,7 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.permutation import permutation
 from mnist_hpo.data.prepare import prepare
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.data.splits import SPLIT_KEY
 
 N_TRIALS, MAX_EPOCHS = 8, 3
@@ -93,7 +94,7 @@ class Reference:
     @cached_property
     def idx_files(self) -> Path:
         """A folder with MNIST's four files, rebuilt from the prepared dataset."""
-        directory = prepare("mnist").directory
+        directory = prepare(dataset_info("mnist")).directory
         search, (test_images, test_labels) = load_search(directory, "standard"), load_test(directory, "standard")
         order = np.argsort(permutation(60_000, SPLIT_KEY))
         folder = self.folder / "idx"

@@ -21,7 +21,7 @@ from mnist_hpo.analysis.reading import load_entry
 from mnist_hpo.analysis.significance import combined_p_value, mcnemar_p_value
 from mnist_hpo.cli.schemas.compare import CompareOutput
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.report.compare_page import comparison_page
 from mnist_hpo.spec.errors import UserError
@@ -60,7 +60,7 @@ def epochs_of(both: Folder, name: str) -> pd.DataFrame:
     free, rows, begun = [(0, -1)] * 3, [], []
     for trial in trials:
         parameters = {"batch_size": 512, "depth": 1, **trial.params}
-        cost = describe("mlp", parameters, DATASETS["mnist"].shape("standard")).epoch_cost
+        cost = describe("mlp", parameters, dataset_info("mnist").shape("standard")).epoch_cost
         begin = min(free)
         free.remove(begin)
         begun.append(begin)
@@ -231,11 +231,8 @@ def test_single_trials_can_be_compared(both: Folder) -> None:
     ],
 )
 def test_studies_that_cannot_be_compared_are_shown_with_the_reason(
-    entries: list[Entry], change: dict[str, Any], why: str, monkeypatch: pytest.MonkeyPatch
+    entries: list[Entry], change: dict[str, Any], why: str
 ) -> None:
-    from mnist_hpo.data.registry import DATASETS
-
-    monkeypatch.setitem(DATASETS, "other", DATASETS["mnist"])
     first, second = entries
     if "context" in change:
         second = dataclasses.replace(second, context={**second.context, **change["context"]})

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 from ui_server import wait_until_reachable
 
 from mnist_hpo.bench.overhead import InstantExecutor
-from mnist_hpo.data.registry import DATASETS
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.job import DataRef
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.scheduler import Scheduler
@@ -38,7 +38,7 @@ def run_large_study(folder: Path) -> float:
     )
     mlruns = folder / "mlruns"
     home = Home(f"sqlite:///{mlruns}/optuna.db", f"sqlite:///{mlruns}/mlflow.db", mlruns)
-    context = {"dataset_digest": DATASETS["mnist"].digest}
+    context = dataset_info("mnist").context()
     storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
     data = DataRef(str(folder), "standard", 10)
     Scheduler(study, storage, InstantExecutor(), data=data, checkpoints=home.checkpoints(storage)).run()

@@ -11,6 +11,8 @@ from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.spec.errors import UserError
 
+GREY = (28, 28, 1)
+
 
 @pytest.fixture(scope="module")
 def digits(mnist: PreparedDataset) -> NDArray[np.uint8]:
@@ -18,17 +20,17 @@ def digits(mnist: PreparedDataset) -> NDArray[np.uint8]:
 
 
 @pytest.mark.parametrize("dtype", ["u1", "i2", "u4", "i8", ">i4", "f2", "f4", "f8"])
-@pytest.mark.parametrize("shape", [(50, 784), (50, 28, 28)])
+@pytest.mark.parametrize("shape", [(50, 784), (50, 28, 28), (50, 28, 28, 1)])
 def test_pixels_do_not_depend_on_type_and_shape(digits: NDArray[np.uint8], dtype: str, shape: tuple[int, ...]) -> None:
-    found = to_pixels(digits.reshape(shape).astype(dtype), 784)
+    found = to_pixels(digits.reshape(shape).astype(dtype), GREY)
     assert found.dtype == np.uint8
     assert np.array_equal(found, digits)
 
 
 def test_lists_views_and_empty_arrays_are_accepted(digits: NDArray[np.uint8]) -> None:
-    assert np.array_equal(to_pixels(digits.tolist(), 784), digits)
-    assert np.array_equal(to_pixels(digits[::-2], 784), digits[::-2])
-    assert to_pixels(np.empty((0, 28, 28)), 784).shape == (0, 784)
+    assert np.array_equal(to_pixels(digits.tolist(), GREY), digits)
+    assert np.array_equal(to_pixels(digits[::-2], GREY), digits[::-2])
+    assert to_pixels(np.empty((0, 28, 28)), GREY).shape == (0, 784)
 
 
 def black(dtype: Any = np.float32) -> NDArray[Any]:
@@ -36,10 +38,10 @@ def black(dtype: Any = np.float32) -> NDArray[Any]:
 
 
 def test_black_float_images_and_the_faintest_integer_images_are_accepted() -> None:
-    assert not to_pixels(black(), 784).any()
+    assert not to_pixels(black(), GREY).any()
     faint = black(np.int64)
     faint[0, 0] = 1
-    assert to_pixels(faint, 784).sum() == 1
+    assert to_pixels(faint, GREY).sum() == 1
 
 
 def with_value(value: float, dtype: Any = np.float64) -> NDArray[Any]:
@@ -73,9 +75,16 @@ def with_value(value: float, dtype: Any = np.float64) -> NDArray[Any]:
 )
 def test_other_arrays_are_refused_with_the_fix(images: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        to_pixels(images, 784)
+        to_pixels(images, GREY)
 
 
-def test_the_message_for_non_square_images_names_only_the_flat_shape() -> None:
-    with pytest.raises(UserError, match=r"shape \(2, 784\); pass \(n, 12\)$"):
-        to_pixels(black(), 12)
+@pytest.mark.parametrize("shape", [(4, 14 * 7 * 3), (4, 14, 7, 3)])
+def test_colour_images_that_are_not_square_are_accepted(digits: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    pixels = digits[:4, : 14 * 7 * 3]
+    assert np.array_equal(to_pixels(pixels.reshape(shape), (14, 7, 3)), pixels)
+
+
+@pytest.mark.parametrize("shape", [(4, 7, 14, 3), (4, 14, 21), (4, 14, 7, 3, 1)])
+def test_colour_images_of_another_shape_are_refused(digits: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"pass \(n, 294\) or \(n, 14, 7, 3\)$"):
+        to_pixels(digits[:4, : 14 * 7 * 3].reshape(shape), (14, 7, 3))

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from folders import Arrays, idx_bytes
 from numpy.typing import NDArray
 
-from mnist_hpo.data import registry
 from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetInfo, SplitPlan
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.permutation import permutation
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.data.registry import DATASETS, DatasetInfo, SplitPlan
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.data.splits import SPLIT_KEY
 
 
@@ -30,7 +31,7 @@ def no_named_source(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def mnist() -> PreparedDataset:
-    return prepare("mnist", log=print)
+    return prepare(dataset_info("mnist"), log=print)
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +41,10 @@ def mnist_files(mnist: PreparedDataset) -> dict[str, NDArray[np.uint8]]:
     test_images, test_labels = load_test(mnist.directory, "standard")
     original_order = np.argsort(permutation(60_000, SPLIT_KEY))
     return {
-        registry.TRAIN_IMAGES: search.development_images[original_order].reshape(-1, 28, 28),
-        registry.TRAIN_LABELS: search.development_labels[original_order],
-        registry.TEST_IMAGES: test_images.reshape(-1, 28, 28),
-        registry.TEST_LABELS: np.asarray(test_labels),
+        TRAIN_IMAGES: search.development_images[original_order].reshape(-1, 28, 28),
+        TRAIN_LABELS: search.development_labels[original_order],
+        TEST_IMAGES: test_images.reshape(-1, 28, 28),
+        TEST_LABELS: np.asarray(test_labels),
     }
 
 
@@ -57,10 +58,10 @@ def mnist_folder(mnist_files: dict[str, NDArray[np.uint8]], tmp_path_factory: py
 
 
 @pytest.fixture
-def tiny(mnist_files: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch) -> DatasetInfo:
-    """A dataset of its own: the first rows of MNIST. It takes one registry entry, and is prepared in no time."""
-    info = dataclasses.replace(
-        DATASETS["mnist"],
+def tiny(mnist_files: dict[str, NDArray[np.uint8]]) -> DatasetInfo:
+    """A dataset of its own: the first rows of MNIST, which are prepared in no time."""
+    return dataclasses.replace(
+        dataset_info("mnist"),
         name="tiny-mnist",
         file_sha256={name: hashlib.sha256(data).hexdigest() for name, data in tiny_idx(mnist_files).items()},
         splits={
@@ -68,8 +69,6 @@ def tiny(mnist_files: dict[str, NDArray[np.uint8]], monkeypatch: pytest.MonkeyPa
             "paper": SplitPlan("all", n_train=240, n_valid=80, n_test=80),
         },
     )
-    monkeypatch.setitem(DATASETS, info.name, info)
-    return info
 
 
 @pytest.fixture
@@ -83,20 +82,31 @@ def tiny_folder(tiny: DatasetInfo, mnist_files: dict[str, NDArray[np.uint8]], tm
 
 
 def tiny_idx(mnist_files: dict[str, NDArray[np.uint8]]) -> dict[str, bytes]:
-    n_rows = {registry.TRAIN_IMAGES: 300, registry.TRAIN_LABELS: 300}
+    n_rows = {TRAIN_IMAGES: 300, TRAIN_LABELS: 300}
     return {name: idx_bytes(array[: n_rows.get(name, 100)]) for name, array in mnist_files.items()}
 
 
-def idx_bytes(array: NDArray[np.uint8]) -> bytes:
-    """An IDX file, written after the format's description and not with the code under test."""
-    sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
-    return bytes([0, 0, 8, array.ndim]) + sizes + array.tobytes()
+@pytest.fixture(scope="session")
+def coloured(mnist_files: dict[str, NDArray[np.uint8]]) -> Arrays:
+    """Digits as another dataset has them: 2,000 to learn from and 400 to test, 20 × 18 pixels in three colours."""
+    n_rows = {TRAIN_IMAGES: 2000, TRAIN_LABELS: 2000}
+    few = {name: array[: n_rows.get(name, 400)] for name, array in mnist_files.items()}
+
+    def colour(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        middle = images[:, 4:24, 5:23]
+        return np.stack([middle, 255 - middle, images[:, 5:25, 5:23]], axis=-1)
+
+    return {name: colour(array) if array.ndim == 3 else np.array(array) for name, array in few.items()}
 
 
 @pytest.fixture
 def start_prepare(tmp_path: Path, mnist_folder: Path) -> Callable[[], "subprocess.Popen[str]"]:
     """Starts a real process that prepares all of MNIST in tmp_path/root, and prints its log and the digest."""
-    program = "from mnist_hpo.data.prepare import prepare; print(prepare(log=lambda s: print(s, flush=True)).digest)"
+    program = """if True:
+        from mnist_hpo.data.prepare import prepare
+        from mnist_hpo.data.registry import dataset_info
+        print(prepare(dataset_info("mnist"), log=lambda line: print(line, flush=True)).digest)
+    """
     environment = os.environ | {
         "MNIST_HPO_DATA_DIR": str(tmp_path / "root"),
         "MNIST_HPO_DATA_SOURCE": str(mnist_folder),

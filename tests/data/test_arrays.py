@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
-from mnist_hpo.data.registry import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 from mnist_hpo.spec.errors import UserError
 
 SPLITS = ["standard", "paper"]

@@ -12,11 +12,12 @@ import pytest
 import tensorflow_datasets as tfds
 
 from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, SplitPlan
 from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.permutation import permutation
 from mnist_hpo.data.prepare import default_root, prepare
 from mnist_hpo.data.prepared import load_prepared
-from mnist_hpo.data.registry import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, SplitPlan, dataset_info
+from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.data.splits import SPLIT_KEY
 from mnist_hpo.spec.errors import UserError
 
@@ -44,16 +45,17 @@ def test_records_that_come_back_in_another_order_are_refused(tiny, tiny_folder, 
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "as_data_source", lambda self, split: Reversed(read(self, split)))
     with pytest.raises(UserError, match="the records do not give back train-images-idx3-ubyte"):
-        prepare(tiny.name, source=tiny_folder, root=tmp_path)
+        prepare(tiny, source=tiny_folder, root=tmp_path)
 
 
 def test_a_second_time_reads_only_the_metadata_prints_nothing_and_loads_no_tfds(mnist):
     program = """if True:
         import sys
         from mnist_hpo.data.prepare import prepare
+        from mnist_hpo.data.registry import dataset_info
         opened = []
         sys.addaudithook(lambda event, arguments: event == "open" and opened.append(str(arguments[0])))
-        prepared = prepare(log=print)
+        prepared = prepare(dataset_info("mnist"), log=print)
         print(prepared.digest, *(name for name in opened if name.startswith(str(prepared.directory))))
         print(*(name for name in sys.modules if "tensor" in name))
     """
@@ -62,7 +64,7 @@ def test_a_second_time_reads_only_the_metadata_prints_nothing_and_loads_no_tfds(
 
 
 def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path):
-    prepared = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    prepared = prepare(tiny, source=tiny_folder, root=tmp_path)
     assert prepared == load_prepared(tmp_path / tiny.name)
     assert prepared.name == tiny.name
     assert prepared.source == f"local folder {tiny_folder}"
@@ -76,7 +78,7 @@ def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path)
 
 @pytest.mark.parametrize(("split", "n_drawn"), [("standard", 300), ("paper", 400)])
 def test_splits_are_drawn_by_the_permutation(tiny, tiny_folder, tmp_path, mnist_files, split, n_drawn):
-    prepared = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    prepared = prepare(tiny, source=tiny_folder, root=tmp_path)
     search, test = load_search(prepared.directory, split), load_test(prepared.directory, split)
     info = prepared.splits[split]
     order = permutation(n_drawn, SPLIT_KEY)
@@ -97,7 +99,7 @@ def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_fo
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     lines: list[str] = []
-    prepare(tiny.name, source=tiny_folder, root=tmp_path, log=lines.append)
+    prepare(tiny, source=tiny_folder, root=tmp_path, log=lines.append)
     assert capfd.readouterr() == ("", "")
     assert list((tmp_path / "tmp").iterdir()) == []
     assert any(str(tiny_folder) in line for line in lines)
@@ -105,9 +107,9 @@ def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_fo
 
 
 def test_a_prepared_dataset_comes_before_a_named_folder_and_the_log_says_so(tiny, tiny_folder, tmp_path):
-    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    prepare(tiny, source=tiny_folder, root=tmp_path)
     lines: list[str] = []
-    prepared = prepare(tiny.name, source=tmp_path / "elsewhere", root=tmp_path, log=lines.append)
+    prepared = prepare(tiny, source=tmp_path / "elsewhere", root=tmp_path, log=lines.append)
     assert prepared.source == f"local folder {tiny_folder}"
     assert lines == [
         f"tiny-mnist: prepared already, from local folder {tiny_folder}; {tmp_path / 'elsewhere'} is not read"
@@ -115,10 +117,10 @@ def test_a_prepared_dataset_comes_before_a_named_folder_and_the_log_says_so(tiny
 
 
 def test_a_prepared_dataset_may_be_moved(tiny, tiny_folder, tmp_path):
-    prepare(tiny.name, source=tiny_folder, root=tmp_path / "old")
+    prepare(tiny, source=tiny_folder, root=tmp_path / "old")
     shutil.copytree(tmp_path / "old", tmp_path / "new", copy_function=shutil.copyfile)  # new times of change
     lines: list[str] = []
-    assert prepare(tiny.name, root=tmp_path / "new", log=lines.append).directory == tmp_path / "new" / tiny.name
+    assert prepare(tiny, root=tmp_path / "new", log=lines.append).directory == tmp_path / "new" / tiny.name
     assert lines == []
 
 
@@ -167,11 +169,11 @@ def of_another_version(directory: Path) -> Path:
     "damage", [flip_a_byte, delete_labels, cut_labels, cut_metadata, empty_metadata, of_another_version]
 )
 def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path, damage):
-    first = prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    first = prepare(tiny, source=tiny_folder, root=tmp_path)
     expected = np.array(load_search(first.directory, "standard").development_images)
     damaged = damage(first.directory)
     lines: list[str] = []
-    again = prepare(tiny.name, source=tiny_folder, root=tmp_path, log=lines.append)
+    again = prepare(tiny, source=tiny_folder, root=tmp_path, log=lines.append)
     assert lines[0].startswith(f"{damaged}: ")
     assert again == first
     assert np.array_equal(load_search(again.directory, "standard").development_images, expected)
@@ -179,22 +181,22 @@ def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path,
 
 
 def test_changed_splits_are_prepared_anew(tiny, tiny_folder, tmp_path, monkeypatch):
-    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    prepare(tiny, source=tiny_folder, root=tmp_path)
     monkeypatch.setitem(tiny.splits, "paper", SplitPlan("all", n_train=200, n_valid=100, n_test=100))
-    assert prepare(tiny.name, source=tiny_folder, root=tmp_path).splits["paper"].n_train == 200
+    assert prepare(tiny, source=tiny_folder, root=tmp_path).splits["paper"].n_train == 200
 
 
 def test_changed_digests_are_not_met_by_what_was_prepared_before(tiny, tiny_folder, tmp_path, monkeypatch):
-    prepare(tiny.name, source=tiny_folder, root=tmp_path)
+    prepare(tiny, source=tiny_folder, root=tmp_path)
     monkeypatch.setitem(tiny.file_sha256, TEST_LABELS, "0" * 64)
     with pytest.raises(UserError, match=f"{TEST_LABELS}.gz: wrong digest"):
-        prepare(tiny.name, source=tiny_folder, root=tmp_path)
+        prepare(tiny, source=tiny_folder, root=tmp_path)
 
 
 def test_a_root_that_cannot_be_written_is_named_with_the_way_out(tiny, tiny_folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be prepared in .*file.*\n.*MNIST_HPO_DATA_DIR"):
-        prepare(tiny.name, source=tiny_folder, root=tmp_path / "file")
+        prepare(tiny, source=tiny_folder, root=tmp_path / "file")
 
 
 def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder, tmp_path):
@@ -202,18 +204,13 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder,
         raise BrokenPipeError
 
     with pytest.raises(BrokenPipeError):
-        prepare(tiny.name, source=tiny_folder, root=tmp_path, log=log)
+        prepare(tiny, source=tiny_folder, root=tmp_path, log=log)
 
 
 def test_the_directory_is_absolute_so_that_workers_may_run_elsewhere(tiny, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNIST_HPO_DATA_DIR", "here")
-    assert prepare(tiny.name, source=Path("tiny-idx")).directory == tmp_path / "here" / tiny.name
-
-
-def test_unknown_dataset():
-    with pytest.raises(UserError, match="unknown dataset 'mnits'"):
-        prepare("mnits")
+    assert prepare(tiny, source=Path("tiny-idx")).directory == tmp_path / "here" / tiny.name
 
 
 @pytest.mark.parametrize(

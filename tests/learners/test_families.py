@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from mnist_hpo.learners.catalog import model_names
+from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.factory import LearnerFactory, make_predictor
 from mnist_hpo.learners.protocol import Examples
@@ -44,7 +44,7 @@ def losses(progress: Progress) -> list[tuple[float, float | None]]:
     return [(result.train_loss, result.valid_loss) for result in progress.results]
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_a_model_learns(make_training: MakeTraining, model: str) -> None:
     progress = run(make_training(model=model, max_epochs=4, **hyperparameters_of(model)), 4)
     accuracies = [result.valid_accuracy or 0 for result in progress.results]
@@ -52,7 +52,7 @@ def test_a_model_learns(make_training: MakeTraining, model: str) -> None:
     assert progress.valid_losses[-1] < np.log(10)
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_a_training_can_stop_after_any_epoch_and_continue(
     make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
 ) -> None:
@@ -70,7 +70,7 @@ def test_a_training_can_stop_after_any_epoch_and_continue(
     assert bits(progress.best_model) == bits(whole.best_model)
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_a_predictor_made_from_tensors_agrees_with_the_learner(
     make_training: MakeTraining, learners: LearnerFactory, digits: Digits, model: str
 ) -> None:
@@ -88,13 +88,13 @@ def test_a_predictor_made_from_tensors_agrees_with_the_learner(
     assert loss == pytest.approx(progress.valid_losses[-1], rel=1e-6)
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_another_models_tensors_are_refused(model: str) -> None:
     with pytest.raises(ValueError, match="not the model's"):
         make_predictor(model, {}, (28, 28, 1), 10, {"weights": np.zeros(3, np.float32)})
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_only_the_subset_of_n_train_examples_is_used(digits: Digits, model: str) -> None:
     """Other examples have no effect; another seed draws another subset."""
     train, _ = digits

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mnist_hpo.learners.catalog import find_model, model_names
+from mnist_hpo.learners.catalog import MODELS, find_model
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.learners.flax.program import OPTIMIZATION, Hyperparameters, Program, split
 from mnist_hpo.learners.flax.schedules import learning_rates
@@ -118,7 +118,7 @@ def split_of(parameters: ParameterSet) -> tuple[Program, Hyperparameters]:
     return split("mlp", model, complete("mlp", parameters), image_shape=(28, 28, 1), n_classes=10)
 
 
-@pytest.mark.parametrize("model", model_names())
+@pytest.mark.parametrize("model", MODELS.names)
 def test_every_default_is_a_valid_value(model: str) -> None:
     for name, parameter in parameters_of(model).items():
         assert parameter.default is None or parameter.problem(parameter.default) is None, name

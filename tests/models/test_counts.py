@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from mnist_hpo.learners.catalog import find_model, model_names
+from mnist_hpo.learners.catalog import MODELS, find_model
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.learners.flax.counting import count
 from mnist_hpo.learners.flax.variables import structure_of
@@ -16,7 +16,7 @@ from mnist_hpo.spec.model import Counts, FlaxModel
 from mnist_hpo.spec.parameter import Choice, Parameter
 from mnist_hpo.spec.study import ParameterValue
 
-FLAX_MODELS = [name for name in model_names() if isinstance(find_model(name), FlaxModel)]
+FLAX_MODELS = [name for name in MODELS.names if isinstance(find_model(name), FlaxModel)]
 IMAGE_SHAPE = (28, 28, 1)
 
 
@@ -72,7 +72,7 @@ def test_the_moments_of_a_batch_normalisation_are_not_counted() -> None:
     assert counted("cnn", architecture).n_parameters == kernels + scales_and_biases + 8 * 10 + 10
 
 
-@pytest.mark.parametrize("name", model_names())
+@pytest.mark.parametrize("name", MODELS.names)
 def test_an_epoch_on_fewer_examples_costs_less(name: str) -> None:
     data = DataShape(IMAGE_SHAPE, 10, n_train=50_000, n_valid=10_000)
     costs = [describe(name, {"n_train": n_train}, data).epoch_cost for n_train in (1000, 10_000, 50_000)]
@@ -91,11 +91,11 @@ def test_mlps_are_counted_without_importing_jax() -> None:
     """The import would take commands that only read a study a second."""
     program = (
         "import sys\n"
-        "from mnist_hpo.learners.catalog import find_model, model_names\n"
+        "from mnist_hpo.learners.catalog import MODELS, find_model\n"
         "from mnist_hpo.learners.cost import describe\n"
-        "from mnist_hpo.data.registry import DATASETS\n"
-        "for name in model_names(): find_model(name)\n"
-        "for name in ('mlp', 'svm'): describe(name, {}, DATASETS['mnist'].shape('standard'))\n"
+        "from mnist_hpo.data.registry import dataset_info\n"
+        "for name in MODELS.names: find_model(name)\n"
+        "for name in ('mlp', 'svm'): describe(name, {}, dataset_info('mnist').shape('standard'))\n"
         "print({'jax', 'flax', 'sklearn', 'optax'} & set(sys.modules))\n"
     )
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "set()\n"

@@ -24,8 +24,10 @@ class DataOutput(Output):
     directory: str
     source: str
     """A description of where the files came from."""
+    image_shape: tuple[int, int, int]
+    """Height, width, channels."""
     digest: str
     """The digest of the whole dataset, which studies record."""
     file_sha256: dict[str, str]
-    """Of each uncompressed file, by name."""
+    """Of each uncompressed IDX file, by name; of a folder of other files, as if its arrays were in IDX files."""
     splits: dict[str, SplitOutput]
