@@ -20,7 +20,7 @@ from mnist_hpo.search.check import check_study
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import parse_study, read_study
 from mnist_hpo.spec.study import DatasetFolder
-from mnist_hpo.storage.continuing import why_not
+from mnist_hpo.storage.continuing import why_not_continuable
 
 
 def info_of(folder: Path) -> DatasetInfo:
@@ -169,8 +169,8 @@ def test_a_moved_folder_continues_a_study_and_changed_files_do_not(coloured: Arr
     study = parse_study(STUDY, Path("small.yaml")).study
     record = {"recorded_identity": study.identity(), "recorded_context": recorded, "n_recorded": 2}
     elsewhere = parse_study(STUDY.replace("path: digits", "path: moved"), Path("small.yaml")).study
-    assert why_not(elsewhere, moved, **record) is None
-    message = why_not(study, changed, **record)
+    assert why_not_continuable(elsewhere, moved, **record) is None
+    message = why_not_continuable(study, changed, **record)
     assert message is not None
     assert re.search(
         rf"other images or labels in the dataset's folder.*:\n  {TRAIN_LABELS}: \w+ then, \w+ now\n", message
@@ -314,7 +314,7 @@ def test_more_examples_than_the_folder_has(coloured: Arrays, tmp_path: Path) -> 
         ("{paht: digits}", "dataset.paht: unknown key; did you mean 'path'?; known are path"),
         ("{path: digits, format: idx}", "dataset.format: unknown key"),
         ("{path: ''}", "dataset.path: must not be empty, not ''"),
-        ("{path: 3}", "dataset.path: must be a text, not 3"),
+        ("{path: 3}", "dataset.path: must be text, not 3"),
         ("[digits]", "dataset: must be a dataset's name or {path: DIR}, not ['digits']"),
         ("digits", "dataset: unknown dataset 'digits'; known are mnist"),
     ],
