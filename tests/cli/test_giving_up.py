@@ -66,7 +66,7 @@ def test_a_study_with_a_given_up_trial_says_so_everywhere(given_up: Folder, lost
     status = given_up.status()
     assert status["state"] == "complete"
     assert status["machine_dependent"]
-    assert "results depend on it" in given_up.call("status", "small").out
+    assert "results depend on the machine: it could not train" in given_up.call("status", "small").out
     trial = given_up.trials()[int(lost)]
     reason = f"given up: asked for by --give-up-trial {lost}"
     assert (trial["state"], trial["reason"], trial["given_up"]) == ("failed", reason, True)
