@@ -6,11 +6,11 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from command import Folder, Outcome, make_folder
+from command import ROOT, Folder, Outcome, make_folder
 
 from mnist_hpo.data.prepared import PreparedDataset
 
-DYING = Path(__file__).parents[1] / "executors" / "dying"
+FAULTS = ROOT / "mnist_hpo" / "testing" / "worker_faults"
 
 
 @pytest.fixture(scope="module")
@@ -19,8 +19,9 @@ def halted(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = make_folder(tmp_path_factory.getbasetemp(), "halted")
     deaths = folder.path / "deaths"
     deaths.mkdir()
-    path = os.pathsep.join(filter(None, [str(DYING), os.environ.get("PYTHONPATH")]))
-    environment = {"PYTHONPATH": path, "DEATHS": str(deaths), "DIE_BEFORE": " ".join(["EpochDone:1"] * 3)}
+    path = os.pathsep.join(filter(None, [str(FAULTS), os.environ.get("PYTHONPATH")]))
+    faults = " ".join(["EpochDone:1"] * 3)
+    environment = {"PYTHONPATH": path, "MNIST_HPO_DEATHS": str(deaths), "MNIST_HPO_DIE_BEFORE": faults}
     return folder, folder.call("run", "small.yaml", "--workers", "1", **environment)
 
 
@@ -65,7 +66,7 @@ def test_a_study_with_a_given_up_trial_says_so_everywhere(given_up: Folder, lost
     status = given_up.status()
     assert status["state"] == "complete"
     assert status["machine_dependent"]
-    assert "results depend on it" in given_up.call("status", "small").out
+    assert "results depend on the machine: it could not train" in given_up.call("status", "small").out
     trial = given_up.trials()[int(lost)]
     reason = f"given up: asked for by --give-up-trial {lost}"
     assert (trial["state"], trial["reason"], trial["given_up"]) == ("failed", reason, True)
