@@ -98,7 +98,8 @@ does not depend on the machine or on the number of workers; seconds are summed o
 <h2>Champions on the same test examples</h2>
 {tests}
 <p class="dim">McNemar's exact test (Psychometrika 12, 1947), two-sided, for each seed's pair of models. The p-values
-are combined over the seeds by Rüger's rule (Metrika 25, 1978), which is valid under any dependence between the seeds.</p>
+are combined over the seeds by Rüger's rule (Metrika 25, 1978), which is valid under any dependence between
+them.</p>
 <h2>Figures</h2>
 {tables}
 <script>{plotlyjs}</script>
