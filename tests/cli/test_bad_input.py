@@ -18,7 +18,7 @@ from mnist_hpo.data.splits import SPLIT_KEY
 
 MISTAKES = {
     "broken YAML": (["{n_trials: 8, max_epochs: 3}", "{n_trials: 8, max_epochs: 3"], ["line 5, column 6", "not valid"]),
-    "a duplicate key": (["slots: 3", "seed: 4"], ["line 5, column 1", "'seed'", "a second time"]),
+    "a duplicate key": (["slots: 3", "seed: 4"], ["line 5, column 1", "'seed'", "repeated here"]),
     "an unknown key": (["sampler:", "smapler:"], ["line 6", "smapler", "did you mean 'sampler'?"]),
     "an unknown key further in": (["max_epochs", "max_epoch"], ["budget.max_epoch", "did you mean 'max_epochs'?"]),
     "low > high": (["low: 1.0e-7", "low: 1"], ["line 11", "space.l2", "low (1)", "high (0.001)"]),
