@@ -1,4 +1,4 @@
-"""Images as callers hold them, in any of the usual shapes and types, as the pixels that a model takes."""
+"""Convert images of the usual shapes and types to the pixels that a model takes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def to_pixels(images: ArrayLike, n_features: int) -> NDArray[np.uint8]:
     Args:
         images: numbers [n, n_features] or, for square images, [n, height, width] or [n, height, width, 1]; whole values
             from 0 to 255, of any integer or floating-point type.
-        n_features: pixels of an image.
+        n_features: the number of pixels of an image.
 
     Raises:
-        UserError: the shape, the type or a value is another one. Nothing is scaled or rounded silently.
+        UserError: the shape, the type or a value is unsupported. Nothing is scaled or rounded silently.
 
     """
     try:
