@@ -71,7 +71,7 @@ def test_a_url_that_is_not_utf_8(folder: Folder, option: str) -> None:
 
 @pytest.mark.parametrize("number", ["9" * 5000, "-1", "", "²"])
 def test_a_trial_number_that_is_none(folder: Folder, number: str) -> None:
-    assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "names no trial")
+    assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "is not a trial")
 
 
 @pytest.mark.parametrize("target", ["nan", "inf", "-inf"])

@@ -372,7 +372,7 @@ def test_the_command_refuses_it(tmp_path: Path, content: str, message: str) -> N
 
 def test_control_characters_of_a_path_do_not_reach_the_terminal(tmp_path: Path) -> None:
     outcome = make_folder(tmp_path, "hostile").call("run", "\x1b[31mred.yaml")
-    assert_refused(outcome, "'\\x1b[31mred.yaml' is no study's name or file: it has control characters")
+    assert_refused(outcome, "'\\x1b[31mred.yaml' is not a study's name or file: it has control characters")
     assert "\x1b" not in outcome.err
 
 
