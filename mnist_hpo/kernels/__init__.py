@@ -1,5 +1,5 @@
-"""CPU kernels that XLA calls, in Numba, for the loops that XLA compiles badly. Each has a reference in pure JAX.
+"""CPU kernels in Numba that XLA calls, for loops that XLA compiles badly. Each has a reference in pure JAX.
 
-`native` chooses between a kernel and its reference; `compiled`, `call_frame` and `arithmetic` are what kernels are
-written with.
+`native` chooses between a kernel and its reference; `compiled`, `call_frame` and `arithmetic` are used to write
+kernels.
 """

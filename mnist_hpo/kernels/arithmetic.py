@@ -1,4 +1,4 @@
-"""float32 arithmetic for kernels, from plain operations in a fixed order: the same bits on any CPU.
+"""float32 arithmetic for kernels: basic operations in a fixed order, which give the same bits on any CPU.
 
 LLVM vectorises all of it. The polynomials of `exp` and `log` are those of expf and logf in Moshier's Cephes library.
 """
@@ -19,7 +19,7 @@ ZERO, ONE, TWO = Float(0), Float(1), Float(2)
 _LOG2_E = Float(1.44269502)
 _LN2_HIGH, _LN2_LOW = Float(0.693359375), Float(-2.12194440e-4)
 _ROUNDER = Float(1.5 * 2**23)
-"""Added to a small number, it leaves the number rounded to an integer in the lowest bits."""
+"""Adding this to a small number puts the number, rounded to an integer, into the lowest bits."""
 _EXP_LOWEST, _EXP_HIGHEST = Float(-87), Float(88)
 _EXP = tuple(map(Float, (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 0.5)))
 _LOG = tuple(
@@ -44,7 +44,7 @@ _MANTISSA_BITS = np.int32(23)
 
 @instruction(types.float32, types.float32, types.float32, types.float32)
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a · b + c, rounded once."""
+    """Return a · b + c with a single rounding."""
     return builder.fma(a, b, c)
 
 
@@ -63,7 +63,7 @@ def from_bits(builder: Any, bits: Any) -> Any:
 @compiled
 def bfloat16_bits(x: Any) -> Any:
     """Return the bits of the nearest bfloat16, ties to even."""
-    # In integers: some CPUs' instruction for it flushes subnormals to zero.
+    # Use integers, since the conversion instruction of some CPUs flushes subnormals to zero.
     bits = to_bits(x)
     is_odd = (bits >> np.uint32(16)) & np.uint32(1)
     return np.uint16((bits + is_odd + np.uint32(0x7FFF)) >> np.uint32(16))

@@ -1,4 +1,4 @@
-"""The arguments of an XLA custom call, read in Numba.
+"""Read the arguments of an XLA custom call in Numba.
 
 XLA calls a handler with one pointer to an `XLA_FFI_CallFrame` (xla/ffi/api/c_api.h, interface version 0.3). Every field
 that is read here starts at a multiple of eight bytes, so a struct is read as 64-bit words. Addresses are int64.
@@ -18,21 +18,21 @@ from mnist_hpo.kernels.compiled import compiled, instruction
 
 INTERFACE_VERSION = (0, 3)
 FRAME_BYTES = 168
-"""`sizeof(XLA_FFI_CallFrame)` in that version. A handler refuses to be registered with an XLA that states another."""
+"""`sizeof(XLA_FFI_CallFrame)` in that version. Registration fails if XLA passes another size."""
 VALUES_BYTES = 40
 """`sizeof(XLA_FFI_Args)` and `sizeof(XLA_FFI_Rets)`."""
 BUFFER_BYTES = 48
 """`sizeof(XLA_FFI_Buffer)`."""
 
 _EXTENSION, _INPUTS, _OUTPUTS = 1, 5, 10
-"""Words of the frame at which these parts begin."""
+"""Word offsets of these parts in the frame."""
 _COUNT, _VALUES = 2, 4
-"""Words of the inputs and of the outputs."""
+"""Word offsets in the inputs and in the outputs."""
 _DTYPE, _DATA, _RANK, _DIMENSIONS = 2, 3, 4, 5
-"""Words of a buffer."""
+"""Word offsets in a buffer."""
 _METADATA_EXTENSION = 1
 _BFLOAT16 = 16
-"""XLA's numbers for the extension that asks for metadata, and for the dtype."""
+"""XLA's numbers for the metadata extension, and for the dtype."""
 _ADDRESS = ir.IntType(64)
 
 
@@ -50,15 +50,15 @@ def pointer_to(builder: Any, address: Any) -> Any:
 
 @instruction(types.int64, types.int64, types.int64)
 def load_word(builder: Any, address: Any, index: Any) -> Any:
-    """Return the 64-bit word of this index behind an address."""
+    """Return the 64-bit word with this index, starting at an address."""
     return builder.load(builder.gep(builder.inttoptr(address, _ADDRESS.as_pointer()), [index]))
 
 
 @compiled
 def answers_registration(frame: int) -> bool:
-    """Tell XLA the interface version if it is registering the handler; return whether it is.
+    """Return whether this call is the registration of the handler; if so, report the interface version to XLA.
 
-    Where the frame's size is not the one that this module was written for, the version is one that XLA refuses.
+    If the frame has another size than `FRAME_BYTES`, the reported version is one that XLA rejects.
     """
     extension = load_word(frame, _EXTENSION)
     if extension == 0 or load_word(extension, 1) & 0xFFFFFFFF != _METADATA_EXTENSION:
@@ -117,17 +117,17 @@ def size(buffer: int) -> int:
 
 @compiled
 def is_bfloat16(buffer: int) -> bool:
-    """Whether a buffer holds bfloat16."""
+    """Return whether a buffer contains bfloat16."""
     return load_word(buffer, _DTYPE) & 0xFFFFFFFF == _BFLOAT16
 
 
 @compiled
 def array(address: Any, n: int, dtype: Any) -> NDArray[Any]:
-    """Return the n elements behind an address as an array; nothing is copied."""
+    """Return the n elements that start at an address as an array, without a copy."""
     return carray(pointer_to(address), (n,), dtype)
 
 
 @compiled
 def matrix(address: int, n_rows: int, n_columns: int, dtype: Any) -> NDArray[Any]:
-    """Return the elements behind an address as an array of rows; nothing is copied."""
+    """Return the elements that start at an address as a row-major matrix, without a copy."""
     return carray(pointer_to(address), (n_rows, n_columns), dtype)

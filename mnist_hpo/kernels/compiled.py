@@ -1,4 +1,4 @@
-"""Numba's decorators with types, and the cache of its machine code."""
+"""Typed wrappers of Numba's decorators, and the cache of the machine code."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ from numba.extending import intrinsic
 F = TypeVar("F", bound=Callable[..., Any])
 
 _ONLY_IN_CACHE_DIR = "numba.core.caching.UserProvidedCacheLocator"
-"""Where `CACHE_DIR` cannot be used, Numba would otherwise use the source's folder, whatever the sources were then."""
+"""If `CACHE_DIR` is unusable, Numba would otherwise use a cache in the source folder, possibly of other sources."""
 
 
 def compiled(function: F) -> F:
-    """Make a function that other compiled functions call; it is not meant to be called from Python.
+    """Compile a function for calls from other compiled functions, not from Python.
 
-    Division by zero follows IEEE 754. Nothing is reassociated or contracted, so the results are the same at any vector
-    width, on any CPU.
+    Division by zero follows IEEE 754. No operations are reassociated or contracted, so the results do not depend on the
+    vector width or the CPU.
     """
     return cast(F, njit(error_model="numpy")(function))
 
 
 def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a function of Numba code from one that emits LLVM instructions.
+    """Make a function for use in Numba code from a function that emits LLVM instructions.
 
     Args:
         result: the Numba type of the result.
-        operands: the Numba types of the arguments. What is decorated takes an llvmlite `IRBuilder` and their values.
+        operands: the Numba types of the arguments. The decorated function takes an llvmlite `IRBuilder` and their
+            values.
 
     """
 
@@ -44,7 +45,7 @@ def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], C
         def define(_typing: Any, *_types: Any) -> Any:
             return result(*operands), lambda _context, builder, _signature, values: emit(builder, *values)
 
-        # Numba gives what is decorated these names and this number of arguments, without the first one.
+        # Numba takes the name and the arguments, without the first one, from these attributes.
         define.__name__, cast(Any, define).__signature__ = emit.__name__, inspect.signature(emit)
         return cast(Callable[..., Any], intrinsic(define))
 
@@ -54,11 +55,11 @@ def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], C
 def compile_handler(handler: Callable[[Any], Any]) -> int:
     """Compile a handler of XLA's foreign function interface for this CPU; return its address.
 
-    The machine code is kept beside JAX's compiled programs, where JAX keeps them: compiling takes seconds.
+    The machine code is cached in JAX's compilation cache folder, if there is one, since compiling takes seconds.
     """
     directory = _cache_directory()
     if directory is not None:
-        # Whatever is wrong with the cache (it may be damaged, full, or not writable), no training ends for it.
+        # A problem of the cache (damaged, full, or not writable) must not end a training.
         with contextlib.suppress(Exception):
             return _compile(handler, directory)
     return _compile(handler, None)
@@ -73,7 +74,7 @@ def _compile(handler: Callable[[Any], Any], directory: Path | None) -> int:
 
 @contextlib.contextmanager
 def _settings(**settings: str) -> Generator[None]:
-    """Numba's settings are the process's: a notebook may have functions of its own."""
+    """Set Numba's settings temporarily: they are global, and a notebook may compile its own functions."""
     before = {name: getattr(config, name) for name in settings}
     _set(settings)
     try:
@@ -88,7 +89,7 @@ def _set(settings: Mapping[str, Any]) -> None:
 
 
 def _cpu_features() -> str:
-    """This CPU's, with long vectors where it has them: LLVM prefers short ones on some CPUs of Intel's."""
+    """Return this CPU's features, with 512-bit vectors enabled; LLVM prefers shorter ones on some Intel CPUs."""
     features = llvm.get_host_cpu_features().flatten()
     return f"{features},-prefer-256-bit" if "+avx512f" in features else features
 
@@ -100,7 +101,7 @@ def _cache_directory() -> Path | None:
 
 @cache
 def _sources_sha256() -> str:
-    """Numba notices changes of a handler's own file only, so the cache's name depends on all files."""
+    """Return a digest of all kernel sources for the cache's name, since Numba detects changes only in one file."""
     digest = hashlib.sha256()
     for source in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(source.read_bytes())

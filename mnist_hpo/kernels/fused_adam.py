@@ -1,8 +1,8 @@
 """Adam's update of all weights in one pass over memory.
 
-XLA's CPU backend makes three loops of each tensor's update, which together move twelve streams through memory where
-seven would do, and no flag or way of writing it in JAX joins them (CHANGELOG.md lists what was tried). The update was a
-fifth to two fifths of an epoch; here it is half of that or less.
+XLA's CPU backend compiles the update of each tensor to three loops with twelve memory streams, where seven are enough.
+No flag and no formulation in JAX fuses them (CHANGELOG.md lists the attempts). The update took 20 to 40 % of an epoch;
+this kernel takes at most half as long.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _MEAN_KEPT, _MEAN_NEW = Float(_MEAN_DECAY), Float(0.1)
 _SQUARE_KEPT, _SQUARE_NEW = Float(_SQUARE_DECAY), Float(0.001)
 _N_SCALARS = 4
 _PIECE = 2048
-"""Weights that are updated, then rounded while they lie in the nearest cache."""
+"""Number of weights that are updated, then rounded while they are in the L1 cache."""
 _RECIPROCAL_GUESS_BITS = np.uint32(0x7EF311C3)
-"""These bits minus a positive float's bits are near the bits of its reciprocal."""
+"""These bits minus the bits of a positive float are close to the bits of its reciprocal."""
 
 
 class AdamState(NamedTuple):
-    """Adam's moments, each a tree like the weights, and the number of updates made."""
+    """Adam's moments, each a tree like the weights, and the number of updates so far."""
 
     mean: Any
     square: Any
@@ -53,7 +53,7 @@ class AdamState(NamedTuple):
 
 
 def init(parameters: Any) -> AdamState:
-    """The state before the first update."""
+    """Return the state before the first update."""
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     return AdamState(zeros, zeros, jnp.float32(0))
 
@@ -69,23 +69,23 @@ def update(
     l2: Any,
     decoupled: bool,
 ) -> tuple[Any, AdamState, Any]:
-    """One update of Adam (Kingma & Ba, 2015), with the bias corrections folded into two scalars (end of section 2).
+    """Make one update of Adam (Kingma & Ba, 2015), with the bias corrections in two scalars (end of section 2).
 
-    Its betas are 0.9 and 0.999, its epsilon is 1e-8.
+    The betas are 0.9 and 0.999, and epsilon is 1e-8.
 
     Args:
-        parameters: a tree of f32 arrays.
+        parameters: the weights, a tree of f32 arrays.
         state: the moments.
-        gradients: of the loss without its penalty, a tree like the parameters.
-        rounded: the parameters' tree with bf16 arrays in the place of all tensors of rank 2 and more and None for the
-            others, or with None for every one. What they hold is overwritten.
+        gradients: the gradients of the loss without its penalty, a tree like the weights.
+        rounded: a tree like the weights, with bf16 arrays for all tensors of rank 2 and more and None for the others,
+            or with None for all. The contents are overwritten.
         learning_rate: f32[].
         l1: f32[], the factor of Σ|w| in the loss, over the tensors of rank 2 and more.
-        l2: f32[], the factor of Σw².
+        l2: f32[], the factor of Σw², over the same tensors.
         decoupled: whether the penalty bypasses the moments (AdamW; Loshchilov & Hutter, 2019).
 
     Returns:
-        The new parameters, the new state, and the new parameters rounded.
+        The new weights, the new state, and the new weights rounded.
 
     """
     weights, structure = jax.tree.flatten(parameters)
@@ -109,7 +109,7 @@ def update(
 
 
 Lists = tuple[list[Any], list[Any], list[Any], jax.Array, list[Any]]
-"""Weights, means, squares, the number of updates, and the rounded weights, None where a weight is not rounded."""
+"""Weights, means, squares, the number of updates, and the rounded weights (None for tensors that are not rounded)."""
 
 
 def _kernel(
@@ -168,7 +168,7 @@ def _reference(
 
 @compiled
 def _reciprocal(divisor: Any) -> Any:
-    """Newton's method from a guess: CPUs have one slow unit for root and division, and the root keeps it busy."""
+    """Compute 1 / divisor by Newton's method, since square roots already occupy the CPU's slow division unit."""
     guess = from_bits(np.uint32(_RECIPROCAL_GUESS_BITS - to_bits(divisor)))
     guess *= fma(-divisor, guess, TWO)
     guess *= fma(-divisor, guess, TWO)
@@ -192,8 +192,8 @@ def _update(
 ) -> None:
     """Update some weights.
 
-    `step_size` and `epsilon` have both bias corrections folded in; `l2` is the factor of the penalty's gradient. The
-    penalty joins the gradient (`coupled` is 1) or the update (`decoupled` is 1).
+    `step_size` and `epsilon` include the bias corrections; `l2` is the factor in the penalty's gradient. The penalty is
+    added to the gradient (`coupled` is 1) or to the update (`decoupled` is 1).
     """
     for i in range(weights.shape[0]):
         weight = weights[i]
@@ -210,7 +210,7 @@ def _update(
 
 @compiled
 def _power(base: float, exponent: Any) -> float:
-    """By squaring: the same bits everywhere, which a mathematical library does not promise."""
+    """Compute a power by repeated squaring, which gives the same bits on any CPU, unlike a mathematical library."""
     result = 1.0
     while exponent:
         if exponent & 1:
@@ -223,9 +223,9 @@ def _power(base: float, exponent: Any) -> float:
 def _handler(call: Any) -> Any:
     """Update n tensors.
 
-    In: learning rate, l1, l2, whether decoupled (1 or 0), f32[] each; then what is changed; then n gradients; then
-    u8[n, 2]: whether each tensor is penalised, and whether it has a rounded copy.
-    Changed: n weights, n means, n squares, the number of updates, and the rounded copies.
+    Inputs: learning rate, l1, l2, whether decoupled (1 or 0), f32[] each; then the arrays to change; then n gradients;
+    then u8[n, 2]: whether each tensor is penalised, and whether it has a rounded copy.
+    Changed arrays: n weights, n means, n squares, the number of updates, and the rounded copies.
     """
     frame = address_of(call)
     if answers_registration(frame):

@@ -1,4 +1,4 @@
-"""A batch's images, gathered by row number and scaled. XLA's own gather copies byte by byte."""
+"""Gather a batch's images by row number and scale them. XLA's own gather copies byte by byte."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from mnist_hpo.kernels.compiled import compiled, instruction
 from mnist_hpo.kernels.native import call_kernel, register_kernel
 
 SCALE = np.float32(1 / 255)
-"""Turns a byte into a number from 0 to 1."""
+"""Scales a byte to the range from 0 to 1."""
 _ROWS_AHEAD = 8
-"""A row is prefetched so many rows before it is read: rows come in random order, which no CPU foresees."""
+"""A row is prefetched this many rows before it is read, since CPUs cannot predict the random order."""
 _CACHE_LINE_BYTES = 64
 
 
@@ -54,7 +54,7 @@ def _reference(dtype: DTypeLike, images: jax.Array, rows: jax.Array) -> jax.Arra
 
 @instruction(types.int8, types.int64)
 def _prefetch(builder: Any, address: Any) -> Any:
-    """Ask for the cache line at an address, to be read soon."""
+    """Prefetch the cache line at an address for reading."""
     pointer, integer = ir.IntType(8).as_pointer(), ir.IntType(32)
     kind = ir.FunctionType(ir.VoidType(), [pointer, integer, integer, integer])
     function = builder.module.declare_intrinsic("llvm.prefetch.p0", fnty=kind)
@@ -76,7 +76,7 @@ def _scale_to_bfloat16(pixels: NDArray[np.uint8], numbers: NDArray[np.uint16]) -
 
 
 def _handler(call: Any) -> Any:
-    """In: images u8[E, F], rows i32[B]. Out: f32[B, F] or bf16[B, F]."""
+    """Inputs: images u8[E, F], rows i32[B]. Output: f32[B, F] or bf16[B, F]."""
     frame = address_of(call)
     if answers_registration(frame):
         return pointer_to(0)

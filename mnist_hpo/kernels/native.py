@@ -21,16 +21,16 @@ _references_only = ContextVar("references_only", default=False)
 
 
 def uses_kernels() -> bool:
-    """Whether what is traced now calls the kernels.
+    """Return whether code that is traced now calls the kernels.
 
-    It does on a CPU, unless `references_only` is open or the environment has `MNIST_HPO_KERNELS=off`.
+    This is the case on a CPU, except within `references_only` or with `MNIST_HPO_KERNELS=off` in the environment.
     """
     return not _references_only.get() and kernels_setting() == "on" and jax.default_backend() == "cpu"
 
 
 @contextlib.contextmanager
 def references_only() -> Generator[None]:
-    """Trace with the references, so that the program holds no call of a kernel: to export it, or to test a kernel."""
+    """Trace with the references, so that the program calls no kernels: for export, and for tests of kernels."""
     token = _references_only.set(True)
     try:
         yield
@@ -39,11 +39,11 @@ def references_only() -> Generator[None]:
 
 
 def call_kernel(kernel: Callable[..., Result], reference: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a kernel where `uses_kernels` says so, and its reference elsewhere and under `jax.vmap`.
+    """Call a kernel if `uses_kernels`; otherwise, and under `jax.vmap`, call its reference.
 
     Args:
         kernel: a function of the arguments that makes an `ffi_call`.
-        reference: the same in pure JAX.
+        reference: the same function in pure JAX.
         arguments: pytrees of arrays.
 
     """
@@ -62,7 +62,7 @@ def call_kernel(kernel: Callable[..., Result], reference: Callable[..., Result],
 
 @cache
 def register_kernel(name: str, handler: Callable[[Any], Any]) -> str:
-    """Compile a handler and name it to XLA, once a process; return the target's name for `jax.ffi.ffi_call`."""
+    """Compile a handler and register it with XLA once per process; return its name for `jax.ffi.ffi_call`."""
     target = f"mnist_hpo.{name}"
     function = jax.ffi.pycapsule(ctypes.c_void_p(compile_handler(handler)))
     jax.ffi.register_ffi_target(target, function, platform="cpu")

@@ -1,4 +1,4 @@
-"""Rounding to bfloat16. One loop serves all shapes; XLA compiles one for each, in a twentieth of a second."""
+"""Rounding to bfloat16. One loop handles all shapes, while XLA would compile one per shape, which takes 0.05 s."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mnist_hpo.kernels.native import call_kernel, register_kernel
 
 
 def round_to_bf16(x: jax.Array) -> jax.Array:
-    """Return the nearest bf16[...] to f32[...]; ties to even. Subnormals are kept."""
+    """Round f32[...] to the nearest bf16[...], ties to even. Subnormals are preserved."""
     return call_kernel(_kernel, _reference, x)
 
 
@@ -36,7 +36,7 @@ def _kernel(x: jax.Array) -> jax.Array:
 
 
 def _reference(x: jax.Array) -> jax.Array:
-    # In integers like the kernel: some CPUs' conversion flushes subnormals to zero.
+    # Use integers like the kernel, since the conversion of some CPUs flushes subnormals to zero.
     bits = lax.bitcast_convert_type(x, jnp.uint32)
     is_odd = (bits >> 16) & 1
     return lax.bitcast_convert_type(((bits + is_odd + 0x7FFF) >> 16).astype(jnp.uint16), jnp.bfloat16)
@@ -50,7 +50,7 @@ def round_all(numbers: NDArray[np.float32], rounded: NDArray[np.uint16]) -> None
 
 
 def _handler(call: Any) -> Any:
-    """In: f32[...]. Out: bf16[...]."""
+    """Input: f32[...]. Output: bf16[...]."""
     frame = address_of(call)
     if answers_registration(frame):
         return pointer_to(0)

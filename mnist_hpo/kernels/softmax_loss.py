@@ -1,6 +1,6 @@
 """The mean cross-entropy of a batch, with its gradient computed in the same pass.
 
-In XLA both are a dozen loops over a few numbers each: cheap to run, but a third of a program's compile time.
+XLA compiles both to a dozen loops over a few numbers each. They are cheap to run, but take a third of the compile time.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from mnist_hpo.kernels.native import call_kernel, register_kernel
 
 @jax.custom_vjp
 def softmax_loss(logits: jax.Array, labels: jax.Array, rows: jax.Array, label_smoothing: Any) -> jax.Array:
-    """Mean cross-entropy of the softmax, f32[]; differentiable by the logits.
+    """Return the mean cross-entropy of the softmax, f32[], differentiable with respect to the logits.
 
-    Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture" (2016).
+    The label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture" (2016).
 
     Args:
         logits: f32[B, C].
         labels: u8[E], each below C.
         rows: i32[B], each below E: example b has the label `labels[rows[b]]`. Neither is checked.
-        label_smoothing: f32[], the share of the target that is spread over all classes.
+        label_smoothing: f32[], the share of the target that is distributed over all classes.
 
     """
     return _loss_and_gradient(logits, labels, rows, label_smoothing)[0]
@@ -85,11 +85,11 @@ def _example(
 
     Args:
         logits: f32[C].
-        gradient: f32[C], of the mean over the batch.
-        label: the right class.
-        hit: how much more of the target falls on the label than on any other class.
-        miss: how much of the target falls on every class.
-        share: of the example in the batch's mean.
+        gradient: f32[C], the output: the gradient of the mean over the batch.
+        label: the true class.
+        hit: the additional target probability of the label.
+        miss: the target probability of every other class.
+        share: the weight of the example in the batch's mean.
 
     """
     n_classes = logits.shape[0]
@@ -110,7 +110,7 @@ def _example(
 
 
 def _handler(call: Any) -> Any:
-    """In: logits f32[B, C], labels u8[E], rows i32[B], smoothing f32[]. Out: loss f32[], gradient f32[B, C]."""
+    """Inputs: logits f32[B, C], labels u8[E], rows i32[B], smoothing f32[]. Outputs: loss f32[], gradient f32[B, C]."""
     frame = address_of(call)
     if answers_registration(frame):
         return pointer_to(0)

@@ -1,8 +1,8 @@
-"""A matrix transposed in memory, in a way that XLA's optimiser cannot see through or undo.
+"""Transpose a matrix in memory, in a way that XLA's optimiser cannot undo.
 
-XLA's CPU backend has its fastest matrix product (for bfloat16: any) for rows times columns alone. It folds a
-transposition that it knows of into the product that follows, even behind `lax.optimization_barrier`, and then takes a
-slower one.
+XLA's CPU backend has its fastest matrix product only for rows times columns; for bfloat16 it has no other. It folds a
+visible transposition into the product that follows, even behind `lax.optimization_barrier`, and then uses a slower
+product.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def _kernel(x: jax.Array) -> jax.Array:
 
 
 def _block_transposition(n_bits: int) -> Any:
-    """A function of Numba code that transposes a block of 8 × 8 elements through registers.
+    """Return a function for Numba code that transposes a block of 8 × 8 elements in registers.
 
     Three rounds, each of which interleaves row i with row i + 4, exchange rows and columns.
     """
@@ -62,7 +62,7 @@ def _block_transposition(n_bits: int) -> Any:
 
     @instruction(types.int8, types.int64, types.int64, types.int64, types.int64)
     def transpose_block(builder: Any, source: Any, source_stride: Any, target: Any, target_stride: Any) -> Any:
-        """Addresses, and bytes from one row to the next."""
+        """Emit the transposition between two addresses; the strides are the bytes from one row to the next."""
         pointers = [row_pointer(builder, source, source_stride, i) for i in range(_BLOCK)]
         rows = [builder.load(pointer, align=n_bytes) for pointer in pointers]
         for _ in range(3):
@@ -83,7 +83,7 @@ _transpose_block_of_32_bits = _block_transposition(32)
 
 @compiled
 def _transpose_edges(original: NDArray[Any], transposed: NDArray[Any]) -> None:
-    """Transpose what no block covers: the last rows and the last columns."""
+    """Transpose the last rows and the last columns, which no block covers."""
     n_rows, n_columns = original.shape
     end_row, end_column = n_rows // _BLOCK * _BLOCK, n_columns // _BLOCK * _BLOCK
     for row in range(end_row):
@@ -95,7 +95,7 @@ def _transpose_edges(original: NDArray[Any], transposed: NDArray[Any]) -> None:
 
 
 def _handler(call: Any) -> Any:
-    """In: [R, C] of bf16 or f32. Out: [C, R]."""
+    """Input: [R, C] of bf16 or f32. Output: [C, R]."""
     frame = address_of(call)
     if answers_registration(frame):
         return pointer_to(0)
@@ -104,7 +104,7 @@ def _handler(call: Any) -> Any:
     is_short = is_bfloat16(input_buffer(frame, 0))
     n_bytes = 2 if is_short else 4
     source_stride, target_stride = n_columns * n_bytes, n_rows * n_bytes
-    # Eight rows of the result at a time, written from left to right.
+    # Write eight rows of the result at a time, from left to right.
     for column in range(0, n_columns // _BLOCK * _BLOCK, _BLOCK):
         for row in range(0, n_rows // _BLOCK * _BLOCK, _BLOCK):
             from_block = source + row * source_stride + column * n_bytes
