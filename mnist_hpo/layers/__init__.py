@@ -1,1 +1,1 @@
-"""What Flax modules are made of beside the layers of Flax itself: products by precision, dropout by hashing."""
+"""Building blocks of Flax modules besides Flax's own layers: mixed-precision products, hashed dropout, pooling."""

@@ -1,8 +1,8 @@
-"""The convolution of a layer, by precision, with gradients in the form that XLA's CPU backend has a routine for.
+"""The convolution of a layer, by precision, with gradients in the form for which XLA's CPU backend has a routine.
 
-The backend brings only the convolutions of a program's outermost computation into that form, and an epoch has none
-there: its steps are a loop. Left as JAX derives them, the gradients run in naive loops: a step of `vgg` with 8 channels
-takes 145 ms in place of 30, with 16 channels 715 ms in place of 40 (batch 64, one core of a Zen 4).
+The backend converts only convolutions of a program's outermost computation to that form, and an epoch has none there,
+since its steps are a loop. The gradients that JAX derives would run in naive loops: a step of `vgg` with 8 channels
+would take 145 ms instead of 30, with 16 channels 715 ms instead of 40 (batch 64, one core of a Zen 4).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 
 
 def conv_general_dilated(precision: str) -> Callable[..., jax.Array]:
-    """What `nnx.Conv` takes as `conv_general_dilated`, in this precision: f32[B, H, W, I] to f32[B, H', W', O].
+    """Return the argument `conv_general_dilated` of `nnx.Conv` for a precision: f32[B, H, W, I] to f32[B, H', W', O].
 
-    bf16 rounds the factors, and computes with float32, which gives bfloat16's products: the backend's convolution of
-    bfloat16 itself is no faster. Raises ValueError for what is not written here: strides, dilation, and groups.
+    bf16 rounds the factors and computes in float32, which gives the products of bfloat16; the backend's bfloat16
+    convolution is not faster. The function raises ValueError for strides, dilation and groups, which are unsupported.
     """
 
     def convolve(
@@ -51,7 +51,7 @@ def conv_general_dilated(precision: str) -> Callable[..., jax.Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def convolution(x: jax.Array, kernel: jax.Array, padding: Padding, precision: str) -> jax.Array:
-    """f32[B, H, W, I] and f32[h, w, I, O] to f32[B, H', W', O]; the gradients' factors are rounded likewise."""
+    """Convolve f32[B, H, W, I] with f32[h, w, I, O] to f32[B, H', W', O]; factors of gradients are rounded likewise."""
     return _forward(x, kernel, padding, precision)[0]
 
 
@@ -67,11 +67,11 @@ def _backward(
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = factors
     gradient = _rounded(gradient, precision)
-    # The input's: the gradient is convolved with the kernel, turned round.
-    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    # The input's gradient is the convolution of the gradient with the flipped kernel.
+    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
     outer = tuple((n - 1 - before, n - 1 - after) for n, (before, after) in zip(kernel.shape, padding, strict=False))
-    x_gradient = _convolve(gradient, turned, outer)
-    # The kernel's: each channel of the input, with the examples as its channels, is convolved with the gradient.
+    x_gradient = _convolve(gradient, flipped, outer)
+    # The kernel's gradient is the convolution of each input channel, with examples as channels, with the gradient.
     kernel_gradient = _convolve(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding)
     return x_gradient, kernel_gradient.transpose(1, 2, 0, 3)
 
@@ -84,7 +84,7 @@ def _convolve(x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]
 
 
 def _rounded(x: jax.Array, precision: str) -> jax.Array:
-    """The nearest values that the precision has, as float32."""
+    """Round to the nearest values of the precision, as float32."""
     if FACTOR[precision] == jnp.float32:
         return x
     return lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7)

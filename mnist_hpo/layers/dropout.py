@@ -1,8 +1,8 @@
-"""Dropout whose masks are a hash of where they fall: (seed, step, layer, example, unit).
+"""Dropout with masks from a hash of the position: (seed, step, layer, example, unit).
 
 Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), scaled at training time.
-The library's generators draw a mask as a program of its own, which costs half of an MLP's epoch on a CPU; two rounds
-of a multiply-xorshift hash (the kind of finaliser that MurmurHash3 ends with) fuse into the elementwise kernel.
+JAX's random generators draw a mask in a separate loop, which takes half of an MLP's epoch on a CPU. Two rounds of a
+multiply-xorshift hash (like the finaliser of MurmurHash3) fuse into the elementwise kernel.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import jax.numpy as jnp
 from jax import lax
 
 Dropout = Callable[[int, jax.Array], jax.Array]
-"""(layer, activations f32[batch, ...]) to activations of the same shape; each layer has a number of its own."""
+"""Maps (layer number, activations f32[batch, ...]) to activations of the same shape; layer numbers are unique."""
 
 _WORD = 2.0**32
 
 
 def no_dropout(_layer: int, x: jax.Array) -> jax.Array:
-    """Leave the activations as they are: evaluation, or a rate of zero."""
+    """Return the activations unchanged, for evaluation or a rate of zero."""
     return x
 
 
 def hashed_dropout(seed: jax.Array, step: jax.Array, rate: jax.Array) -> Dropout:
-    """Dropout for one training step.
+    """Return the dropout function for one training step.
 
     Args:
-        seed: u32[2], the training's own.
-        step: u32[], counted through the training.
+        seed: u32[2], the training's seed.
+        step: u32[], the number of the step in the training.
         rate: f32[], the probability that a unit is dropped, 0 ≤ rate < 1.
 
     """
@@ -47,16 +47,16 @@ def hashed_dropout(seed: jax.Array, step: jax.Array, rate: jax.Array) -> Dropout
 
 
 def mix(word: jax.Array) -> jax.Array:
-    """MurmurHash3's finaliser, u32[...] to u32[...]: each bit of the word changes about half of the result's."""
+    """Apply MurmurHash3's finaliser, u32[...] to u32[...]; each input bit changes about half of the output bits."""
     word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
     word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
     return word ^ (word >> 16)
 
 
 def hash_words(n_rows: int, n_columns: int, first_key: jax.Array, second_key: jax.Array) -> jax.Array:
-    """Evenly distributed u32[n_rows, n_columns] under two mixed keys u32[]; the high bits are the best.
+    """Return uniform u32[n_rows, n_columns] from two mixed keys u32[]; the high bits are the best.
 
-    The second key enters between the rounds: without it two steps' masks would be shifted windows of one sequence.
+    The second key enters between the rounds. Otherwise the masks of two steps would be shifted windows of one sequence.
     """
     shape = (n_rows, n_columns)
     index = lax.broadcasted_iota(jnp.uint32, shape, 0) * jnp.uint32(n_columns) + lax.broadcasted_iota(

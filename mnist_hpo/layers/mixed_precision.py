@@ -20,18 +20,18 @@ from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.transpose import transpose
 
 DotGeneral = Callable[..., jax.Array]
-"""What `nnx.Linear` takes as `dot_general`."""
+"""The type of the argument `dot_general` of `nnx.Linear`."""
 
 
 FACTOR: Mapping[str, DTypeLike] = {"fp32": jnp.float32, "bf16": jnp.bfloat16}
-"""What a product's factors are rounded to, by the value of the hyperparameter `precision`."""
+"""The dtype to which a product's factors are rounded, by the value of the hyperparameter `precision`."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: jax.Array, kernel: jax.Array, precision: str) -> jax.Array:
-    """f32[B, I] times f32[I, O] to f32[B, O]; the gradients' products are rounded likewise.
+    """Multiply f32[B, I] by f32[I, O] to f32[B, O]; factors of the gradients' products are rounded likewise.
 
-    The gradients are written out because what JAX derives is slow on a CPU: see `_backward`.
+    The gradients are defined explicitly because those that JAX derives are slow on a CPU: see `_backward`.
     """
     return _forward(x, kernel, precision)[0]
 
@@ -46,8 +46,9 @@ def _backward(precision: str, factors: tuple[jax.Array, jax.Array], gradient: ja
     x, kernel = factors
     if FACTOR[precision] != gradient.dtype:
         gradient = round_to_bf16(gradient)
-    # The kernel's gradient sums over the rows of both factors, for which XLA has no bfloat16 routine (it falls back to
-    # float32), and a slower float32 one. For rows times columns it has the best of both, so x is transposed in memory.
+    # The kernel's gradient sums over the rows of both factors. For this, XLA has no bfloat16 routine (it falls back to
+    # float32) and a slower float32 one. Its routines for rows times columns are the fastest, so x is transposed in
+    # memory.
     return _sum_products(gradient, kernel, 1, 1), _sum_products(transpose(x), gradient, 1, 0)
 
 
@@ -60,7 +61,7 @@ def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis:
 
 
 def dot_general(precision: str) -> DotGeneral:
-    """What Flax's layers take as `dot_general`, in this precision: `lax.dot_general` for factors of any rank."""
+    """Return the argument `dot_general` of Flax's layers for a precision: `lax.dot_general` for factors of any rank."""
 
     def product(
         x: jax.Array, kernel: jax.Array, dimension_numbers: lax.DotDimensionNumbers, *_arguments: Any, **_options: Any
@@ -79,21 +80,21 @@ def dot_general(precision: str) -> DotGeneral:
 
 
 def _moved(x: jax.Array, axes: Sequence[int], end: int) -> jax.Array:
-    """Move axes in their order to the front (0) or to the end (-1)."""
+    """Move axes, in the given order, to the front (0) or to the end (-1)."""
     places = range(len(axes)) if end == 0 else range(x.ndim - len(axes), x.ndim)
     return x if list(axes) == list(places) else jnp.moveaxis(x, axes, tuple(places))
 
 
 def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
-    """Round the weights of products.
+    """Round the weights that are factors of products.
 
     Args:
         parameters: a tree of f32 arrays.
-        is_weight: a tree of bools like it.
+        is_weight: a tree of bools with the same structure: whether the array is a factor of a product.
         precision: fp32 or bf16.
 
     Returns:
-        The tree with the weights rounded, and None for the rest; where the precision rounds nothing, None for all.
+        A tree with these arrays rounded and None for the others; None for all if the precision rounds nothing.
 
     """
     rounds = FACTOR[precision] != jnp.float32
@@ -101,12 +102,12 @@ def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
 
 
 def round_like(rounded: Any, parameters: Any) -> Any:
-    """Cast `parameters` to the dtypes in `rounded`, and to None where it has None."""
+    """Cast `parameters` to the dtypes in `rounded`; None in `rounded` gives None."""
     return _where_rounded(lambda copy, weight: weight.astype(copy.dtype), lambda _: None, rounded, parameters)
 
 
 def with_rounded(parameters: Any, rounded: Any) -> Any:
-    """The parameters as products see them: f32 arrays, whose values are the rounded ones where there are such."""
+    """Return the values that products use: f32 arrays with the values of `rounded`, or of `parameters` if None."""
     return _where_rounded(lambda copy, _: copy.astype(jnp.float32), lambda weight: weight, rounded, parameters)
 
 

@@ -1,4 +1,4 @@
-"""Pooling of images by reshaping: XLA's CPU backend is slow at the gradients of windows that it must search."""
+"""Pooling of images by reshaping, since XLA's CPU backend computes the gradients of windowed reductions slowly."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import jax
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """The largest of each 2 × 2 pixels: f32[B, H, W, C] to f32[B, H // 2, W // 2, C]."""
+    """Return the maximum of each 2 × 2 pixels: f32[B, H, W, C] to f32[B, H // 2, W // 2, C]."""
     return _windows(x).max(axis=(2, 4))
 
 
 def average_pool(x: jax.Array) -> jax.Array:
-    """The mean of each 2 × 2 pixels: f32[B, H, W, C] to f32[B, H // 2, W // 2, C]."""
+    """Return the mean of each 2 × 2 pixels: f32[B, H, W, C] to f32[B, H // 2, W // 2, C]."""
     return _windows(x).mean(axis=(2, 4))
 
 
