@@ -1,1 +1,1 @@
-"""One file for each model, whose name studies use: it exports `MODEL`, and nothing else need know of it."""
+"""One module per model, named as in study files. It exports `MODEL`; no other file needs to change to add a model."""

@@ -1,4 +1,4 @@
-"""Convolutional networks: `lenet` as in 1998, and `vgg`, small and with batch normalisation."""
+"""Convolutional networks: `lenet`, close to LeNet-5, and `vgg`, a small VGG with batch normalisation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @cache
 def module() -> Callable[..., nnx.Module]:
-    """Build one of the two. Flax is imported here, as in `mlp`: the coordinator reads this file and needs none."""
+    """Return a function that builds either network. Imports Flax only when called, as in `mlp`."""
     import jax.numpy as jnp
     from flax import nnx
 
@@ -28,11 +28,11 @@ def module() -> Callable[..., nnx.Module]:
     from mnist_hpo.layers.pooling import average_pool, max_pool
 
     class LeNet(nnx.Module):
-        """LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998), near enough.
+        """A variant of LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998).
 
         Two convolutions with average pooling, then two dense layers. With 6 channels, it has the paper's sizes: 6 and
-        16 channels, 120 and 84 units. Different: every pair of channels is connected, the second convolution pads too,
-        and the activation and the loss are those of the training.
+        16 channels, 120 and 84 units. Unlike the paper's, every pair of channels is connected, the second convolution
+        also pads, and the hyperparameters determine the activation and the loss.
         """
 
         def __init__(
@@ -85,7 +85,7 @@ def module() -> Callable[..., nnx.Module]:
             conv = partial(
                 nnx.Conv,
                 kernel_size=(size, size),
-                use_bias=False,  # The normalisation that follows has one.
+                use_bias=False,  # The normalisation after it has a bias.
                 conv_general_dilated=conv_general_dilated(precision),
                 rngs=rngs,
             )

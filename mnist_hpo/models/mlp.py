@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @cache
 def module() -> type[nnx.Module]:
-    """The class. Flax is imported here because the coordinator reads this file too, and would wait a second for it."""
+    """Return the class. Imports Flax only when called: the coordinator imports this file, and Flax takes a second."""
     from flax import nnx
 
     from mnist_hpo.layers.mixed_precision import dot_general
@@ -51,7 +51,7 @@ def module() -> type[nnx.Module]:
 
 
 def counts(input_shape: tuple[int, ...], n_classes: int, hyperparameters: ParameterSet) -> Counts:
-    """In closed form: a search over widths meets a new architecture in every trial."""
+    """Return the counts in closed form, since a search over widths has a new architecture in every trial."""
     depth, width = int(hyperparameters["depth"]), int(hyperparameters["width"])
     (n_features,) = input_shape
     first, others = n_features * width, (depth - 1) * width * width + width * n_classes

@@ -18,9 +18,9 @@ from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 _CACHE_MB = 500
-"""Of kernel values while libsvm trains. It changes the speed alone."""
+"""libsvm's cache of kernel values during training. It affects only the speed."""
 _CHUNK = 1000
-"""Images whose kernel values are held in memory at a time. Fixed, so that a prediction is always summed alike."""
+"""Number of images whose kernel values are in memory at a time. Fixed, so that sums always have the same order."""
 
 
 def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, parameters: ParameterSet) -> Tensors:
@@ -28,24 +28,24 @@ def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, pa
 
     Returns:
         `support_vectors` u8[V, F]: pixels; `coefficients` f64[V, P] of each pair of classes; `intercepts` f64[P];
-        `n_classes` and `classes`, those that the labels have. For the linear kernel, `coefficients` is f64[F, P], and
-        there are no support vectors.
+        `n_classes`, and `classes`, the classes among the labels. For the linear kernel, `coefficients` is f64[F, P],
+        and there are no support vectors.
 
     """
     from sklearn.svm import SVC
 
     classes, kernel = np.unique(labels), str(parameters["kernel"])
     described = {"classes": classes, "n_classes": np.array(n_classes)}
-    if len(classes) == 1:  # libsvm refuses it. There is no pair of classes, and nothing to compare.
+    if len(classes) == 1:  # libsvm rejects a single class. There are no pairs of classes.
         described["intercepts"] = np.zeros(0)
         if kernel == "linear":
             return described | {"coefficients": np.zeros((images.shape[1], 0))}
         return described | {"support_vectors": images[:0], "coefficients": np.zeros((0, 0))}
-    # scikit-learn's annotation has only the names of its own choices of gamma.
+    # scikit-learn's annotation of gamma allows only its named settings.
     gamma: Any = float(parameters["gamma"])
     machine = SVC(C=float(parameters["C"]), kernel=kernel, gamma=gamma, cache_size=_CACHE_MB, random_state=0)
     machine.fit(images / 255, labels)
-    # For two classes, scikit-learn turns the sign round.
+    # For two classes, scikit-learn inverts the sign.
     sign = -1.0 if len(classes) == 2 else 1.0
     coefficients = sign * _by_pair(np.asarray(machine.dual_coef_), np.asarray(machine.n_support_))
     vectors = images[machine.support_]
@@ -68,7 +68,7 @@ def _by_pair(dual: NDArray[np.float64], n_support: NDArray[np.int32]) -> NDArray
 
 
 def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
-    """Score images u8[E, F], f64[E, C]; a class that was not trained on loses to those that were by a margin of 1."""
+    """Return scores f64[E, C] of images u8[E, F]; an untrained class loses to each trained one by a margin of 1."""
     n_classes, classes = int(tensors["n_classes"]), tensors["classes"]
     found = np.zeros((len(images), n_classes))
     for start in range(0, len(images), _CHUNK):
@@ -83,9 +83,9 @@ def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet
 
 
 def decisions(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
-    """The margin of each pair of classes, f64[E, P], positive for the first; as scikit-learn's `decision_function`.
+    """Return the margin of each pair of classes, f64[E, P], positive for the first, like `decision_function`.
 
-    The pairs are those of the classes trained on, in the order of `itertools.combinations`.
+    The pairs are those of the trained classes, in the order of `itertools.combinations`.
     """
     pixels = images / 255
     if str(parameters["kernel"]) == "linear":
@@ -97,10 +97,10 @@ def decisions(tensors: Tensors, images: NDArray[np.uint8], parameters: Parameter
 
 
 def describe(data: DataShape, parameters: ParameterSet) -> Description:
-    """Count as if every example became a support vector: how many do is known only afterwards.
+    """Return the cost if every example became a support vector; the actual number is known only after training.
 
-    Training meets every pair of examples. An epoch e of E has e / E of them, so that the mean of their squares over the
-    epochs is a third of the last one's.
+    Training computes the kernel of every pair of examples. Epoch e of E trains on e / E of the examples, so the mean of
+    the squared numbers over the epochs is about a third of that of the last epoch.
     """
     n_pairs_of_classes = data.n_classes * (data.n_classes - 1) // 2
     is_linear = parameters["kernel"] == "linear"
