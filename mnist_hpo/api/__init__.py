@@ -1,5 +1,5 @@
-"""The Python API: what `mnist_hpo` exports, and what it shares with the command line.
+"""The Python API that `mnist_hpo` exports, and code that it shares with the command line.
 
-Its functions print nothing but their progress, raise errors as exceptions, and leave the caller's process as it is: the
-environment, MLflow's state, warning filters, signal handlers and log levels.
+Its functions print nothing but progress, raise errors as exceptions, and do not change the state of the caller's
+process: the environment, MLflow's state, warning filters, signal handlers and log levels.
 """

@@ -1,4 +1,4 @@
-"""`mnist_hpo.compare`: studies or single trials beside each other."""
+"""`mnist_hpo.compare`: compare studies or single trials."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ def compare(
     folder: str | Path | None = None,
     storage: str | None = None,
 ) -> Comparison:
-    """Compare studies: cost, best trial, its test, what a given loss took, and McNemar's exact test on champions.
+    """Compare studies: cost, best trial, its test, the cost to reach a loss, and McNemar's exact test on champions.
 
     Args:
         names: at least two studies by name or file; with `runs`, single trials, each as "STUDY:NUMBER".
-        runs: whether single trials are compared.
+        runs: whether to compare single trials.
         target: report the cost to reach this valid_loss; by default the highest of the best losses.
-        folder: the folder that holds mlruns/; by default the working folder.
-        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
+        folder: the folder that contains mlruns/; by default the working folder.
+        storage: the Optuna storage's URL, instead of `MNIST_HPO_STORAGE` in the environment or the one in mlruns/.
 
     Returns:
-        The comparison; `comparable` and `why` say whether the losses mean the same.
+        The comparison; its `comparable` and `why` state whether the losses are comparable.
 
     Raises:
-        UserError: a name is not right, there is no such study or trial, or a file of a champion is damaged.
+        UserError: a name is invalid, a study or trial does not exist, or a champion's file is damaged.
 
     """
     if target is not None and not math.isfinite(target):
         raise UserError(f"target {target} is not a loss; give a number such as 0.08")
     if len(names) < 2:
         beside = f" beside {str(names[0])!r}" if names else ""
-        raise UserError(f"one alone cannot be compared; name another{beside}")
+        raise UserError(f"a comparison needs at least two; name another{beside}")
     chosen = [_trial_of(str(name)) if runs else (study_name(name), None) for name in names]
     for index, entry in enumerate(chosen):
         if entry in chosen[:index]:
@@ -58,5 +58,5 @@ def compare(
 def _trial_of(text: str) -> tuple[str, int]:
     name, separator, number = text.rpartition(":")
     if not separator or not re.fullmatch("[0-9]{1,9}", number):
-        raise UserError(f"{text!r} names no trial; write STUDY:NUMBER, such as quickstart:3")
+        raise UserError(f"{text!r} is not a trial; write STUDY:NUMBER, such as quickstart:3")
     return study_name(name), int(number)

@@ -1,4 +1,4 @@
-"""Where the API looks for a user's state."""
+"""The location of a user's state: the storage, the tracking store and mlruns/."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ MLRUNS = "mlruns"
 
 
 def home_of(folder: str | Path | None, storage: str | None = None, tracking_uri: str | None = None) -> Home:
-    """Where state lies.
+    """Return the location of a user's state.
 
     Args:
-        folder: the folder that holds mlruns/. By default the working folder, and then the environment's
-            `MNIST_HPO_STORAGE` and `MLFLOW_TRACKING_URI` come before the databases in its mlruns/.
-        storage: the Optuna storage's URL, if it is another one.
-        tracking_uri: MLflow's tracking store or server, if it is another one.
+        folder: the folder that contains mlruns/. By default the working folder; only then `MNIST_HPO_STORAGE` and
+            `MLFLOW_TRACKING_URI` in the environment take precedence over the databases in its mlruns/.
+        storage: the Optuna storage's URL, which overrides the default.
+        tracking_uri: MLflow's tracking store or server, which overrides the default.
 
     """
     environment = os.environ if folder is None else {}

@@ -22,37 +22,37 @@ from mnist_hpo.storage.records import best_of
 
 @dataclass(frozen=True, repr=False)
 class LoadedModel:
-    """A trained model, in the memory of this process.
+    """A trained model in the memory of this process.
 
-    It computes with JAX as this process has set it up. With other settings than a worker's (more threads, another
-    device) probabilities may differ from the tested ones in their last digits.
+    It computes with this process's JAX settings. If these differ from a worker's (more threads, another device), the
+    probabilities may differ from the tested ones in their last digits.
     """
 
     folder: Path
-    """Where it was read from."""
+    """The folder from which the model was read."""
     _bundle: Bundle
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Study, trial, seed, dataset digest: where it comes from."""
+        """The model's provenance: study, trial, seed, dataset digest."""
         return dict(self._bundle.provenance)
 
     def predict_proba(self, images: ArrayLike) -> NDArray[np.float32]:
-        """The probability of each class, f32[n, n_classes].
+        """Return the probability of each class, f32[n, n_classes].
 
         Args:
             images: raw pixels from 0 (background) to 255 (ink) of any integer or floating-point type; of MNIST, as
                 [n, 784], [n, 28, 28] or [n, 28, 28, 1].
 
         Raises:
-            UserError: the shape, the type or a value is another one. Nothing is scaled or rounded silently.
+            UserError: the shape, the type or a value is unsupported. Nothing is scaled or rounded silently.
 
         """
         pixels = to_pixels(images, self._bundle.model.image_shape)
         return np.exp(self._bundle.log_probabilities(pixels))
 
     def predict(self, images: ArrayLike) -> NDArray[np.int64]:
-        """The most probable class of each image, i64[n]; see `predict_proba`."""
+        """Return the most probable class of each image, i64[n]; see `predict_proba`."""
         return self.predict_proba(images).argmax(axis=1).astype(np.int64)
 
     def __repr__(self) -> str:
@@ -64,16 +64,17 @@ class LoadedModel:
 def load_model(
     study: str | Path | Study, *, folder: str | Path | None = None, storage: str | None = None
 ) -> LoadedModel:
-    """Load a trained model, and check that no byte of it has changed since it was written.
+    """Load a trained model, and check that its files have not changed since they were written.
 
     Args:
-        study: a study's name, its file (.yaml) or a `Study`: its champion if the best trial has been re-trained, else
-            the best trial's model as the search left it. Or the folder of a model, as a `Path` or with a slash in it.
-        folder: the folder that holds mlruns/; by default the working folder.
-        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
+        study: a study's name, its file (.yaml) or a `Study`. This loads its champion if the best trial has been
+            re-trained, else the model that the search saved for the best trial. Or the folder of a model, as a `Path`
+            or a string with a slash.
+        folder: the folder that contains mlruns/; by default the working folder.
+        storage: the Optuna storage's URL, instead of `MNIST_HPO_STORAGE` in the environment or the one in mlruns/.
 
     Raises:
-        UserError: there is no such model, or it is damaged.
+        UserError: the model does not exist or is damaged.
 
     """
     directory = Path(study) if _is_model_folder(study) else _model_folder(study, folder, storage)
@@ -99,6 +100,6 @@ def _model_folder(study: str | Path | Study, folder: str | Path | None, storage:
         if found.exists():
             return found
     raise UserError(
-        f"{searched}: the model of trial {best.number} is not there; run {record.name!r} to its end in this folder, "
+        f"{searched}: the model of trial {best.number} is missing; run {record.name!r} to its end in this folder, "
         "which writes it"
     )

@@ -1,4 +1,4 @@
-"""Keeps what the search changes in the process from reaching the caller."""
+"""Restore state of the caller's process that a search changes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Generator
 
 @contextlib.contextmanager
 def keep_log_levels() -> Generator[None]:
-    """Put Optuna's log level back: below the API, every module that uses Optuna silences it. Also a decorator."""
+    """Restore Optuna's log level afterwards, since modules that use Optuna silence it. Also works as a decorator."""
     import optuna
 
     level = optuna.logging.get_verbosity()

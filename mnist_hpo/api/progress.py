@@ -1,4 +1,4 @@
-"""How far a call has come: one line on standard error, in a terminal, a notebook or a log."""
+"""Progress display: one line on standard error, in a terminal, a notebook or a log."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
 
 _logger = logging.getLogger("mnist_hpo")
-# As a library does: its messages go where the caller sends them, and nowhere otherwise.
+# As usual for libraries, messages go only to the caller's handlers.
 _logger.addHandler(logging.NullHandler())
 
 
 @contextlib.contextmanager
 def make_display(progress: bool | Callable[[TrialRecord], None]) -> Generator[Display]:
-    """The display that a caller of `run_study` asks for."""
+    """Yield the display for the argument `progress` of `run_study`."""
     if not isinstance(progress, bool):
         yield LoggingDisplay(progress)
     elif progress:
@@ -31,38 +31,38 @@ def make_display(progress: bool | Callable[[TrialRecord], None]) -> Generator[Di
 
 
 class ProgressLine:
-    """A line that is written over in place where that is possible, and else written anew when it matters.
+    """A line that is overwritten in place; where that is impossible, only lasting messages are written.
 
-    The carriage return works in terminals and in Jupyter's output alike, and needs no package.
+    The carriage return works in terminals and in Jupyter's output, and needs no package.
     """
 
     def __init__(self) -> None:
         self._stream = sys.stderr
-        # Jupyter's stream does not say that it can go back to the beginning of a line.
+        # Jupyter's stream is not a TTY, but supports the carriage return.
         self._in_place = "ipykernel" in sys.modules or self._stream.isatty()
         self._shown = ""
 
     def show(self, text: str) -> None:
-        """Show how far it is; lost where the line cannot be written over."""
+        """Show the progress; ignored if the line cannot be overwritten."""
         if self._in_place and text != self._shown:
-            # A line that is wrapped could not be written over.
+            # A wrapped line could not be overwritten.
             text = text[: shutil.get_terminal_size().columns - 1]
             self._write(f"\r{text:<{len(self._shown)}}")
             self._shown = text
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a lasting line."""
         self._write(f"\r{text:<{len(self._shown)}}\n" if self._shown else f"{text}\n")
         self._shown = ""
 
     def clear(self) -> None:
-        """Take the line away."""
+        """Remove the line."""
         if self._shown:
             self._write(f"\r{'':<{len(self._shown)}}\r")
             self._shown = ""
 
     def _write(self, text: str) -> None:
-        # Progress that cannot be shown stops no work.
+        # A failure to show progress must not stop the work.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
@@ -70,7 +70,7 @@ class ProgressLine:
 
 @contextlib.contextmanager
 def progress_line() -> Generator[ProgressLine]:
-    """A line that is taken away at the end."""
+    """Yield a progress line that is removed at the end."""
     line = ProgressLine()
     try:
         yield line
@@ -117,15 +117,15 @@ class LineDisplay:
     def _so_far(self) -> str:
         n_epochs = sum(len(trial.epochs) for trial in self._trials.values())
         best = best_of(self._trials.values())
-        told = "" if best is None else f", best #{best.number} {best.value:.4f}"
-        return f"{self._study}: {self._n_ended} of {self._n_trials} trials, {n_epochs} epochs{told}"
+        best_text = "" if best is None else f", best #{best.number} {best.value:.4f}"
+        return f"{self._study}: {self._n_ended} of {self._n_trials} trials, {n_epochs} epochs{best_text}"
 
 
 class LoggingDisplay:
-    """A `Display` that writes to the logger `mnist_hpo` and shows nothing.
+    """A `Display` that only writes to the logger `mnist_hpo`.
 
     Args:
-        on_trial: called with each trial that has changed.
+        on_trial: a callback with each changed trial.
 
     """
 

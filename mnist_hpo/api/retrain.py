@@ -21,7 +21,7 @@ from mnist_hpo.spec.study import Study
 
 @dataclass(frozen=True)
 class Request:
-    """What the child process is to do."""
+    """The request to the child process."""
 
     study: str
     trial: int | None
@@ -35,14 +35,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Said:
-    """A message for the person."""
+    """A message for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How far the trainings are, in epochs."""
+    """The progress of the trainings, in epochs."""
 
     trial: int
     n_done: int
@@ -70,29 +70,29 @@ def retrain(
 ) -> dict[str, Any]:
     """Re-train a trial of a recorded study exactly, then on train + valid, test it, and register its model in MLflow.
 
-    All of it runs in a child process with a worker's environment, so that the figures do not depend on how JAX is set
-    up in this one.
+    Everything runs in a child process with a worker's environment, so the figures do not depend on this process's JAX
+    settings.
 
     Args:
         study: the study's name or file, or a `Study` of that name.
-        trial: the trial's number; by default the best one's, whose model alone takes the alias champion.
-        n_seeds: trainings on train + valid that are tested.
-        folder: the folder that holds mlruns/; by default the working folder.
-        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
-        tracking_uri: MLflow's tracking store or server, if it is not the one in mlruns/ or of the environment's
-            `MLFLOW_TRACKING_URI`.
-        executor: the name of the executor that runs the trainings. Changes no result.
-        n_workers: worker processes; by default one on each core. Changes no result.
-        progress: whether a line of progress is shown on standard error.
+        trial: the trial's number; by default the best one. Only the best trial's model gets the alias champion.
+        n_seeds: the number of tested trainings on train + valid.
+        folder: the folder that contains mlruns/; by default the working folder.
+        storage: the Optuna storage's URL, instead of `MNIST_HPO_STORAGE` in the environment or the one in mlruns/.
+        tracking_uri: MLflow's tracking store or server, instead of `MLFLOW_TRACKING_URI` in the environment or the
+            store in mlruns/.
+        executor: the name of the executor that runs the trainings. It does not affect the results.
+        n_workers: number of worker processes; by default one for each core. It does not affect the results.
+        progress: whether to show a progress line on standard error.
 
     Returns:
-        The champion's figures, as `mnist-hpo retrain --json` prints them (docs/schemas/retrain.schema.json): among them
-        `reproduced`, `test_accuracy_mean`, `test_accuracy_std`, `confusion_matrix`, and the folders `report` and
-        `model` (None where every seed diverged).
+        The champion's figures, as `mnist-hpo retrain --json` prints them (docs/schemas/retrain.schema.json). They
+        include `reproduced`, `test_accuracy_mean`, `test_accuracy_std`, `confusion_matrix`, and the folders `report`
+        and `model` (None if every seed diverged).
 
     Raises:
-        UserError: something that the caller can put right.
-        RuntimeError: the child process has died; the message says of what.
+        UserError: an error that the caller can fix.
+        RuntimeError: the child process died; the message states the cause.
 
     """
     check_n_workers(n_workers)
@@ -118,7 +118,7 @@ def retrain(
 def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     child = start_child(
         "mnist_hpo.api.retraining_process",
-        # A notebook has its own backend of Matplotlib; libraries' warnings are for their developers.
+        # A notebook sets its own Matplotlib backend. Libraries' warnings do not help users.
         environment=worker_environment() | {"MPLBACKEND": "agg", "PYTHONWARNINGS": "ignore"},
         process_group=0,
     )
@@ -128,7 +128,7 @@ def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     except (EOFError, OSError):
         raise RuntimeError(f"the process that re-trains has ended: {child.reap()}") from None
     except BaseException:
-        # It is asked to stop, so that its run in MLflow is not left running.
+        # Interrupt the child, so that it ends its MLflow run.
         os.kill(child.process.pid, signal.SIGINT)
         child.reap()
         raise
@@ -139,7 +139,7 @@ def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
 
 
 def _answer(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | Refused:
-    """Show what the child process tells, until it is done."""
+    """Show the child process's messages until it sends its result."""
     while True:
         match child.connection.recv():
             case Said(text):

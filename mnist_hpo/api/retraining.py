@@ -1,7 +1,7 @@
-"""Re-train a trial of a recorded study, test it and register it, in a process of our own.
+"""Re-train a trial of a recorded study, test it and register it, in this process.
 
-The process must have been started with a worker's environment, or have taken it on before JAX starts: the test figures
-are computed in the environment in which the model was trained.
+The process must have a worker's environment before JAX starts, so that the test figures are computed in the environment
+in which the model was trained.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from mnist_hpo.tracking.projection import Projection
 
 
 class RetrainDisplay(Protocol):
-    """Shows a re-training to a person."""
+    """Shows the progress of a re-training to the user."""
 
     def say(self, message: str) -> None:
-        """Tell something once."""
+        """Show a message."""
         ...
 
     def training(self, number: int, n_epochs: int) -> AbstractContextManager[Callable[[], None]]:
-        """The context in which a trial is trained for so many epochs; yields what is called after each."""
+        """Return the context for training a trial for `n_epochs`; it yields a function to call after each epoch."""
         ...
 
 
@@ -59,14 +59,14 @@ def retrain_recorded(
     """Re-train a trial, the best one by default, test it and register it.
 
     Returns:
-        What `mnist-hpo retrain --json` prints.
+        The figures that `mnist-hpo retrain --json` prints.
 
     Raises:
-        UserError: something that the user can put right; what was there before is kept.
+        UserError: an error that the user can fix; the earlier test is kept.
 
     """
     start_executor = executor_factory(executor)
-    # Held from the choice of the trial to the last write to MLflow: a search or another retrain would interfere.
+    # Held from the choice of the trial to the last write to MLflow, since a search or another retrain would interfere.
     with study_lock(home.storage_url, record.name):
         trials = record.trials()
         chosen = choose_trial(trials, number)
@@ -94,7 +94,7 @@ def retrain_recorded(
 
 
 def _n_seeds_tested(folder: Path) -> int:
-    """The seeds of the test that lies in a re-trained trial's folder; 0 where none does that can be read."""
+    """Return the number of seeds of the test in a re-trained trial's folder; 0 if there is no readable test."""
     try:
         test = read_champion_test(folder / "report")
     except UserError:
@@ -139,10 +139,10 @@ def _train(
 def _replaceable(folder: Path) -> Generator[None]:
     try:
         yield
-    except BrokenPipeError:  # The reader of our output has gone.
+    except BrokenPipeError:  # The reader of our output has closed the pipe.
         raise
     except OSError as error:
-        raise UserError(f"{folder}: cannot be written: {error}; what was there before is kept") from error
+        raise UserError(f"{folder}: cannot be written: {error}; the earlier folder is kept") from error
 
 
 def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> dict[str, str | None]:
@@ -156,7 +156,5 @@ def _register(champion: Champion, record: StudyStorage, tracking_uri: str) -> di
             registered = register(champion, projection, provenance(), is_best=is_best)
             projection.finish(trials)
     except UserError as error:
-        raise UserError(
-            f"{error}\nThe champion is tested all the same, though not registered: {champion.report}"
-        ) from error
+        raise UserError(f"{error}\nThe champion is tested but not registered: {champion.report}") from error
     return registered

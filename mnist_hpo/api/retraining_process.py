@@ -1,4 +1,4 @@
-"""The child process of `mnist_hpo.retrain`, which starts it with a worker's environment."""
+"""The child process that `mnist_hpo.retrain` starts with a worker's environment."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mnist_hpo.tracking.environment import set_mlflow_defaults
 
 
 def main(connection_fd: int) -> None:
-    """Re-train as the parent asks, and answer with the figures or with what is wrong."""
+    """Handle the parent's request to re-train, and reply with the figures or an error."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     set_mlflow_defaults()
     from mnist_hpo.api.retraining import retrain_recorded
@@ -44,7 +44,7 @@ def main(connection_fd: int) -> None:
 
 
 class _Display:
-    """A `RetrainDisplay` that tells the parent; where there is none any more, sending ends this process."""
+    """A `RetrainDisplay` that sends messages to the parent; if the parent has died, sending ends this process."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""`mnist_hpo.run_study`: a study from Python."""
+"""`mnist_hpo.run_study`: run a study from Python."""
 
 from __future__ import annotations
 
@@ -30,26 +30,25 @@ def run_study(
 ) -> StudyResult:
     """Start a study, continue it after a crash or an interrupt, or extend it after `budget.n_trials` has grown.
 
-    What is computed follows from the study alone, as with `mnist-hpo run`: the same study gives the same
-    `history_sha256`. An interrupt (KeyboardInterrupt, or an exception of `progress`) ends the workers; the same call
-    continues.
+    As with `mnist-hpo run`, the results depend only on the study: the same study gives the same `history_sha256`. An
+    interrupt (KeyboardInterrupt, or an exception raised by `progress`) ends the workers; the same call continues.
 
     Args:
-        study: the study's file, its name where studies/NAME.yaml exists, or a `Study`.
-        folder: the folder that holds mlruns/, which is created where it is missing; by default the working folder.
-        storage: the Optuna storage's URL, if it is not the one in mlruns/ or of the environment's `MNIST_HPO_STORAGE`.
-        tracking_uri: MLflow's tracking store or server, if it is not the one in mlruns/ or of the environment's
-            `MLFLOW_TRACKING_URI`.
-        executor: the name of the executor that runs the trainings. Changes no result.
-        n_workers: worker processes; by default one on each core. Changes no result.
-        progress: True shows a line of progress on standard error, False nothing; a function is called with each trial
-            that has changed, several times a trial.
+        study: the study's file, its name if studies/NAME.yaml exists, or a `Study`.
+        folder: the folder that contains mlruns/, which is created if missing; by default the working folder.
+        storage: the Optuna storage's URL, instead of `MNIST_HPO_STORAGE` in the environment or the one in mlruns/.
+        tracking_uri: MLflow's tracking store or server, instead of `MLFLOW_TRACKING_URI` in the environment or the
+            store in mlruns/.
+        executor: the name of the executor that runs the trainings. It does not affect the results.
+        n_workers: number of worker processes; by default one for each core. It does not affect the results.
+        progress: True shows a progress line on standard error, False shows nothing. A function is called with each
+            changed trial, several times per trial.
 
     Returns:
-        The trials, the best of them, the hash of the history, and what MLflow does not hold of it.
+        The trials, the best trial, the hash of the history, and what is missing in MLflow.
 
     Raises:
-        UserError: something that the caller can put right; nothing recorded is lost.
+        UserError: an error that the caller can fix; nothing recorded is lost.
 
     """
     check_n_workers(n_workers)
@@ -64,7 +63,7 @@ def run_study(
 
 
 def check_n_workers(n_workers: int | None) -> None:
-    """Refuse a number of workers that can do nothing.
+    """Check the number of workers.
 
     Raises:
         UserError: it is below 1.

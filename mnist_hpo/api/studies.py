@@ -1,4 +1,4 @@
-"""How a study is named: by its name, its file, or a `Study`. Importing this loads neither Optuna nor MLflow."""
+"""Resolve a study given as its name, its file, or a `Study`. Importing this loads neither Optuna nor MLflow."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def study_name(study: str | Path | Study) -> str:
-    """The name of a study that is given by its name, its file or as a `Study`.
+    """Return the name of a study given as its name, its file, or a `Study`.
 
     Raises:
-        UserError: the file cannot be read, or the text can be neither.
+        UserError: the file cannot be read, or the text is neither a name nor a file.
 
     """
     if not isinstance(study, str | Path):
@@ -31,18 +31,18 @@ def study_name(study: str | Path | Study) -> str:
 
 
 def study_path(study: str | Path) -> Path:
-    """The file that a study's file or name stands for: `quickstart` is `studies/quickstart.yaml` where that exists."""
+    """Return the file of a study given as its file or name: `quickstart` is `studies/quickstart.yaml` if it exists."""
     in_folder = Path("studies") / f"{study}.yaml"
-    # Listed rather than looked up: a name may be too long for the file system.
+    # Search the listing instead of opening a path: a name may be too long for the file system.
     is_name = isinstance(study, str) and not is_file(study)
     return in_folder if is_name and in_folder in Path("studies").glob("*.yaml") else Path(study)
 
 
 def checked_study(study: str | Path | Study) -> StudyFile:
-    """Read a study that is to be run, and check everything that can be checked beforehand.
+    """Read a study, and check everything that can be checked before it runs.
 
     Raises:
-        UserError: naming the file, the line, the value and the way out.
+        UserError: the study is invalid; the message names the file, the line, the value and a fix.
 
     """
     from mnist_hpo.data.folder import with_folder_read
@@ -55,10 +55,10 @@ def checked_study(study: str | Path | Study) -> StudyFile:
 
 
 def recorded_study(storage_url: str, study: str | Path | Study) -> tuple[StudyStorage, StudyFile]:
-    """Open a study in the storage, with the study file as it was run last.
+    """Open a study in the storage, with the study file of its last run.
 
     Raises:
-        UserError: there is no such storage or study.
+        UserError: the storage or the study does not exist.
 
     """
     from mnist_hpo.storage.study_storage import StudyStorage
@@ -68,12 +68,12 @@ def recorded_study(storage_url: str, study: str | Path | Study) -> tuple[StudySt
 
 
 def champion_folder(mlruns: Path, record: StudyStorage) -> Path:
-    """Where the re-trained trials of a study lie; another study of the same name has another."""
+    """Return the folder of a study's re-trained trials; it is unique even among studies of the same name."""
     return mlruns / "champions" / record.folder_name
 
 
 def is_file(study: str) -> bool:
-    """Whether a text names a study's file rather than the study."""
+    """Return whether a text is a study's file rather than its name."""
     if any(unicodedata.category(character) == "Cc" for character in study):
-        raise UserError(f"{study!r} is no study's name or file: it has control characters")
+        raise UserError(f"{study!r} is not a study's name or file: it has control characters")
     return study.endswith((".yaml", ".yml")) or "/" in study

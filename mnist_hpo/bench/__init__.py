@@ -1,1 +1,1 @@
-"""Speed, as ratios inside one run: the only place where it is claimed."""
+"""Speed benchmarks. All claims about speed come from this package, as ratios within one run."""

@@ -1,6 +1,6 @@
-"""What the platform costs beside training: its starts, and the coordinator's work a trial.
+"""Measure the platform's overhead: start-up times, and the coordinator's work per trial.
 
-Run as a module it is a process that measures one study: it is told the sampler and how many trials, and prints JSON.
+Run as a module, it measures one study. Its arguments are the sampler and the number of trials, and it prints JSON.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from mnist_hpo.tracking.tracker import Tracker
 
 _N_STARTS = 5
 _N_EPOCHS = 3
-_PLACES = ("MNIST_HPO_STORAGE", "MLFLOW_TRACKING_URI")
+_LOCATION_VARIABLES = ("MNIST_HPO_STORAGE", "MLFLOW_TRACKING_URI")
 
 
 _FIRST_STUDY = """
@@ -53,14 +53,14 @@ _COMMAND = (sys.executable, "-P", "-c", "from mnist_hpo.cli import main; main()"
 
 
 def help_s() -> float:
-    """Seconds that `mnist-hpo --help` takes: the median of a few."""
+    """Return the seconds that `mnist-hpo --help` takes, as the median of a few runs."""
     return statistics.median(_timed("--help") for _ in range(_N_STARTS))
 
 
 def first_epoch_s() -> float:
-    """Seconds from the start of `mnist-hpo run` to the first epoch's result, with its program compiled before.
+    """Return the seconds from the start of `mnist-hpo run` to the result of the first epoch, with a warm compile cache.
 
-    The median of a few studies of one epoch, each in a folder of its own.
+    This is the median of a few studies of one epoch, each in its own folder.
     """
     return statistics.median([_first_epoch_s() for _ in range(1 + _N_STARTS)][1:])
 
@@ -78,39 +78,39 @@ def _first_epoch_s() -> float:
 
 def _timed(*arguments: str, folder: str | None = None) -> float:
     start = time.perf_counter()
-    # Beside the folder nothing of the user's says where the record goes.
-    environment = {name: value for name, value in os.environ.items() if name not in (*_PLACES,)}
+    # Ignore the user's settings, so that the record is written to the folder.
+    environment = {name: value for name, value in os.environ.items() if name not in _LOCATION_VARIABLES}
     subprocess.run([*_COMMAND, *arguments], cwd=folder, env=environment, capture_output=True, check=True)
     return time.perf_counter() - start
 
 
 @dataclass(frozen=True)
 class Overhead:
-    """The work for a study whose trainings take no time. Milliseconds are of CPU time."""
+    """The overhead of a study whose trainings take no time. Milliseconds are CPU time."""
 
     sampler: str
     n_trials: int
     cpu_ms_per_trial: float
-    """All of the coordinator's: ask, report, prune, tell, record, and telling the process that writes MLflow."""
+    """All work of the coordinator: ask, report, prune, tell, record, and messages to the MLflow process."""
     ask_cpu_ms_per_trial: float
-    """Of that, the sampler's."""
+    """The sampler's part of it."""
     first_tenth_cpu_ms_per_trial: float
-    """The coordinator's over the first tenth of the trials."""
+    """The coordinator's work per trial over the first tenth of the trials."""
     last_tenth_cpu_ms_per_trial: float
     growth: float
-    """How many times the first tenth's cost the last tenth's is."""
+    """The coordinator's work per trial over the last tenth of the trials, divided by that over the first tenth."""
     mlflow_cpu_ms_per_trial: float
-    """Of the process that writes MLflow, from its start to its end; the search does not wait for it."""
+    """The work of the MLflow process from its start to its end; the search does not wait for it."""
     search_wall_s: float
-    """Until the last trial has ended."""
+    """Time until the last trial ended."""
     wall_s: float
-    """Until MLflow has it all."""
+    """Time until MLflow contained the whole study."""
     grown_bytes: int
-    """By how much the coordinator's peak memory has grown since a tenth of the trials had ended."""
+    """Growth of the coordinator's peak memory since the end of the first tenth of the trials."""
 
 
 class InstantExecutor:
-    """An `Executor` whose trainings take no time. The losses are a formula: only the overhead is measured."""
+    """An `Executor` whose trainings take no time and return formula-based losses, to measure only the overhead."""
 
     n_workers = 1
 
@@ -140,7 +140,7 @@ class InstantExecutor:
 
 
 class _Clock:
-    """An observer that notes what the coordinator had worked, and its memory, when each trial ended."""
+    """An observer that records the coordinator's CPU time and peak memory at the end of each trial."""
 
     def __init__(self) -> None:
         self.cpu_s = [time.process_time()]
@@ -155,7 +155,7 @@ class _Clock:
 
 @contextmanager
 def _timed_asks() -> Generator[list[float]]:
-    """The CPU seconds of every ask meanwhile."""
+    """Yield a list that collects the CPU seconds of each ask within the context."""
     ask, seconds = SamplerPruner.next, list[float]()
 
     def timed(self: SamplerPruner) -> Next:
@@ -172,12 +172,12 @@ def _timed_asks() -> Generator[list[float]]:
 
 
 def measure_overhead(sampler: str, n_trials: int) -> Overhead:
-    """Run a study of so many trials of three epochs whose trainings take no time, tracked in MLflow.
+    """Run a study whose trainings of three epochs take no time, tracked in MLflow.
 
-    In a process of its own, since a process's peak of memory never falls.
+    It runs in a separate process, since the peak memory of a process never decreases.
 
     Raises:
-        UserError: MLflow did not get all of it.
+        UserError: MLflow does not contain the whole study.
 
     """
     command = [sys.executable, "-P", "-m", "mnist_hpo.bench.overhead", sampler, str(n_trials)]
@@ -240,13 +240,13 @@ def _measure(sampler: str, n_trials: int) -> Overhead:
 
 
 def _children_cpu_s() -> float:
-    """CPU seconds of the child processes that have ended."""
+    """Return the CPU seconds of the child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has held at once."""
+    """Return the peak memory of this process."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

@@ -1,6 +1,6 @@
-"""This machine's fp32 peak: what its BLAS gets out of each core in a matrix product, all cores at once.
+"""Measure this machine's fp32 peak: the speed of BLAS matrix products on all cores at once.
 
-Run as a module it is one of the processes that measure: pinned to a core, it prints GFLOP/s of the best of several
+Run as a module, it is the process for one core: pinned to the core, it prints the GFLOP/s of the fastest of several
 products.
 """
 
@@ -16,7 +16,7 @@ _REPEATS = 5
 
 
 def sgemm_peak_gflops(cores: list[int]) -> float:
-    """The sum over these cores, measured on all of them at the same time."""
+    """Return the total GFLOP/s over these cores, measured on all of them at the same time."""
     environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Ours and its peers on one list of trainings, taking turns in one run."""
+"""Compare mnist-hpo and its peers on one list of trainings, alternating within one run."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ _INSTALL = "scripts/setup --peers"
 
 @dataclass
 class Runs:
-    """One contender's rounds."""
+    """The rounds of one contender."""
 
     wall_s: list[float] = field(default_factory=list[float])
-    """From the start of the process to its end."""
+    """Seconds from the start of the process to its end, by round."""
     mean_valid_accuracy: list[float] = field(default_factory=list[float])
 
 
 def race(
     path: Path, *, n_rounds: int, on_run: Callable[[str, int, float], None] = lambda _name, _round, _wall_s: None
 ) -> dict[str, Any]:
-    """Let each contender train the list once a round, with the round's number as the seed.
+    """Let each contender train the list once per round, with the round's number as the seed.
 
     Args:
         path: the list.
-        n_rounds: how often; 3 or more for a median that means something.
-        on_run: told of each run that has ended: contender, round, seconds.
+        n_rounds: the number of rounds; use 3 or more for a meaningful median.
+        on_run: a callback after each run with the contender, the round and the seconds.
 
     Returns:
-        `tflop`, `sgemm_peak_gflops`, and by contender its seconds (median and all), GFLOP/s, ratio to the fastest of
-        PyTorch's modes, fraction of the peak, and mean valid accuracy over list and rounds.
+        `tflop`, `sgemm_peak_gflops`, and for each contender the seconds (median and all), GFLOP/s, ratio to the fastest
+        of PyTorch's modes, fraction of the peak, and mean valid accuracy over list and rounds.
 
     Raises:
         UserError: the list cannot be read, PyTorch is not installed, or a contender fails.
@@ -57,7 +57,7 @@ def race(
     prepare(DATASET)
     contenders = _contenders(path)
     for name in ("mnist-hpo bf16", "mnist-hpo fp32"):
-        _run(name, [*contenders[name], "--seed", "0"])  # Fills the compilation cache: this race is the warm one.
+        _run(name, [*contenders[name], "--seed", "0"])  # Fill the compilation cache first.
     runs = {name: Runs() for name in contenders}
     peaks = [sgemm_peak_gflops(usable_cores())]
     for number in range(n_rounds):
@@ -92,8 +92,8 @@ def _contenders(path: Path) -> dict[str, Sequence[str]]:
 
 
 def _run(name: str, command: Sequence[str]) -> list[float]:
-    """The valid accuracies that a contender prints at its end."""
-    # Single-threaded from the start: some libraries size their thread pools when they are loaded.
+    """Run a contender; return the valid accuracies that it prints."""
+    # Set before the process starts, since some libraries size their thread pools at import.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     process = subprocess.run(command, capture_output=True, text=True, env=environment)
     if process.returncode != 0:

@@ -1,9 +1,9 @@
-"""A list of trainings in PyTorch, as a careful user would write it: the peer that `mnist-hpo bench peers` races.
+"""Run a list of trainings in PyTorch, as a careful user would: a peer in `mnist-hpo bench peers`.
 
-The images lie in memory as floats, Adam is the fused one, and one single-threaded process runs on each core: of the
-ways tried, the fastest. The processes take the longest trainings first.
+The images are in memory as floats, Adam is fused, and one single-threaded process runs on each core, which was the
+fastest of the variants tried. The processes take the longest trainings first.
 
-Run as a module it trains the whole list and prints `{"valid_accuracy": […]}`:
+Run as a module, it trains the whole list and prints `{"valid_accuracy": […]}`:
 
     python -m mnist_hpo.bench.pytorch_peer LIST.json --seed 0 [--bf16]
 """
@@ -59,7 +59,7 @@ def _train_indexed(task: tuple[int, Training, int, bool]) -> tuple[int, float]:
 
 @cache
 def _torch() -> Any:
-    # PyTorch comes with the extra `bench`: a type checker of the product does not see it.
+    # PyTorch comes with the extra `bench`, so the type checker does not find it.
     torch: Any = importlib.import_module("torch")
     torch.set_num_threads(1)
     return torch
@@ -79,7 +79,7 @@ def train(training: Training, *, seed: int, bf16: bool) -> float:
 
     Args:
         training: what to train.
-        seed: of weights, order and masks.
+        seed: the seed of the weights, the order of examples and the dropout masks.
         bf16: whether the forward pass runs under `torch.autocast` to bfloat16.
 
     """
@@ -90,7 +90,7 @@ def train(training: Training, *, seed: int, bf16: bool) -> float:
     model = _network(torch, training, images.shape[1])
     kernels = [weight for weight in model.parameters() if weight.ndim > 1]
     biases = [weight for weight in model.parameters() if weight.ndim == 1]
-    # Its weight_decay is the gradient's factor; ours is the loss's.
+    # PyTorch's weight_decay is a factor in the gradient, our l2 is a factor in the loss.
     groups = [{"params": kernels, "weight_decay": 2 * training.l2}, {"params": biases}]
     optimizer = torch.optim.Adam(groups, lr=training.learning_rate, fused=True)
     accuracy = 0.0
@@ -107,8 +107,8 @@ def train(training: Training, *, seed: int, bf16: bool) -> float:
             optimizer.step()
         model.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            guesses = model(valid_images).argmax(1)
-        accuracy = float((guesses == valid_labels).float().mean())
+            predicted = model(valid_images).argmax(1)
+        accuracy = float((predicted == valid_labels).float().mean())
     return accuracy
 
 
@@ -121,7 +121,7 @@ def _network(torch: Any, training: Training, n_features: int) -> Any:
     model = torch.nn.Sequential(*layers, torch.nn.Linear(n_in, 10))
     for layer in model:
         if isinstance(layer, torch.nn.Linear):
-            # As ours (He et al., 2015), so that both learn the same.
+            # The same initialisation as ours (He et al., 2015).
             torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
             torch.nn.init.zeros_(layer.bias)
     return model

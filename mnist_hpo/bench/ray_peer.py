@@ -1,4 +1,4 @@
-"""The same PyTorch trainings as trials of Ray Tune, one core each: a peer of `mnist-hpo bench peers`.
+"""Run the same PyTorch trainings as trials of Ray Tune, one core each: a peer in `mnist-hpo bench peers`.
 
 python -m mnist_hpo.bench.ray_peer LIST.json --seed 0
 """
@@ -25,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     trainings = read_trainings(options.list)
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
-    # Ray comes with the extra `bench`: a type checker of the product does not see it.
+    # Ray comes with the extra `bench`, so the type checker does not find it.
     ray: Any = importlib.import_module("ray")
     tune: Any = importlib.import_module("ray.tune")
 

@@ -1,6 +1,6 @@
-"""Replay a list of trainings through the very workers and core that studies use, and say where the time went.
+"""Run a list of trainings with the same workers and training code as studies, and report where the time went.
 
-Run as a module it is a contender of `mnist-hpo bench peers`, and prints `{"valid_accuracy": […]}` as the others do:
+Run as a module, it is a contender in `mnist-hpo bench peers` and prints `{"valid_accuracy": […]}` like the others:
 
     python -m mnist_hpo.bench.replay LIST.json --seed 0 --precision bf16
 """
@@ -29,18 +29,18 @@ from mnist_hpo.trial_plan import training_job
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay took."""
+    """The results of a replay."""
 
     wall_s: float
-    """From the start of the process to the last result."""
+    """Seconds from the start of the process to the last result."""
     flops: int
     n_workers: int
     precision: str
     results: list[list[EpochResult]]
-    """By training, by epoch."""
+    """By training, then by epoch."""
 
     def figures(self, peak_gflops: float) -> dict[str, Any]:
-        """All of it as plain JSON, against the fp32 sgemm peak of the cores that were used."""
+        """Return the figures as plain JSON, relative to the fp32 sgemm peak of the cores used."""
         epochs = [result for training in self.results for result in training]
         seconds = {
             "compile": sum(result.compile_s for result in epochs),
@@ -79,12 +79,12 @@ def replay(
 
     Args:
         trainings: the list.
-        n_workers: worker processes, by default one on each core.
+        n_workers: number of worker processes; by default one for each core.
         cold: start from an empty compilation cache.
         precision: fp32 or bf16, as in a study file.
-        seed: of the trainings.
-        process_start_s: when the process that asks began, on the clock of `time.time`.
-        on_epoch: told of each epoch.
+        seed: the seed of the trainings.
+        process_start_s: when the calling process started, on the clock of `time.time`.
+        on_epoch: a callback with the training's key and each epoch's result.
 
     Raises:
         UserError: a training cannot be finished.
@@ -104,7 +104,7 @@ def replay(
                 )
                 for index, training in enumerate(trainings)
             ]
-            # The longest first: nobody is left with a long one at the end.
+            # The longest first, so that no worker has a long training left at the end.
             longest_first = sorted(jobs, key=lambda job: -trainings[int(job.key)].flops())
             by_key = run_jobs(executor, longest_first, on_epoch=on_epoch)
             wall_s = time.time() - process_start_s
@@ -121,7 +121,7 @@ def replay(
 
 
 def process_start_unix_s() -> float:
-    """When this process was started, by the system's account."""
+    """Return the time at which the operating system started this process."""
     import psutil
 
     return psutil.Process().create_time()

@@ -1,4 +1,4 @@
-"""The epoch's speed against plain matrix products of the same shapes, on one core.
+"""Compare the speed of an epoch with plain matrix products of the same shapes, on one core.
 
 Run as a module, in the workers' environment, it measures and prints JSON.
 """
@@ -29,19 +29,19 @@ _PRODUCT_S = 0.05
 
 @dataclass(frozen=True)
 class Point:
-    """One shape, in GFLOP/s of model arithmetic."""
+    """The speeds for one shape, in GFLOP/s of the model's products."""
 
     width: int
     batch_size: int
     sgemm: float
-    """NumPy's sgemm of the products of a step, one after another, and nothing else."""
+    """Only the products of a step, with NumPy's sgemm."""
     fp32: float
-    """The epoch: gather, dropout, loss and Adam too."""
+    """The whole epoch, including gather, dropout, loss and Adam."""
     bf16: float
 
 
 def measure_roofline() -> list[Point]:
-    """Measure every shape, in a process like a worker."""
+    """Measure every shape, in a process with a worker's environment."""
     command = [sys.executable, "-P", "-m", "mnist_hpo.bench.roofline", str(usable_cores()[0])]
     environment = worker_environment() | {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout
@@ -49,7 +49,7 @@ def measure_roofline() -> list[Point]:
 
 
 def draw_roofline(points: list[Point]) -> bytes:
-    """Draw a PNG with a panel for each width: speed by batch size of the epochs, and of the bare products in grey."""
+    """Return a PNG with a panel for each width: speed by batch size of epochs, and of plain products in grey."""
     import matplotlib.pyplot as plt
 
     figure, panels = plt.subplots(1, len(WIDTHS), figsize=(11, 3.2), sharey=True, layout="constrained")
@@ -106,7 +106,7 @@ def _measure() -> list[Point]:
 
 
 def _step_gflops(width: int, batch_size: int, n_features: int, n_classes: int) -> float:
-    """Of all products of a training step: forward, weights' gradients, and inputs' but for the first layer."""
+    """Return the speed of a training step's products: forward, and gradients except that of the first input."""
     sizes = [n_features] + [width] * DEPTH + [n_classes]
     shapes: list[tuple[int, int, int]] = []
     for layer, (n_in, n_out) in enumerate(itertools.pairwise(sizes)):

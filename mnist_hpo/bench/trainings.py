@@ -1,4 +1,4 @@
-"""A list of trainings to be timed: `{depth, width, batch_size, learning_rate, dropout, l2, epochs}` each."""
+"""A list of trainings to time, each `{depth, width, batch_size, learning_rate, dropout, l2, epochs}`."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ class Training(BaseModel):
     epochs: int = Field(ge=1)
 
     def config(self, index: int, seed: int, precision: str) -> TrainingConfig:
-        """As the platform trains it: an MLP with ReLU and Adam."""
+        """Return the platform's configuration for it: an MLP with ReLU and Adam."""
         parameters = self.model_dump(exclude={"epochs"}) | {"precision": precision}
         return TrainingConfig("mlp", parameters, seed_of(seed, "replay", index), max_epochs=self.epochs)
 
     def flops(self) -> int:
-        """Model FLOPs of training through all its epochs; the validation after each is not counted."""
+        """Return the model FLOPs of training over all epochs, without validation."""
         parameters = self.model_dump(exclude={"epochs"})
         return self.epochs * describe("mlp", parameters, DATASET.shape(SPLIT)).train_flops
 
 
 def read_trainings(path: Path) -> list[Training]:
-    """Read a list.
+    """Read a list of trainings.
 
     Raises:
-        UserError: the file is missing, is not JSON, or an entry is not as it should be.
+        UserError: the file is missing or is not JSON, or an entry is invalid.
 
     """
     try:
@@ -59,5 +59,5 @@ def read_trainings(path: Path) -> list[Training]:
         where = f"entry {'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
         raise UserError(f"{path}: {where}{first['msg']}, not {first['input']!r}") from None
     except (ValueError, RecursionError) as error:
-        # Not UTF-8, a number of thousands of digits, or nested too deeply.
+        # The file is not UTF-8, has a number of thousands of digits, or is nested too deeply.
         raise UserError(f"{path}: not a list of trainings: {first_line(error)}") from None

@@ -1,1 +1,1 @@
-"""A trained model on disk: weights, architecture, preprocessing, provenance. Tensors and JSON; nothing executes."""
+"""A trained model on disk as tensors and JSON: weights, architecture, preprocessing, provenance. Contains no code."""

@@ -1,4 +1,4 @@
-"""Read a model's folder, as `writing` makes it, check its digests, and predict with it."""
+"""Read a model's folder, as written by `writing`, check its digests, and predict with it."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ from mnist_hpo.spec.model import Tensors
 
 @dataclass(frozen=True)
 class Bundle:
-    """A model ready to predict."""
+    """A loaded model."""
 
     model: ModelDescription
     tensors: Tensors
-    """Its numbers by name: weights, batch statistics, support vectors."""
+    """Its arrays by name: weights, batch statistics, support vectors."""
     provenance: Mapping[str, Any]
-    """Study, trial, seed, dataset digest, versions, measures: whatever the writer knew."""
+    """Study, trial, seed, dataset digest and other entries that were written with the model."""
     predictor: Predictor
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
+        """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
         return self.predictor(images.reshape(len(images), *self.model.image_shape))
 
 
 def load_bundle(directory: Path) -> Bundle:
-    """Read a model back, and check that no byte of it has changed since it was written.
+    """Read a model, and check that its files have not changed since they were written.
 
-    Models of format 1 carry no digests; they load without this check.
+    Models of format 1 have no digests and are loaded without this check.
 
     Raises:
-        UserError: it is not there, it has changed, or it is not a model of this format.
+        UserError: the model is missing, has changed, or has another format.
 
     """
     try:
@@ -80,7 +80,7 @@ def _described(description: dict[str, Any]) -> ModelDescription:
 
 
 def _from_program(program: dict[str, Any]) -> ModelDescription:
-    """From the description of formats 1 and 2, which know of flat, square, grey images alone."""
+    """Convert the description of formats 1 and 2, which support only flat, square, greyscale images."""
     names = ("batch_size", "optimizer", "precision")
     parameters = {**program["architecture"], **{name: program[name] for name in names}}
     side = math.isqrt(program["n_features"])
@@ -100,10 +100,10 @@ def _check_format(directory: Path, description: dict[str, Any]) -> None:
 
 def _check_digests(directory: Path, description: dict[str, Any], content: bytes) -> None:
     recorded = {name: description.get(name) for name in (WEIGHTS_SHA256, DESCRIPTION_SHA256)}
-    # Digests are checked whatever the format says, so that a changed format number cannot switch the check off.
+    # Digests are checked for any format, so that a changed format number cannot disable the check.
     if description["format"] == 1 and not any(recorded.values()):
         return
-    # The description first: it holds the digest of the weights.
+    # Check the description first, since it contains the digest of the weights.
     for file, name, found in (
         (DESCRIPTION, DESCRIPTION_SHA256, description_sha256(description)),
         (WEIGHTS, WEIGHTS_SHA256, hashlib.sha256(content).hexdigest()),

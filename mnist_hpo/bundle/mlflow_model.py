@@ -1,4 +1,4 @@
-"""The MLflow model over a bundle, as code (MLflow runs this file when it loads the model): nothing is pickled."""
+"""The MLflow model of a bundle, logged as code, without pickles. MLflow runs this file when it loads the model."""
 
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,15 @@ from mnist_hpo.spec.errors import UserError
 
 
 class BundleModel(PythonModel):
-    """Images of 0 to 255 in, as `to_pixels` takes them; probabilities f32[n, n_classes] out."""
+    """Maps images with values from 0 to 255, see `to_pixels`, to probabilities f32[n, n_classes]."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the bundle that was logged with the model, and check its digests."""
         self._bundle = load_bundle(Path(context.artifacts["bundle"]))
 
-    # MLflow warns of every type hint that it cannot turn into a schema, `np.ndarray[Any, Any]` among them. The bare
-    # class is the one that it lets pass.
-    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # by that hint alone
+    # MLflow warns about type hints that it cannot convert to a schema, such as `np.ndarray[Any, Any]`, but accepts the
+    # bare class.
+    def predict(  # pyright: ignore[reportIncompatibleMethodOverride]  # due to that hint
         self,
         context: PythonModelContext,
         model_input: np.ndarray,
@@ -31,7 +31,7 @@ class BundleModel(PythonModel):
         """Return the probability of each digit, for each image.
 
         Raises:
-            MlflowException: the input is not images of 0 to 255.
+            MlflowException: the input is not images with values from 0 to 255.
 
         """
         try:

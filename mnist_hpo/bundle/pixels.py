@@ -1,4 +1,4 @@
-"""Images as callers hold them, in any of the usual shapes and types, as the pixels that a model takes."""
+"""Convert images of the usual shapes and types to the pixels that a model takes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def to_pixels(images: ArrayLike, image_shape: tuple[int, int, int]) -> NDArray[n
         image_shape: height, width and channels of an image.
 
     Raises:
-        UserError: the shape, the type or a value is another one. Nothing is scaled or rounded silently.
+        UserError: the shape, the type or a value is unsupported. Nothing is scaled or rounded silently.
 
     """
     try:

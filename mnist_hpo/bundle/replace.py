@@ -1,4 +1,4 @@
-"""Replace a folder so that a crash leaves the old one or the new one, whole, never a mixture."""
+"""Replace a folder atomically: after a crash, either the old or the new folder is complete."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-"""Of Linux's renameat2."""
+"""Arguments of Linux's renameat2."""
 _RENAME_SWAP = 2
-"""Of macOS's renamex_np."""
+"""Flag of macOS's renamex_np."""
 _NO_EXCHANGE = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP)
-"""Answers of a kernel or a file system, such as NFS, that cannot exchange two names."""
+"""Errors of a kernel or a file system, such as NFS, that cannot exchange two names."""
 
 
 @contextlib.contextmanager
 def replacing(folder: Path) -> Generator[Path]:
-    """Yield an empty folder beside a folder, and put it in that one's place when the context ends without an error.
+    """Yield an empty folder that replaces `folder` when the context exits without an error.
 
-    Whenever the process is killed, the old folder or the new one is there as a whole. What killed processes left behind
-    in the same parent is removed here, so one process at a time may replace folders there: hold the study's lock.
+    If the process is killed at any time, either the old or the new folder is complete. The function also removes the
+    temporary folders that killed processes left in the same parent, so only one process at a time may replace folders
+    there: hold the study's lock.
 
     Raises:
-        OSError: the folder cannot be created or replaced; what was there is unchanged.
+        OSError: the folder cannot be created or replaced; the old folder is unchanged.
 
     """
     new, old = (folder.with_name(f".{folder.name}.{kind}") for kind in ("new", "old"))
@@ -47,10 +48,10 @@ def replacing(folder: Path) -> Generator[Path]:
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files by name into a new folder and put it in the place of what is there; see `replacing`.
+    """Write files by name to a folder, replacing the old folder; see `replacing`.
 
     Raises:
-        OSError: it cannot be written; what was there is unchanged.
+        OSError: the files cannot be written; the old folder is unchanged.
 
     """
     with replacing(folder) as new:
@@ -63,7 +64,7 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _recover(parent: Path) -> None:
-    """Put back what was about to be replaced, if its successor is not there; remove everything else."""
+    """Restore old folders whose replacement is missing, and remove all other temporary folders."""
     for old in parent.glob(".*.old"):
         folder = old.with_name(old.name.removeprefix(".").removesuffix(".old"))
         if not os.path.lexists(folder):
@@ -76,7 +77,7 @@ def _recover(parent: Path) -> None:
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Exchange two names in one step; return whether the system can."""
+    """Exchange two names atomically; return False if the system does not support it."""
     libc = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(first), os.fsencode(second)
     if sys.platform == "darwin" and hasattr(libc, "renamex_np"):
@@ -92,7 +93,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder outlast a power failure."""
+    """Flush a folder's entries to disk, so that they survive a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""Write a model as a folder. Loads no JAX, so that a coordinator can.
+"""Write a model as a folder. Does not import JAX, so the coordinator can use it.
 
-`weights.safetensors` holds the model's numbers by name, `model.json` all that is needed to use them, where they come
-from, and a SHA-256 of each file's content, which every load checks.
+`weights.safetensors` contains the model's arrays by name. `model.json` contains the description of the model, its
+provenance, and a SHA-256 of each file's content, which every load checks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mnist_hpo.spec.model import Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
 FORMAT = 3
-"""Goes up when an older version could misread a model. `bundle` still reads all formats before it."""
+"""Increased when an older version could misread a model. `bundle` reads all earlier formats."""
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 WEIGHTS_SHA256, DESCRIPTION_SHA256 = "weights_sha256", "description_sha256"
 """Fields of the description: digests of the bytes of `weights.safetensors`, and of the description's other fields."""
@@ -30,22 +30,22 @@ _PREPROCESSING = {"input": "u8[n, height, width, channels], or u8[n, n_features]
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a model is, beside its numbers."""
+    """Everything that is needed to use a model, except its arrays."""
 
     model: str
-    """The name that studies give it."""
+    """The model's name in study files."""
     parameters: ParameterSet
-    """What its training was told, with the defaults of what it was not told."""
+    """The hyperparameters of its training, including defaults."""
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
     n_classes: int
 
 
 def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, provenance: Mapping[str, Any]) -> None:
-    """Write a model as a folder, replacing what was there; a crash leaves the old model or the new one.
+    """Write a model as a folder, atomically replacing the old one.
 
     Raises:
-        OSError: it cannot be written; what was there is unchanged.
+        OSError: the model cannot be written; the old one is unchanged.
 
     """
     content = save(dict(tensors))
@@ -63,6 +63,6 @@ def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, pro
 
 
 def description_sha256(description: Mapping[str, Any]) -> str:
-    """SHA-256 of a description's canonical JSON, without the field that holds this digest."""
+    """Return the SHA-256 of a description's canonical JSON, without the field for this digest."""
     fields = {name: value for name, value in description.items() if name != DESCRIPTION_SHA256}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

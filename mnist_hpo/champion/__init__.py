@@ -1,1 +1,1 @@
-"""Re-train a study's best trial, test it once, register it. The only room that reads the test split."""
+"""Re-train a study's best trial, test it once, and register it. Only this package reads the test split."""

@@ -1,6 +1,6 @@
-"""Whether a model is right as often as it says: the reliability diagram and the expected calibration error.
+"""Calibration of a model: the reliability diagram and the expected calibration error.
 
-After Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017, with their 15 bins.
+As in Guo, Pleiss, Sun and Weinberger, On Calibration of Modern Neural Networks, ICML 2017, with their 15 bins.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 N_BINS = 15
-"""Of equal width, over confidences from 0 to 1; a bin holds its upper edge."""
+"""Number of bins of equal width over confidences from 0 to 1; a bin includes its upper edge."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Confidence against accuracy, by bins of the confidence."""
+    """Accuracy and mean confidence, by bins of the confidence."""
 
     n_examples: NDArray[np.int64]
-    """By bin, like the two that follow."""
+    """i64[N_BINS]."""
     accuracy: NDArray[np.float64]
-    """NaN where the bin is empty."""
+    """f64[N_BINS]; NaN for an empty bin."""
     confidence: NDArray[np.float64]
-    """The mean; NaN where the bin is empty."""
+    """The mean confidence, f64[N_BINS]; NaN for an empty bin."""
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean of |accuracy - confidence| over bins, weighted by their examples."""
+        """The expected calibration error: the mean of |accuracy - confidence| over the bins, weighted by examples."""
         filled = self.n_examples > 0
         gaps = np.abs(self.accuracy - self.confidence)[filled]
         return float(np.average(gaps, weights=self.n_examples[filled]))
 
 
 def calibrate(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> Calibration:
-    """Sort guesses into bins by their confidence, which is the probability of the guessed class.
+    """Bin predictions by their confidence, which is the probability of the predicted class.
 
     Args:
         labels: u8[n].

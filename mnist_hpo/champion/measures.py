@@ -1,4 +1,4 @@
-"""Test figures of one trained model, and their mean and standard deviation over several seeds."""
+"""Test measures of one trained model, and their mean and standard deviation over several seeds."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from mnist_hpo.champion.calibration import calibrate
 
 @dataclass(frozen=True)
 class TestMeasures:
-    """What one model does on the test examples."""
+    """The measures of one model on the test examples."""
 
-    __test__ = False  # Not a test, whatever pytest thinks of the name.
+    __test__ = False  # Not a test case for pytest.
 
     accuracy: float
     log_loss: float
     """Mean cross-entropy, in nats."""
     ece: float
-    """Expected calibration error, see `calibration`."""
+    """The expected calibration error, see `calibration`."""
     macro_precision: float
     macro_recall: float
     macro_f1: float
     precision: tuple[float, ...]
-    """By class, like the two that follow."""
+    """By class, as are recall and F1."""
     recall: tuple[float, ...]
     f1: tuple[float, ...]
     confusion: NDArray[np.int64]
-    """[true class, guessed class]: examples."""
+    """[true class, predicted class]: number of examples."""
 
 
 def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> TestMeasures | None:
-    """Compare guesses with the truth; None for a model that has diverged.
+    """Compare predictions with the labels; return None for a model that has diverged.
 
     As in a search, a model has diverged if its loss is not finite: a logit is NaN, or so large that float32 overflows.
 
@@ -46,19 +46,19 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
         log_probabilities: f32[n, n_classes].
 
     """
-    # In float64: the mean of finite losses never overflows.
+    # In float64, where the mean of finite losses cannot overflow.
     log_loss = -float(np.mean(log_probabilities[np.arange(len(labels)), labels], dtype=np.float64))
     if not math.isfinite(log_loss):
         return None
     n_classes = log_probabilities.shape[1]
     classes = np.arange(n_classes)
-    guesses = log_probabilities.argmax(axis=1)
-    confusion = np.asarray(confusion_matrix(labels, guesses, labels=classes), np.int64)
+    predicted = log_probabilities.argmax(axis=1)
+    confusion = np.asarray(confusion_matrix(labels, predicted, labels=classes), np.int64)
     figures = by_class(confusion.tolist())
     precision, recall, f1 = (tuple(getattr(one, kind) for one in figures) for kind in ("precision", "recall", "f1"))
     calibration = calibrate(labels, log_probabilities)
     return TestMeasures(
-        accuracy=float(np.mean(guesses == labels)),
+        accuracy=float(np.mean(predicted == labels)),
         log_loss=log_loss,
         ece=calibration.error,
         macro_precision=float(np.mean(precision)),
@@ -72,13 +72,13 @@ def measure(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -
 
 
 SCALARS = ("accuracy", "log_loss", "ece", "macro_precision", "macro_recall", "macro_f1")
-"""The measures that are one number."""
+"""The measures that are a single number."""
 
 
 def summarize(measures: Collection[TestMeasures]) -> dict[str, float | None]:
-    """`test_<measure>_mean` and `test_<measure>_std` over the seeds (the sample's deviation; 0 for one seed).
+    """Return `test_<measure>_mean` and `test_<measure>_std` over the seeds.
 
-    Without a seed, they are None.
+    The deviation is the sample's, and 0 for one seed. Without seeds, all values are None.
     """
     summary: dict[str, float | None] = {}
     for name in SCALARS:

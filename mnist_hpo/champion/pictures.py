@@ -17,18 +17,18 @@ _N_A_LINE, _N_SHOWN = 10, 100
 
 
 def confusion_picture(confusion: NDArray[np.int64], classes: Sequence[str], title: str) -> Figure:
-    """Draw a confusion matrix [true, guessed]: the diagonal is left pale so that the mistakes stand out."""
+    """Draw a confusion matrix [true, predicted]; only the misclassifications are coloured."""
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     axes = figure.add_subplot()
     mistakes = confusion - np.diag(np.diag(confusion))
     axes.imshow(mistakes, cmap="Oranges", vmin=0, vmax=max(int(mistakes.max()), 1))
-    for (truth, guess), n in np.ndenumerate(confusion):
+    for (true, predicted), n in np.ndenumerate(confusion):
         if n:
-            on_dark = truth != guess and n > mistakes.max() * 0.6
-            axes.text(guess, truth, str(n), ha="center", va="center", fontsize=9, color="white" if on_dark else "black")
+            colour = "white" if true != predicted and n > mistakes.max() * 0.6 else "black"
+            axes.text(predicted, true, str(n), ha="center", va="center", fontsize=9, color=colour)
     axes.set_xticks(range(len(classes)), classes)
     axes.set_yticks(range(len(classes)), classes)
-    axes.set_xlabel("guessed digit")
+    axes.set_xlabel("predicted digit")
     axes.set_ylabel("true digit")
     axes.set_title(title, fontsize=11)
     return figure
@@ -40,7 +40,7 @@ def mistakes_picture(
     log_probabilities: NDArray[np.float32],
     image_shape: tuple[int, int, int],
 ) -> Figure:
-    """Draw the misclassified digits with truth, guess and confidence: the surest first, at most 100.
+    """Draw up to 100 misclassified digits with label, prediction and confidence, the most confident first.
 
     Args:
         images: u8[n, n_features].
@@ -62,9 +62,9 @@ def mistakes_picture(
             axes.imshow(_drawn(images[row].reshape(image_shape)), cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(f"{labels[row]} as {guess}: {np.exp(log_probabilities[row, guess]):.0%}", fontsize=8)
     figure.suptitle(
-        f"{len(rows)} of {len(labels):,} test digits misread, the surest mistakes first"
+        f"{len(rows)} of {len(labels):,} test digits misclassified, the most confident first"
         + (f" ({len(shown)} of them)" if len(shown) < len(rows) else "")
-        + ": truth as guess, confidence",
+        + ": label as prediction, confidence",
         fontsize=10,
     )
     return figure
@@ -76,13 +76,13 @@ def _drawn(image: NDArray[np.uint8]) -> NDArray[np.uint8] | NDArray[np.float64]:
 
 
 def mistakes(labels: NDArray[np.uint8], log_probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The rows whose guess is not the label, the surest first."""
+    """Return the rows whose prediction is not the label, the most confident first."""
     wrong = np.flatnonzero(log_probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-log_probabilities[wrong].max(axis=1), kind="stable")]
 
 
 def reliability_picture(calibration: Calibration, title: str) -> Figure:
-    """Draw accuracy by confidence, the gap to a calibrated model, and below how many examples each bin has."""
+    """Draw accuracy by confidence with the diagonal of a calibrated model, and below it the examples of each bin."""
     figure = Figure(figsize=(6.0, 6.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
     width = 1 / len(calibration.n_examples)
@@ -97,7 +97,7 @@ def reliability_picture(calibration: Calibration, title: str) -> Figure:
         zorder=3,
         label="at the bin's mean confidence",
     )
-    above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="as often right as it says")
+    above.plot([0, 1], [0, 1], color="grey", linestyle="--", label="perfect calibration")
     above.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     above.set_title(title, fontsize=11)
     above.legend(fontsize=8, loc="upper left")

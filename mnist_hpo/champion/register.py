@@ -1,4 +1,4 @@
-"""A champion in MLflow: a run with all its figures and pictures, and a registered model."""
+"""Log a champion to MLflow: a run with its figures and pictures, and a registered model."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _RUNTIME = (
     *("jax", "jaxlib", "flax", "optax", "numba", "llvmlite", "numpy"),
     *("safetensors", "mlflow", "pydantic", "ruamel.yaml"),
 )
-"""What the model needs to predict; `mnist_hpo` itself travels with it."""
+"""The packages that the model needs for prediction; the code of `mnist_hpo` is logged with the model."""
 
 
 def register(
@@ -52,14 +52,14 @@ def register(
     """Log a re-trained trial's run under the study's parent run and register its model.
 
     Args:
-        champion: what was re-trained and tested; its report is written already.
-        projection: the study's, opened.
+        champion: the re-trained and tested trial, with its report written.
+        projection: the study's projection, opened.
         provenance: versions, commit and CPU of this re-training.
-        is_best: whether the trial is the study's best, whose model alone takes the alias champion.
+        is_best: whether the trial is the study's best; only then does the model get the alias champion.
 
     Returns:
-        `run_id`, `model_name` and `model_version` (None where every seed diverged, and the run is FAILED), and the
-        `champion_version` that has the alias now, if one has.
+        `run_id`, `model_name` and `model_version` (None if every seed diverged; then the run is FAILED), and
+        `champion_version`, the version that has the alias now, or None.
 
     """
     client = projection.client
@@ -97,20 +97,20 @@ def register(
         "run_id": run_id,
         "model_name": None if model_version is None else champion.study.name,
         "model_version": model_version,
-        # A database's client gives a number, a server's a text.
+        # MLflow's database client returns a number, its server client a string.
         "champion_version": None if champion_version is None else str(champion_version),
     }
 
 
 def _seeds(champion: Champion) -> str:
-    """`3 seeds`, or how many of them did not diverge."""
+    """Return text such as `3 seeds`, or how many of them did not diverge."""
     if not champion.n_diverged:
         return f"{champion.n_seeds} seeds"
     return f"{len(champion.measures)} of {champion.n_seeds} seeds (the others diverged)"
 
 
 def _log_figures(champion: Champion, client: MlflowClient, run_id: str) -> list[Metric]:
-    """Log parameters and metrics; return the metrics."""
+    """Log hyperparameters and metrics; return the metrics."""
     figures = champion.figures()
     now = round(time.time() * 1000)
     metrics = [Metric("valid_loss", figures["valid_loss"], now, figures["best_epoch"])]
@@ -128,7 +128,7 @@ def _log_figures(champion: Champion, client: MlflowClient, run_id: str) -> list[
 
 
 def _by_class(champion: Champion) -> dict[str, NDArray[np.float64]]:
-    """Precision, recall and F1 of each class: the means over the seeds that did not diverge."""
+    """Return precision, recall and F1 of each class: the means over the seeds that did not diverge."""
     return {
         kind: np.mean([getattr(measures, kind) for measures in champion.measures.values()], axis=0)
         for kind in _BY_CLASS
@@ -136,7 +136,7 @@ def _by_class(champion: Champion) -> dict[str, NDArray[np.float64]]:
 
 
 def write_report(champion: Champion) -> Path:
-    """Write a champion's figures and pictures into a folder of its own, for people and for MLflow."""
+    """Write a champion's figures and pictures to its report folder; return the folder."""
     report = champion.report
     report.mkdir(exist_ok=True)
     name = f"{champion.study.name}, trial #{champion.trial.number}"
@@ -166,10 +166,10 @@ def _write_test(champion: Champion, seed: int, log_probabilities: NDArray[np.flo
     confusion.to_csv(report / "confusion_matrix.csv")
     by_class = {**_by_class(champion), "support": np.bincount(champion.labels, minlength=len(classes))}
     pd.DataFrame(by_class, index=pd.Index(classes, name="class")).to_csv(report / "per_class.csv")
-    # For tests that pair two champions' guesses on each example, seed by seed (`mnist-hpo compare`).
+    # `mnist-hpo compare` uses the predictions for paired tests of two champions, seed by seed.
     np.savez_compressed(
         report / "predictions.npz",
-        guesses=champion.guesses,
+        guesses=champion.predictions,
         seeds=np.array(list(champion.measures)),
         labels=np.asarray(champion.labels),
     )
@@ -239,7 +239,7 @@ def _register_model(
         "model": study.model,
     }.items():
         client.set_registered_model_tag(name, key, value)
-    # Not `logged.model_uri`, which MLflow's registry would look for in the tracking store of the process.
+    # Not `logged.model_uri`, which MLflow's registry would look up in the tracking store of the process.
     registered = client.create_model_version(name, logged.artifact_location, run_id, model_id=logged.model_id)
     version_number = str(registered.version)
     if is_best:

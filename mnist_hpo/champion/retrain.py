@@ -1,4 +1,4 @@
-"""Re-train a trial: first exactly as it was recorded, then on train + valid with several seeds, and test those once."""
+"""Re-train a trial: first exactly as recorded, then on train + valid with several seeds, which are tested once."""
 
 from __future__ import annotations
 
@@ -36,40 +36,40 @@ OnEpoch = Callable[[str, EpochResult], None]
 
 @dataclass(frozen=True)
 class Champion:
-    """A re-trained trial and its test."""
+    """A re-trained trial with its test results."""
 
     study: Study
     trial: TrialRecord
     reproduced: str
     """`exact`, or by how much the re-trained curve differs from the recorded one."""
     measures: Mapping[int, TestMeasures]
-    """By seed, counted from 0; a seed that diverged has none."""
+    """By seed, counted from 0; seeds that diverged are left out."""
     train_losses: tuple[tuple[float, ...], ...]
-    """By seed, by epoch; not finite where it diverged."""
+    """By seed, then by epoch; not finite where the training diverged."""
     log_probabilities: NDArray[np.float32] | None
-    """f32[n_test, n_classes]: of `registered_seed`; None where every seed diverged."""
-    guesses: NDArray[np.uint8]
-    """u8[n_measured, n_test]: the most probable classes, a row for each of `measures`."""
+    """f32[n_test, n_classes] of `registered_seed`; None if every seed diverged."""
+    predictions: NDArray[np.uint8]
+    """u8[n_measured, n_test]: the most probable classes, one row for each of `measures`."""
     labels: NDArray[np.uint8]
     """u8[n_test]"""
     images: NDArray[np.uint8]
     """u8[n_test, n_features]"""
     example: NDArray[np.uint8]
-    """u8[1, n_features]: a training image, to show what the model takes."""
+    """u8[1, n_features]: a training image, as an example of the model's input."""
     dataset_digest: str
     machine_dependent: bool
     """Whether a trial of the study was given up: see `is_machine_dependent`."""
     folder: Path
-    """Where its files lie."""
+    """The folder of its files."""
 
     @property
     def n_seeds(self) -> int:
-        """How many seeds were trained."""
+        """Number of seeds trained."""
         return len(self.train_losses)
 
     @property
     def n_diverged(self) -> int:
-        """How many of them diverged."""
+        """Number of seeds that diverged."""
         return self.n_seeds - len(self.measures)
 
     @property
@@ -79,16 +79,16 @@ class Champion:
 
     @property
     def bundle(self) -> Path | None:
-        """The model of `registered_seed`."""
+        """The folder of the model of `registered_seed`; None if every seed diverged."""
         return None if self.registered_seed is None else self.folder / _MODEL
 
     @property
     def report(self) -> Path:
-        """Its figures and pictures, for people and for MLflow."""
+        """The folder of its figures and pictures."""
         return self.folder / "report"
 
     def figures(self) -> dict[str, Any]:
-        """All of it as plain JSON."""
+        """Return the figures as plain JSON."""
         seed = self.registered_seed
         return {
             "study": self.study.name,
@@ -110,10 +110,10 @@ class Champion:
 
 
 def choose_trial(trials: Sequence[TrialRecord], number: int | None) -> TrialRecord:
-    """The trial of a number, or the best one.
+    """Return the trial with this number, or the best one if None.
 
     Raises:
-        UserError: there is none, or nothing of it can be trained again.
+        UserError: there is no such trial, or it has no finished epoch to reproduce.
 
     """
     if number is None:
@@ -147,22 +147,22 @@ def retrain(
 ) -> Champion:
     """Re-train a trial and test it.
 
-    A seed may diverge although the trial did not. It then has no test measures and leaves no model.
+    A seed may diverge although the trial did not. It then has no test measures and no model.
 
     Args:
         study: the study.
-        trial: the trial to train again.
-        n_seeds: how many trainings on train + valid.
-        machine_dependent: whether a trial of the study was given up; the models record it.
+        trial: the trial to re-train.
+        n_seeds: the number of trainings on train + valid.
+        machine_dependent: whether a trial of the study was given up; recorded with the models.
         dataset: the study's prepared dataset.
-        executor: where trainings run.
+        executor: runs the trainings.
         folder: an empty folder for checkpoints and the model.
-        on_epoch: told of each epoch, with the training's name (`again` or `seed K`).
+        on_epoch: a callback for each epoch, with the training's name (`again` or `seed K`).
         should_stop: see `run_jobs`.
 
     Raises:
         UserError: a training cannot be finished.
-        KeyboardInterrupt: `should_stop` said so.
+        KeyboardInterrupt: `should_stop` returned True.
 
     """
     info = dataset_info(study.dataset)
@@ -194,7 +194,7 @@ def retrain(
     ]
     curves = run_jobs(executor, seeds, on_epoch=on_epoch, should_stop=should_stop)
 
-    # Everything is trained and decided; only now is the test split read.
+    # All training and selection is done. Only now is the test split read.
     images, labels = load_test(dataset.directory, study.split)
     model = model_description(study, trial.parameters)
     source = {
@@ -205,7 +205,7 @@ def retrain(
         "machine_dependent": machine_dependent,
     }
     measures: dict[int, TestMeasures] = {}
-    guesses: list[NDArray[np.intp]] = []
+    predictions: list[NDArray[np.intp]] = []
     first: NDArray[np.float32] | None = None
     for index, job in enumerate(seeds):
         if any(result.diverged for result in curves[job.key]):
@@ -219,7 +219,7 @@ def retrain(
             shutil.rmtree(bundle)
             continue
         measures[index] = found
-        guesses.append(log_probabilities.argmax(axis=1))
+        predictions.append(log_probabilities.argmax(axis=1))
         first = log_probabilities if first is None else first
     return Champion(
         study=study,
@@ -228,7 +228,7 @@ def retrain(
         measures=measures,
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
         log_probabilities=first,
-        guesses=np.array(guesses, np.uint8).reshape(-1, len(labels)),
+        predictions=np.array(predictions, np.uint8).reshape(-1, len(labels)),
         labels=labels,
         images=images,
         example=np.array(load_search(dataset.directory, study.split).train_images[:1]),
@@ -243,7 +243,7 @@ def _checkpoint_name(seed_index: int) -> str:
 
 
 def compare_curves(trial: TrialRecord, results: Sequence[EpochResult]) -> str:
-    """Say `exact`, or how far a re-trained valid_loss curve is from the recorded one."""
+    """Return `exact`, or how far a re-trained valid_loss curve differs from the recorded one."""
     again = {result.epoch: result.valid_loss for result in results if result.valid_loss is not None}
     recorded = trial.valid_loss
     differing = [epoch for epoch in recorded if epoch not in again or again[epoch].hex() != recorded[epoch].hex()]

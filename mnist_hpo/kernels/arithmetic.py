@@ -44,7 +44,7 @@ _MANTISSA_BITS = np.int32(23)
 
 @instruction(types.float32, types.float32, types.float32, types.float32)
 def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a · b + c, rounded once."""
+    """Return a · b + c with a single rounding."""
     return builder.fma(a, b, c)
 
 

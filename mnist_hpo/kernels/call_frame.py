@@ -1,4 +1,4 @@
-"""The arguments of an XLA custom call, read in Numba.
+"""Read the arguments of an XLA custom call in Numba.
 
 XLA calls a handler with one pointer to an `XLA_FFI_CallFrame` (xla/ffi/api/c_api.h, interface version 0.3). Every field
 that is read here is aligned to eight bytes, so structs are read as 64-bit words. Addresses are int64.

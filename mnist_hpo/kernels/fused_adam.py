@@ -74,14 +74,14 @@ def update(
     The betas are 0.9 and 0.999, epsilon is 1e-8.
 
     Args:
-        parameters: a tree of f32 arrays.
+        parameters: the weights, a tree of f32 arrays.
         state: the moments.
         gradients: the gradients of the loss without its penalty, a tree like `parameters`.
         rounded: a tree like `parameters` with bf16 arrays for tensors of rank 2 and more and None for the others, or
             with None for all. The arrays are overwritten.
         learning_rate: f32[].
         l1: f32[], the factor of Σ|w| in the loss, over the tensors of rank 2 and more.
-        l2: f32[], the factor of Σw².
+        l2: f32[], the factor of Σw², over the same tensors.
         decoupled: whether the penalty bypasses the moments (AdamW; Loshchilov & Hutter, 2019).
 
     Returns:
@@ -192,8 +192,8 @@ def _update(
 ) -> None:
     """Update some weights.
 
-    `step_size` and `epsilon` have both bias corrections folded in; `l2` is the factor of the penalty's gradient. The
-    penalty joins the gradient (`coupled` is 1) or the update (`decoupled` is 1).
+    `step_size` and `epsilon` include the bias corrections; `l2` is the factor in the penalty's gradient. The penalty is
+    added to the gradient (`coupled` is 1) or to the update (`decoupled` is 1).
     """
     for i in range(weights.shape[0]):
         weight = weights[i]

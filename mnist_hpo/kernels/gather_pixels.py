@@ -76,7 +76,7 @@ def _scale_to_bfloat16(pixels: NDArray[np.uint8], numbers: NDArray[np.uint16]) -
 
 
 def _handler(call: Any) -> Any:
-    """In: images u8[E, F], rows i32[B]. Out: f32[B, F] or bf16[B, F]."""
+    """Inputs: images u8[E, F], rows i32[B]. Output: f32[B, F] or bf16[B, F]."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)

@@ -50,7 +50,7 @@ def round_all(numbers: NDArray[np.float32], rounded: NDArray[np.uint16]) -> None
 
 
 def _handler(call: Any) -> Any:
-    """In: f32[...]. Out: bf16[...]."""
+    """Input: f32[...]. Output: bf16[...]."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)

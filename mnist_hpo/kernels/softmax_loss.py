@@ -31,7 +31,7 @@ from mnist_hpo.kernels.native import call_kernel, register_kernel
 def softmax_loss(logits: jax.Array, labels: jax.Array, rows: jax.Array, label_smoothing: Any) -> jax.Array:
     """Return the mean cross-entropy of the softmax, f32[]; differentiable with respect to the logits.
 
-    Label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture" (2016).
+    The label smoothing is that of Szegedy et al., "Rethinking the Inception Architecture" (2016).
 
     Args:
         logits: f32[B, C].
@@ -110,7 +110,7 @@ def _example(
 
 
 def _handler(call: Any) -> Any:
-    """In: logits f32[B, C], labels u8[E], rows i32[B], smoothing f32[]. Out: loss f32[], gradient f32[B, C]."""
+    """Inputs: logits f32[B, C], labels u8[E], rows i32[B], smoothing f32[]. Outputs: loss f32[], gradient f32[B, C]."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)

@@ -94,7 +94,7 @@ def _transpose_edges(original: NDArray[Any], transposed: NDArray[Any]) -> None:
 
 
 def _handler(call: Any) -> Any:
-    """In: [R, C] of bf16 or f32. Out: [C, R]."""
+    """Input: [R, C] of bf16 or f32. Output: [C, R]."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)

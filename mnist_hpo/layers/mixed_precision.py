@@ -85,7 +85,7 @@ def _moved(x: jax.Array, axes: Sequence[int], end: int) -> jax.Array:
 
 
 def round_weights(parameters: Any, is_weight: Any, precision: str) -> Any:
-    """Round the weights of products.
+    """Round the weights that are factors of products.
 
     Args:
         parameters: a tree of f32 arrays.

@@ -126,11 +126,11 @@ def test_trials_can_be_compared(retrained: Retrained) -> None:
 @pytest.mark.parametrize(
     ("names", "options", "message"),
     [
-        (["small"], {}, "one alone cannot be compared"),
-        ([], {}, "one alone cannot be compared"),
+        (["small"], {}, "a comparison needs at least two"),
+        ([], {}, "a comparison needs at least two"),
         (["small", "small"], {}, "is listed twice"),
         (["small", "other"], {}, "no study 'other'"),
-        (["small:0", "small"], {"runs": True}, "names no trial"),
+        (["small:0", "small"], {"runs": True}, "is not a trial"),
         (["small", "other"], {"target": math.nan}, "is not a loss"),
     ],
 )

@@ -372,7 +372,7 @@ def test_the_command_refuses_a_hostile_file_with_one_line(tmp_path: Path, conten
 
 def test_control_characters_in_a_path_are_escaped_in_the_message(tmp_path: Path) -> None:
     outcome = make_folder(tmp_path, "hostile").call("run", "\x1b[31mred.yaml")
-    assert_refused(outcome, "'\\x1b[31mred.yaml' is no study's name or file: it has control characters")
+    assert_refused(outcome, "'\\x1b[31mred.yaml' is not a study's name or file: it has control characters")
     assert "\x1b" not in outcome.err
 
 
