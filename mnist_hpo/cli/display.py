@@ -39,7 +39,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.trials: dict[int, TrialRecord] = {}
-        self.n_trials, self.max_epochs = 0, 0
+        self.n_trials, self.max_epochs, self.objective = 0, 0, "valid_loss"
         self.best_so_far: list[float] = []
         """The lowest valid_loss after each epoch, over all trials."""
         self._epochs_at: deque[float] = deque()
@@ -48,6 +48,7 @@ class Tally:
         """Start from the recorded trials."""
         self.trials = {trial.number: trial for trial in recorded}
         self.n_trials, self.max_epochs = study.budget.n_trials, study.budget.max_epochs
+        self.objective = study.objectives[0].metric
         self.best_so_far = best_after_each_epoch(study, recorded)
         self._start, self._n_finished_before = time.monotonic(), self.n_finished
 
@@ -207,9 +208,10 @@ class LiveView:
 
     def _best_line(self, width: int) -> Text:
         best, curve = self.tally.best, self.tally.best_so_far
-        named = "best" if best is None else f"best #{best.number}: valid_loss {best.value:.4f}"
-        drawn = sparkline(curve, max(width - len(named) - 14, 10))
-        line = Text(f"{named}  ·  so far " if curve else "no epoch has ended yet", no_wrap=True, overflow="crop")
+        named = "best" if best is None else f"best #{best.number}: {self.tally.objective} {best.value:.4f}"
+        drawn = sparkline(curve, max(width - len(named) - 24, 10))
+        text = f"{named}  ·  lowest valid_loss " if curve else "no epoch has ended yet"
+        line = Text(text, no_wrap=True, overflow="crop")
         return line.append(drawn, style="cyan")
 
 

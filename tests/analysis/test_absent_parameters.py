@@ -180,7 +180,7 @@ def test_the_summary_says_that_a_value_is_absent() -> None:
     summary = make_sections(VIEW, ped_anova_alone, [])[0]
     assert "momentum: the best trial does not have it." in text(summary)
     with_it = make_sections(BEST_HAS_IT, ped_anova_alone, [])[0]
-    assert "momentum: higher values went with lower losses" in text(with_it)
+    assert "momentum: higher values went with a lower valid_loss" in text(with_it)
 
 
 def test_a_study_without_absent_values_does_not_mention_them() -> None:

@@ -59,7 +59,7 @@ def test_the_display_shows_the_study_and_fits_its_terminal(
     _, trials = study_and_trials
     assert "6/8 trials" in text
     best = min((trial for trial in trials[:-2] if trial.state == "complete"), key=lambda trial: trial.value or 1)
-    assert f"best #{best.number}: valid_loss {best.value:.4f}  ·  so far █" in text
+    assert f"best #{best.number}: valid_loss {best.value:.4f}  ·  lowest valid_loss █" in text
     for trial in trials[-2:]:
         (row,) = [line for line in lines if line.startswith(f"#{trial.number} ")]
         losses = list(trial.valid_loss.values())

@@ -14,10 +14,12 @@ from mnist_hpo.analysis.charts.figure import Chart
 from mnist_hpo.analysis.charts.trials import MAX_CURVES, drawn_trials
 from mnist_hpo.analysis.importance import Importance, assess
 from mnist_hpo.analysis.study_view import StudyView
+from mnist_hpo.analysis.trial_figures import best_accuracy
 from mnist_hpo.report.blocks import Missing, Points, Section, Table
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.sections.why import why_it_won
+from mnist_hpo.spec.study import Objective
 from mnist_hpo.storage.records import TrialRecord
 
 CHAMPION = {
@@ -125,6 +127,22 @@ def test_the_summary_names_a_trial_with_higher_accuracy(view: StudyView) -> None
         f"{100 * (first.epochs[first.best_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
     )
     assert expected in why(dataclasses.replace(view, trials=trials))
+
+
+def test_the_summary_names_the_objective_of_the_study(view: StudyView) -> None:
+    def scored(trial: TrialRecord) -> TrialRecord:
+        if trial.state != "complete":
+            return trial
+        return dataclasses.replace(trial, value=best_accuracy(trial), signs=(-1,))
+
+    study = view.study.model_copy(update={"objectives": (Objective(metric="valid_accuracy"),)})
+    by_accuracy = dataclasses.replace(view, study=study, trials=tuple(map(scored, view.trials)))
+    first, second = by_accuracy.complete[:2]
+    text = why(by_accuracy)
+    assert (first.value or 0) >= (second.value or 0)
+    assert f"Trial #{first.number} has the highest valid_accuracy of " in text
+    assert f"The runner-up, #{second.number}, is {(first.value or 0) - (second.value or 0):.5f} (" in text
+    assert "valid_loss" not in text
 
 
 def test_the_summary_compares_the_lead_with_the_variation_over_seeds(view: StudyView) -> None:

@@ -49,9 +49,10 @@ def correlations(view: StudyView, importance: Importance) -> Section:
         reason = "No hyperparameter of this study is numeric and took several values, so there is no order to compare."
         return Section(title, "", [Missing(reason)])
     unordered = [name for name, entry in view.study.space.items() if not is_ordered(entry)]
+    metric = view.study.objectives[0].metric
     lead = (
-        f"Spearman's ρ of each hyperparameter with valid_loss over the {len(view.complete):,} complete trials. Left of "
-        f"0: higher values went with lower losses. Pale bars are not significant (p ≥ {SIGNIFICANT_P}). A "
+        f"Spearman's ρ of each hyperparameter with {metric} over the {len(view.complete):,} complete trials. Left of "
+        f"0: higher values went with a lower {metric}. Pale bars are not significant (p ≥ {SIGNIFICANT_P}). A "
         "hyperparameter whose best value is in the middle of its range may show no correlation: see its slice."
     )
     if unordered:

@@ -41,23 +41,31 @@ def why_it_won(view: StudyView, importance: Importance, tests: Sequence[Champion
 
 def _victory(view: StudyView, best: TrialRecord) -> str:
     value, accuracy = objective_value(best), best_accuracy(best)
-    reached = f"Trial #{best.number} has the lowest valid_loss of {_count(len(view.complete), 'complete trial')}: "
+    reached = f"Trial #{best.number} has the {_best_of(view)} of {_count(len(view.complete), 'complete trial')}: "
     reached += f"{value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
     reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
     second, lead = view.complete[1], _lead(view)
-    behind = f"{lead:.5f} ({100 * lead / (value + lead):.1f} %) behind"
+    behind = f"{lead:.5f} ({100 * lead / objective_value(second):.1f} %) behind"
     return f"{reached}. The runner-up, #{second.number}, is {behind}."
 
 
 def _lead(view: StudyView) -> float:
     """Return the lead of the best over the second of at least two complete trials."""
-    return objective_value(view.complete[1]) - objective_value(view.complete[0])
+    return abs(objective_value(view.complete[1]) - objective_value(view.complete[0]))
+
+
+def _best_of(view: StudyView) -> str:
+    """Return "lowest valid_loss", for example: what the best trial has, by the first objective."""
+    objective = view.study.objectives[0]
+    return f"{'lowest' if objective.sign > 0 else 'highest'} {objective.metric}"
 
 
 def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
-    """Compare the lead with the variation between seeds, which only the tests of re-trained models show."""
+    """Compare the lead in valid_loss with the variation between seeds, which only tests of re-trained models show."""
+    if view.study.objectives[0].metric != "valid_loss":
+        return []
     # One seed alone has a deviation of 0.
     test = next((test for test in tests if test.trial == best.number), None)
     deviation = test.test_log_loss_std if test else None
@@ -115,16 +123,20 @@ def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importa
         if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _STEADY_RHO:
             trend = f"no steady trend over the complete trials ({figures})"
         else:
-            trend = f"{'lower' if found.rho > 0 else 'higher'} values went with lower losses ({figures})"
+            objective = view.study.objectives[0]
+            better = "lower" if objective.sign > 0 else "higher"
+            values = "lower" if objective.sign * found.rho > 0 else "higher"
+            trend = f"{values} values went with a {better} {objective.metric} ({figures})"
     return f"{name}: {trend}; the best trial's {brief(value)} is {place} of the searched range{scale}."
 
 
 def _by_choice(view: StudyView, name: str) -> str:
-    """Return a text with the lowest value of each choice."""
+    """Return a text with the best value of each choice."""
     reached: dict[str, float] = {}
     for trial in with_parameters(view.complete, name):  # the best first
         reached.setdefault(brief(trial.parameters[name]), objective_value(trial))
-    return "the lowest valid_loss by choice: " + _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
+    values = _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
+    return f"the {_best_of(view)} by choice: {values}"
 
 
 def _listed(items: list[str]) -> str:
