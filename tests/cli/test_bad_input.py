@@ -71,7 +71,7 @@ def test_a_url_that_is_not_utf_8_is_refused(folder: Folder, option: str) -> None
 
 @pytest.mark.parametrize("number", ["9" * 5000, "-1", "", "²"])
 def test_an_invalid_trial_number_is_refused(folder: Folder, number: str) -> None:
-    assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "names no trial")
+    assert_refused(folder.call("compare", "--runs", "small:0", f"small:{number}"), "is not a trial; write STUDY:NUMBER")
 
 
 @pytest.mark.parametrize("target", ["nan", "inf", "-inf"])
