@@ -1,67 +1,70 @@
-"""Dropout whose masks are a hash of (seed, step, layer, example, unit).
+"""Dropout and Gaussian noise that are a hash of (seed, step, layer, example, unit).
 
 Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), scaled at training time.
-JAX's generators draw a mask in a separate loop, which takes half of an MLP's epoch on a CPU. Two rounds of a
-multiply-xorshift hash (like MurmurHash3's finaliser) fuse into the elementwise loop.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+import numpy as np
 
-Dropout = Callable[[int, jax.Array], jax.Array]
-"""Maps (layer, activations f32[batch, ...]) to activations of the same shape; each layer has its own number."""
+from mnist_hpo.layers.hashed_words import HashedWords
+
+Scalar = jax.Array | np.float32 | float
 
 _WORD = 2.0**32
+_NOISE = 1 << 16
+"""Added to a layer's number, so that its noise does not depend on its dropout."""
 
 
-def no_dropout(_layer: int, x: jax.Array) -> jax.Array:
-    """Return the activations unchanged, for evaluation or a rate of zero."""
-    return x
+class Dropout(Protocol):
+    """What a module is called with, to regularise its activations. In evaluation, both methods return them unchanged.
+
+    Each layer has its own number, from 0 to 9,999. Activations are f32[batch, ...].
+    """
+
+    def __call__(self, layer: int, x: jax.Array) -> jax.Array:
+        """Set activations to zero at random, and scale the rest."""
+        ...
+
+    def noise(self, layer: int, x: jax.Array) -> jax.Array:
+        """Add Gaussian noise."""
+        ...
 
 
-def hashed_dropout(seed: jax.Array, step: jax.Array, rate: jax.Array) -> Dropout:
-    """Return dropout for one training step.
+@dataclass(frozen=True)
+class HashedDropout:
+    """Dropout and noise for one training step; see `Dropout`.
 
     Args:
-        seed: u32[2], the seed of the training.
-        step: u32[], the number of the step in the training.
-        rate: f32[], the probability that a unit is dropped, 0 ≤ rate < 1.
+        words: the random words of the step.
+        rate: f32[], the probability that a unit is dropped, 0 ≤ rate < 1; None for no dropout.
+        deviation: f32[], the standard deviation of the noise; None for no noise.
 
     """
-    threshold = (rate * _WORD).astype(jnp.uint32)
-    scale = 1.0 / (1.0 - rate)
 
-    def dropout(layer: int, x: jax.Array) -> jax.Array:
-        step_key = mix(mix(step ^ seed[0]) + jnp.uint32(layer))
-        n_rows, n_columns = x.shape[0], math.prod(x.shape[1:])
-        keep = hash_words(n_rows, n_columns, step_key, mix(step_key ^ seed[1])) >= threshold
-        return jnp.where(keep.reshape(x.shape), x * scale, 0.0)
+    words: HashedWords | None = None
+    rate: Scalar | None = None
+    deviation: Scalar | None = None
 
-    return dropout
+    def __call__(self, layer: int, x: jax.Array) -> jax.Array:
+        """See `Dropout`."""
+        if self.words is None or self.rate is None:
+            return x
+        threshold = (jnp.asarray(self.rate) * _WORD).astype(jnp.uint32)
+        scale = 1.0 / (1.0 - self.rate)
+        return jnp.where(self.words.draw(layer, x.shape) >= threshold, x * scale, 0.0)
+
+    def noise(self, layer: int, x: jax.Array) -> jax.Array:
+        """See `Dropout`."""
+        if self.words is None or self.deviation is None:
+            return x
+        return x + self.deviation * self.words.normal(layer + _NOISE, x.shape)
 
 
-def mix(word: jax.Array) -> jax.Array:
-    """Return MurmurHash3's finaliser, u32[...] to u32[...]: each input bit changes about half of the output bits."""
-    word = (word ^ (word >> 16)) * jnp.uint32(0x85EBCA6B)
-    word = (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
-    return word ^ (word >> 16)
-
-
-def hash_words(n_rows: int, n_columns: int, first_key: jax.Array, second_key: jax.Array) -> jax.Array:
-    """Return uniformly distributed u32[n_rows, n_columns] from two mixed keys u32[]; the high bits are the best.
-
-    The second key is added between the rounds. Without it, two steps' masks would be shifted windows of one sequence.
-    """
-    shape = (n_rows, n_columns)
-    index = lax.broadcasted_iota(jnp.uint32, shape, 0) * jnp.uint32(n_columns) + lax.broadcasted_iota(
-        jnp.uint32, shape, 1
-    )
-    word = (index ^ first_key) * jnp.uint32(0x9E3779B1)
-    word = ((word ^ (word >> 15)) + second_key) * jnp.uint32(0x85EBCA6B)
-    return (word ^ (word >> 13)) * jnp.uint32(0xC2B2AE35)
+no_dropout: Dropout = HashedDropout()
+"""Returns the activations unchanged, for evaluation or rates of zero."""

@@ -1,4 +1,7 @@
-"""The multilayer perceptron: `depth` hidden layers of `width` units, each with an activation and dropout."""
+"""The multilayer perceptron: `depth` hidden layers of `width` units, each with an activation and dropout.
+
+Optional: normalisation, noise before the activations, residual connections, and widths that shrink from layer to layer.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
     from flax import nnx
 
     from mnist_hpo.layers.dropout import Dropout
+
+_MOMENTUM = 0.95
+"""Of the running moments of BatchNorm: they are averages over the last 20 steps or so."""
 
 
 @cache
@@ -35,31 +41,50 @@ def module() -> type[nnx.Module]:
             *,
             rngs: nnx.Rngs,
         ) -> None:
-            depth, width = int(hyperparameters["depth"]), int(hyperparameters["width"])
+            normalization = str(hyperparameters["normalization"])
             self.activation = getattr(nnx, str(hyperparameters["activation"]))
+            self.residual = hyperparameters["residual"] == "yes"
             linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
-            sizes = [*input_shape, *[width] * depth]
-            self.hidden = nnx.List([linear(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
-            self.logits = linear(width, n_classes)
+            widths = _widths(hyperparameters)
+            # A normalisation has a bias of its own.
+            hidden = partial(linear, use_bias=normalization == "none")
+            self.hidden = nnx.List([hidden(n_in, n_out) for n_in, n_out in itertools.pairwise([*input_shape, *widths])])
+            if normalization == "batch":
+                self.norms = nnx.List([nnx.BatchNorm(width, momentum=_MOMENTUM, rngs=rngs) for width in widths])
+            elif normalization == "layer":
+                self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for width in widths])
+            else:
+                self.norms = None
+            self.logits = linear(widths[-1], n_classes)
 
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
             for layer, linear in enumerate(self.hidden):
-                x = dropout(layer, self.activation(linear(x)))
+                y = linear(x)
+                if self.norms is not None:
+                    y = self.norms[layer](y)
+                y = dropout(layer, self.activation(dropout.noise(layer, y)))
+                x = x + y if self.residual and layer > 0 and x.shape == y.shape else y
             return self.logits(x)
 
     return MLP
 
 
+def _widths(hyperparameters: ParameterSet) -> list[int]:
+    """Return the width of each hidden layer: each has `taper` times the width of the one before."""
+    width, taper = int(hyperparameters["width"]), float(hyperparameters["taper"])
+    return [max(1, round(width * taper**layer)) for layer in range(int(hyperparameters["depth"]))]
+
+
 def counts(input_shape: tuple[int, ...], n_classes: int, hyperparameters: ParameterSet) -> Counts:
     """Return the counts in closed form, since a search over widths has a new architecture in every trial."""
-    depth, width = int(hyperparameters["depth"]), int(hyperparameters["width"])
-    (n_features,) = input_shape
-    first, others = n_features * width, (depth - 1) * width * width + width * n_classes
-    n_biases = depth * width + n_classes
+    widths = _widths(hyperparameters)
+    first, *others = (n_in * n_out for n_in, n_out in itertools.pairwise([*input_shape, *widths, n_classes]))
+    # A layer has one bias for each unit, or a normalisation's scale and bias.
+    n_per_unit = 1 if hyperparameters["normalization"] == "none" else 2
     return Counts(
-        n_parameters=first + others + n_biases,
-        forward_flops=2 * (first + others),
-        train_flops=4 * first + 6 * others,
+        n_parameters=first + sum(others) + n_per_unit * sum(widths) + n_classes,
+        forward_flops=2 * (first + sum(others)),
+        train_flops=4 * first + 6 * sum(others),
     )
 
 
@@ -67,7 +92,10 @@ MODEL = FlaxModel(
     hyperparameters={
         "depth": Number(int, default=2, low=1, high=16),
         "width": Number(int, default=128, low=1, high=8192),
-        "activation": Choice("relu", ("relu", "gelu", "silu", "tanh")),
+        "taper": Number(float, default=1.0, low=0.01, high=1),
+        "activation": Choice("relu", ("relu", "gelu", "silu", "tanh", "elu", "leaky_relu", "sigmoid")),
+        "normalization": Choice("none", ("none", "batch", "layer")),
+        "residual": Choice("no", ("no", "yes")),
     },
     module=module,
     counts=counts,

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mnist_hpo.layers.dropout import hash_words, hashed_dropout, mix, no_dropout
+from mnist_hpo.layers.dropout import HashedDropout, no_dropout
+from mnist_hpo.layers.hashed_words import HashedWords, hash_words, mix
 
 ROWS, UNITS = 128, 512
 N = ROWS * UNITS
@@ -22,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 @partial(jax.jit, static_argnames=("layer", "rows", "units"))
 def _drop(seed: jax.Array, step: jax.Array, rate: jax.Array, layer: int, rows: int, units: int) -> jax.Array:
-    return hashed_dropout(seed, step, rate)(layer, jnp.ones((rows, units)))
+    return HashedDropout(HashedWords(seed, step), rate)(layer, jnp.ones((rows, units)))
 
 
 def drop(
@@ -158,7 +159,7 @@ def test_each_output_bit_of_the_hash_depends_on_each_input_bit() -> None:
 def test_activations_of_any_rank_are_dropped_unit_by_unit() -> None:
     """The mask equals that of the flattened activations."""
     words, rate = np.array(SEED, np.uint32), jnp.float32(0.3)
-    dropout = hashed_dropout(words, jnp.uint32(4), rate)
+    dropout = HashedDropout(HashedWords(words, jnp.uint32(4)), rate)
     flat = dropout(2, jnp.ones((8, 5 * 6 * 7)))
     for shape in ((8, 5, 6, 7), (8, 30, 7)):
         assert np.array_equal(np.ravel(dropout(2, jnp.ones(shape))), np.ravel(flat))

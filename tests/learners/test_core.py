@@ -56,7 +56,7 @@ def core_steps(few: tuple[Any, Any], dynamics: core.Dynamics, **parameters: Para
     state = initial_state(program, seed=1)
     epoch = jax.jit(partial(core.train_epoch, program))
     rates = np.full(N_STEPS, RATE, np.float32)
-    state, losses = epoch(state, *few, order(), rates, dynamics, np.array([1, 2], np.uint32))
+    state, losses = epoch(state, *few, order(), core.PerStep(rates), dynamics, np.array([1, 2], np.uint32))
     return state.parameters, losses
 
 
@@ -141,8 +141,8 @@ def test_each_step_uses_its_own_learning_rate(few: Any) -> None:
     rates = np.array([0.01] * 4 + [0.0] * 4, np.float32)
     dynamics = core.Dynamics(ZERO, ZERO, ZERO, ZERO, ZERO)
     run = jax.jit(partial(core.train_epoch, program))
-    whole, _ = run(state, *few, order(), rates, dynamics, np.array([1, 2], np.uint32))
-    half, _ = run(state, *few, order()[:4], rates[:4], dynamics, np.array([1, 2], np.uint32))
+    whole, _ = run(state, *few, order(), core.PerStep(rates), dynamics, np.array([1, 2], np.uint32))
+    half, _ = run(state, *few, order()[:4], core.PerStep(rates[:4]), dynamics, np.array([1, 2], np.uint32))
     jax.tree.map(np.testing.assert_array_equal, whole.parameters, half.parameters)
     assert int(whole.step) == 8
 
@@ -154,7 +154,7 @@ def test_dropout_depends_on_the_seed(few: Any) -> None:
     run = jax.jit(partial(core.train_epoch, program))
     rates = np.full(N_STEPS, RATE, np.float32)
     seeds = [np.array(words, np.uint32) for words in ([1, 2], [1, 2], [1, 3], [2, 2])]
-    losses = [np.asarray(run(state, *few, order(), rates, dynamics, seed)[1]) for seed in seeds]
+    losses = [np.asarray(run(state, *few, order(), core.PerStep(rates), dynamics, seed)[1]) for seed in seeds]
     assert np.array_equal(losses[0], losses[1])
     assert not np.array_equal(losses[0], losses[2])
     assert not np.array_equal(losses[0], losses[3])

@@ -39,7 +39,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
 
 
 def program_of(name: str, *shape: int) -> Program:
-    return Program(name, shape, N_CLASSES, (), 1, "adam", "fp32", with_dropout=False)
+    return Program(name, shape, N_CLASSES, (), 1, "adam", "fp32")
 
 
 def roles_of(name: str) -> dict[str, tuple[str, int]]:
@@ -187,7 +187,7 @@ def test_modules_train_and_predict(register: Register, module: type[nnx.Module],
     images = np.ascontiguousarray(digits[0].images[:200, 12:16, 11:17, 0].reshape(200, 24))
     labels = (digits[0].labels[:200] % N_CLASSES).astype(np.uint8)
     order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (20, 1))
-    zeros = core.Dynamics(*[np.float32(0)] * 5)
+    zeros = core.Dynamics()
     epoch = jax.jit(core.train_epoch, static_argnums=0)
     state, losses = epoch(
         program,
@@ -195,7 +195,7 @@ def test_modules_train_and_predict(register: Register, module: type[nnx.Module],
         images,
         labels,
         order,
-        np.full(80, 0.01, np.float32),
+        core.PerStep(np.full(80, 0.01, np.float32)),
         zeros,
         np.array([1, 2], np.uint32),
     )

@@ -33,7 +33,9 @@ def steps(program: Program, images: Any, labels: Any, order: Any, **dynamics: fl
     values = core.Dynamics(*(np.float32(dynamics.get(name, 0)) for name in core.Dynamics._fields))
     rates = np.full(len(order), 0.01, np.float32)
     epoch = jax.jit(partial(core.train_epoch, program))
-    return epoch(initial_state(program, 1), images, labels, order, rates, values, np.array([1, 2], np.uint32))[0]
+    return epoch(
+        initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32)
+    )[0]
 
 
 def convolved(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

@@ -30,13 +30,18 @@ def test_the_mlp_equals_its_formula(activation: str) -> None:
     np.testing.assert_allclose(model(x, no_dropout), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_dropout_applies_to_every_hidden_layer_but_not_to_the_logits() -> None:
-    seen: list[tuple[int, tuple[int, ...]]] = []
+def test_noise_and_dropout_apply_to_every_hidden_layer_but_not_to_the_logits() -> None:
+    seen: list[tuple[str, int, tuple[int, ...]]] = []
 
-    def dropout(layer: int, x: jax.Array) -> jax.Array:
-        seen.append((layer, x.shape))
-        return x
+    class Recorder:
+        def __call__(self, layer: int, x: jax.Array) -> jax.Array:
+            seen.append(("dropout", layer, x.shape))
+            return x
 
-    logits = mlp(depth=3, width=4)(jnp.ones((2, 6)), dropout)
-    assert seen == [(0, (2, 4)), (1, (2, 4)), (2, (2, 4))]
+        def noise(self, layer: int, x: jax.Array) -> jax.Array:
+            seen.append(("noise", layer, x.shape))
+            return x
+
+    logits = mlp(depth=3, width=4)(jnp.ones((2, 6)), Recorder())
+    assert seen == [(kind, layer, (2, 4)) for layer in range(3) for kind in ("noise", "dropout")]
     assert logits.shape == (2, 3)

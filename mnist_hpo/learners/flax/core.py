@@ -15,10 +15,13 @@ from jax import lax
 
 from mnist_hpo.kernels.gather_pixels import SCALE, gather_pixels
 from mnist_hpo.kernels.softmax_loss import softmax_loss
-from mnist_hpo.layers.dropout import hashed_dropout, no_dropout
-from mnist_hpo.layers.mixed_precision import FACTOR, round_weights, with_rounded
+from mnist_hpo.layers.dropout import HashedDropout, no_dropout
+from mnist_hpo.layers.hashed_words import HashedWords
+from mnist_hpo.layers.mixed_precision import FACTOR, round_like, round_weights, with_rounded
+from mnist_hpo.learners.flax.augmentation import Strengths, augment
+from mnist_hpo.learners.flax.constraints import limit_norms
 from mnist_hpo.learners.flax.optimizers import Scalar, init_optimizer, update
-from mnist_hpo.learners.flax.program import Program
+from mnist_hpo.learners.flax.program import AUGMENTATION, INPUT_CHANGES, Program
 from mnist_hpo.learners.flax.variables import structure_of, zeros_of
 
 Parameters = Any
@@ -30,6 +33,18 @@ Statistics = Any
 EVALUATION_BATCH = 1000
 """Examples per matrix product in evaluation: enough for full speed, and the activations fit in the cache."""
 
+_INPUT = 10_000
+"""The input's number as a layer that is dropped or disturbed, above those of a module's layers."""
+_AUGMENTATION = _INPUT + 1
+"""The first of the streams of random words for augmentation."""
+
+
+class Average(NamedTuple):
+    """An average of the weights over steps, for predictions."""
+
+    parameters: Parameters
+    statistics: Statistics
+
 
 class TrainState(NamedTuple):
     """The state that a training step updates."""
@@ -39,16 +54,45 @@ class TrainState(NamedTuple):
     step: jax.Array
     """u32[]: number of steps since the start of the training."""
     statistics: Statistics
+    average: Average | None = None
+    """None if predictions use the last weights."""
+
+    @property
+    def predicting(self) -> tuple[Parameters, Statistics]:
+        """The parameters and statistics that predictions use."""
+        chosen = self if self.average is None else self.average
+        return chosen.parameters, chosen.statistics
 
 
 class Dynamics(NamedTuple):
-    """The traced hyperparameters, each f32[]; the learning rate is passed separately for each step."""
+    """The traced hyperparameters, each f32[]. Those that differ from step to step are arguments of `train_epoch`."""
 
-    dropout: Scalar
-    l1: Scalar
-    l2: Scalar
-    label_smoothing: Scalar
-    momentum: Scalar
+    dropout: Scalar = 0.0
+    l1: Scalar = 0.0
+    l2: Scalar = 0.0
+    label_smoothing: Scalar = 0.0
+    momentum: Scalar = 0.0
+    input_dropout: Scalar = 0.0
+    input_noise: Scalar = 0.0
+    noise: Scalar = 0.0
+    max_norm: Scalar = 0.0
+    rotation: Scalar = 0.0
+    translation: Scalar = 0.0
+    scaling: Scalar = 0.0
+    shear: Scalar = 0.0
+    elastic: Scalar = 0.0
+    elastic_sigma: Scalar = 4.0
+    erasing: Scalar = 0.0
+
+
+class PerStep(NamedTuple):
+    """jax.Array that differ from step to step, each f32[S], or None where the program does not use them."""
+
+    learning_rate: jax.Array
+    mixing: jax.Array | None = None
+    """The share of each image in its mixture with another one."""
+    averaging: jax.Array | None = None
+    """The share of the new weights in the average."""
 
 
 def init(program: Program) -> TrainState:
@@ -56,7 +100,9 @@ def init(program: Program) -> TrainState:
     structure = structure_of(program)
     parameters = zeros_of(structure.parameters)
     optimizer_state = init_optimizer(program.optimizer, parameters)
-    return TrainState(parameters, optimizer_state, jnp.uint32(0), zeros_of(structure.statistics))
+    statistics = zeros_of(structure.statistics)
+    average = Average(zeros_of(structure.parameters), zeros_of(structure.statistics)) if program.averaging else None
+    return TrainState(parameters, optimizer_state, jnp.uint32(0), statistics, average)
 
 
 def train_epoch(
@@ -65,7 +111,7 @@ def train_epoch(
     images: jax.Array,
     labels: jax.Array,
     order: jax.Array,
-    learning_rates: jax.Array,
+    per_step: PerStep,
     dynamics: Dynamics,
     seed: jax.Array,
 ) -> tuple[TrainState, jax.Array]:
@@ -77,9 +123,9 @@ def train_epoch(
         images: u8[E, F].
         labels: u8[E].
         order: i32[S, B], the rows of each step.
-        learning_rates: f32[S].
+        per_step: the numbers of each step.
         dynamics: the traced hyperparameters.
-        seed: u32[2], the seed of the dropout masks.
+        seed: u32[2], the seed of everything that is random in a step.
 
     Returns:
         The new state, and the mean cross-entropy of each step's batch, f32[S].
@@ -88,22 +134,24 @@ def train_epoch(
     structure = structure_of(program)
 
     def batch_loss(
-        parameters: Parameters, statistics: Statistics, rows: jax.Array, step: jax.Array
+        parameters: Parameters, statistics: Statistics, rows: jax.Array, step: jax.Array, mixing: jax.Array | None
     ) -> tuple[jax.Array, Statistics]:
-        dropout = hashed_dropout(seed, step, jnp.asarray(dynamics.dropout)) if program.with_dropout else no_dropout
-        # Already rounded as the first product would round them, then cast back to float32; XLA removes that cast.
-        pixels = gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
+        words = HashedWords(seed, step)
         model = nnx.merge(structure.training, parameters, statistics)
-        logits = model(pixels.reshape(-1, *program.input_shape), dropout)
-        return softmax_loss(logits, labels, rows, dynamics.label_smoothing), _statistics(model)
+        inputs = _step_images(program, dynamics, words, images, rows, mixing)
+        logits = model(inputs.reshape(-1, *program.input_shape), _dropout(program, dynamics, words))
+        loss = softmax_loss(logits, labels, rows, dynamics.label_smoothing)
+        if mixing is not None:
+            loss = mixing * loss + (1 - mixing) * softmax_loss(logits, labels, rows[::-1], dynamics.label_smoothing)
+        return loss, _statistics(model)
 
     def take_step(
-        carried: tuple[TrainState, Parameters], inputs: tuple[jax.Array, jax.Array]
+        carried: tuple[TrainState, Parameters], inputs: tuple[jax.Array, PerStep]
     ) -> tuple[tuple[TrainState, Parameters], jax.Array]:
-        (state, rounded), (rows, learning_rate) = carried, inputs
+        (state, rounded), (rows, now) = carried, inputs
         factors = with_rounded(state.parameters, rounded)
         differentiated = jax.value_and_grad(batch_loss, has_aux=True)
-        (loss, statistics), gradients = differentiated(factors, state.statistics, rows, state.step)
+        (loss, statistics), gradients = differentiated(factors, state.statistics, rows, state.step, now.mixing)
         parameters, optimizer_state, rounded = update(
             program.optimizer,
             state.parameters,
@@ -111,15 +159,20 @@ def train_epoch(
             gradients,
             rounded,
             structure.is_weight,
-            learning_rate=learning_rate,
+            learning_rate=now.learning_rate,
             l1=dynamics.l1,
             l2=dynamics.l2,
             momentum=dynamics.momentum,
         )
-        return (TrainState(parameters, optimizer_state, state.step + jnp.uint32(1), statistics), rounded), loss
+        if "max_norm" in program.active:
+            parameters = limit_norms(parameters, structure.parameter_roles, dynamics.max_norm)
+            rounded = round_like(rounded, parameters)
+        average = _averaged(state.average, Average(parameters, statistics), now.averaging)
+        state = TrainState(parameters, optimizer_state, state.step + jnp.uint32(1), statistics, average)
+        return (state, rounded), loss
 
     rounded = round_weights(state.parameters, structure.is_weight, program.precision)
-    (state, _), losses = lax.scan(take_step, (state, rounded), (order, learning_rates))
+    (state, _), losses = lax.scan(take_step, (state, rounded), (order, per_step))
     return state, losses
 
 
@@ -141,6 +194,46 @@ def predict(program: Program, parameters: Parameters, statistics: Statistics, im
 
     logits = lax.map(logits_of, batches)
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
+
+
+def _step_images(
+    program: Program,
+    dynamics: Dynamics,
+    words: HashedWords,
+    images: jax.Array,
+    rows: jax.Array,
+    mixing: jax.Array | None,
+) -> jax.Array:
+    """Return a step's images, f32[B, F]: augmented, then mixed, then disturbed."""
+    active = program.active
+    if not any(name in active for name in INPUT_CHANGES):
+        # Already rounded as the first product would round them, then cast back to float32; XLA removes that cast.
+        return gather_pixels(images, rows, FACTOR[program.precision]).astype(jnp.float32)
+    pixels = gather_pixels(images, rows)
+    if any(name in active for name in AUGMENTATION):
+        strengths = Strengths(*(jnp.asarray(getattr(dynamics, name)) for name in Strengths._fields))
+        shaped = pixels.reshape(-1, *program.image_shape)
+        pixels = augment(shaped, words, _AUGMENTATION, strengths, active).reshape(pixels.shape)
+    if mixing is not None:
+        # The examples of a batch are in random order, so each is mixed with a random other one.
+        pixels = mixing * pixels + (1 - mixing) * pixels[::-1]
+    disturb = HashedDropout(
+        words,
+        dynamics.input_dropout if "input_dropout" in active else None,
+        dynamics.input_noise if "input_noise" in active else None,
+    )
+    return disturb(_INPUT, disturb.noise(_INPUT, pixels))
+
+
+def _dropout(program: Program, dynamics: Dynamics, words: HashedWords) -> HashedDropout:
+    rate = dynamics.dropout if "dropout" in program.active else None
+    return HashedDropout(words, rate, dynamics.noise if "noise" in program.active else None)
+
+
+def _averaged(average: Average | None, new: Average, share: jax.Array | None) -> Average | None:
+    if average is None or share is None:
+        return None
+    return jax.tree.map(lambda old, new: old + share * (new - old), average, new)
 
 
 def _statistics(model: nnx.Module) -> Statistics:

@@ -38,7 +38,7 @@ def count(model: str, input_shape: tuple[int, ...], n_classes: int, architecture
         ValueError: the forward pass has products in a loop of unknown length.
 
     """
-    program = Program(model, input_shape, n_classes, architecture, 1, "adam", "fp32", with_dropout=False)
+    program = Program(model, input_shape, n_classes, architecture, 1, "adam", "fp32")
     structure = structure_of(program)
     image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,13 +61,13 @@ class FlaxLearner:
 
     def start(self) -> core.TrainState:
         """See `Learner.start`."""
-        return initial_state(self._program, self._config.seed)
+        return initial_state(self._program, self._config.seed, self._dynamic.initializer)
 
     def advance(self, state: core.TrainState, epoch: int) -> Advanced:
         """See `Learner.advance`."""
         rows = self._rows(epoch)
         train_epoch = self._programs.train_epoch(self._program, len(self._train), len(rows))
-        arguments = rows, self._learning_rates(epoch, len(rows)), self._dynamics(), self._seed
+        arguments = rows, self._per_step(epoch, len(rows)), self._dynamics(), self._seed
         images, labels = (self._device.put(array) for array in (self._train.images, self._train.labels))
         start = time.perf_counter()
         state, losses = train_epoch(state, images, labels, *arguments)
@@ -76,11 +77,11 @@ class FlaxLearner:
     def predict(self, state: core.TrainState, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Learner.predict`."""
         predict = self._programs.predict(self._program, len(images))
-        return np.asarray(predict(state.parameters, state.statistics, self._device.put(images)))
+        return np.asarray(predict(*state.predicting, self._device.put(images)))
 
     def model(self, state: core.TrainState) -> Tensors:
         """See `Learner.model`: the trainable parameters and batch statistics."""
-        return named(state.parameters, state.statistics)
+        return named(*state.predicting)
 
     def save(self, state: core.TrainState) -> Tensors:
         """See `Learner.save`."""
@@ -101,19 +102,26 @@ class FlaxLearner:
         n_steps = len(rows) // batch_size
         return rows[: n_steps * batch_size].astype(np.int32).reshape(n_steps, batch_size)
 
-    def _learning_rates(self, epoch: int, n_steps: int) -> NDArray[np.float32]:
-        return schedules.learning_rates(
-            self._dynamic.schedule,
-            self._dynamic.learning_rate,
-            epoch=epoch,
-            n_steps=n_steps,
-            max_epochs=self._config.schedule_epochs or self._config.max_epochs,
+    def _per_step(self, epoch: int, n_steps: int) -> core.PerStep:
+        dynamic, max_epochs = self._dynamic, self._config.schedule_epochs or self._config.max_epochs
+        steps = schedules.Steps(epoch, n_steps, max_epochs)
+        learning_rates = schedules.learning_rates(
+            dynamic.schedule, dynamic.learning_rate, steps, decay_start=dynamic.decay_start, warmup=dynamic.warmup
         )
+        mixing = schedules.mixing(dynamic.mixup, self._config.seed, steps) if dynamic.mixup > 0 else None
+        return core.PerStep(*jax.tree.map(jnp.asarray, (learning_rates, mixing, self._averaging(steps))))
+
+    def _averaging(self, steps: schedules.Steps) -> NDArray[np.float32] | None:
+        match self._dynamic.averaging:
+            case "ema":
+                return schedules.exponential_average(self._dynamic.ema_decay, steps)
+            case "swa":
+                return schedules.equal_average(self._dynamic.swa_start, steps)
+            case _:
+                return None
 
     def _dynamics(self) -> core.Dynamics:
-        dynamic = self._dynamic
-        numbers = (dynamic.dropout, dynamic.l1, dynamic.l2, dynamic.label_smoothing, dynamic.momentum)
-        return core.Dynamics(*map(np.float32, numbers))
+        return core.Dynamics(*(np.float32(getattr(self._dynamic, name)) for name in core.Dynamics._fields))
 
 
 def make_predictor(program: Program, tensors: Tensors) -> Predictor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.parameter import Choice, Number, Parameter, ParameterSet
@@ -25,9 +25,39 @@ OPTIMIZATION: Mapping[str, Parameter] = {
     "optimizer": Choice("adam", ("adam", "adamw", "sgd", "sgd_nesterov", "rmsprop")),
     "momentum": Number(float, default=0.9, low=0, high=0.9999),
     "precision": Choice("bf16", ("bf16", "fp32")),
-    "schedule": Choice("constant", ("constant", "cosine", "one_cycle")),
+    "schedule": Choice("constant", ("constant", "linear", "cosine", "one_cycle")),
+    # The share of the steps before `linear` decays.
+    "decay_start": Number(float, default=0.5, low=0, high=1),
+    # The share of the steps in which the learning rate rises from 0, with any schedule.
+    "warmup": Number(float, default=0.0, low=0, high=1),
+    "initializer": Choice("he", ("he", "xavier")),
+    "input_dropout": Number(float, default=0.0, low=0, high=_LARGEST_RATE),
+    "input_noise": Number(float, default=0.0, low=0, high=10),
+    "noise": Number(float, default=0.0, low=0, high=10),
+    "max_norm": Number(float, default=0.0, low=0, high=1e6),
+    "mixup": Number(float, default=0.0, low=0, high=100),
+    "averaging": Choice("none", ("none", "ema", "swa")),
+    "ema_decay": Number(float, default=0.999, low=0, high=1),
+    # The share of the steps before `swa` averages.
+    "swa_start": Number(float, default=0.75, low=0, high=1),
+    "rotation": Number(float, default=0.0, low=0, high=180),
+    "translation": Number(float, default=0.0, low=0, high=100),
+    "scaling": Number(float, default=0.0, low=0, high=0.9),
+    "shear": Number(float, default=0.0, low=0, high=80),
+    "elastic": Number(float, default=0.0, low=0, high=10_000),
+    "elastic_sigma": Number(float, default=4.0, low=0.3, high=100),
+    "erasing": Number(float, default=0.0, low=0, high=1),
 }
-"""The hyperparameters of training any Flax model, beside the model's own."""
+"""The hyperparameters of training any Flax model, beside the model's own. docs/hyperparameters.md explains each."""
+
+AUGMENTATION = ("rotation", "translation", "scaling", "shear", "elastic", "erasing")
+"""The hyperparameters that change images and are off at 0."""
+
+INPUT_CHANGES = (*AUGMENTATION, "mixup", "input_noise", "input_dropout")
+"""The hyperparameters that change what a training step passes to the module, and are off at 0."""
+
+OPTIONAL = ("dropout", "noise", "max_norm", *INPUT_CHANGES)
+"""The hyperparameters that are off at 0. A compiled program computes only those that are on."""
 
 Architecture = tuple[tuple[str, ParameterValue], ...]
 """A model's own hyperparameters as sorted (name, value) pairs, which are hashable."""
@@ -46,8 +76,12 @@ class Program:
     optimizer: str
     precision: str
     """The precision of the factors of products; all else is float32."""
-    with_dropout: bool
-    """Whether dropout masks are drawn; not for a rate of exactly 0."""
+    active: tuple[str, ...] = ()
+    """Those of the hyperparameters in `OPTIONAL` that are on."""
+    image_shape: tuple[int, int, int] = (1, 1, 1)
+    """Height, width and channels of an image, which augmentation needs."""
+    averaging: bool = False
+    """Whether predictions use an average of the weights."""
 
     @property
     def n_features(self) -> int:
@@ -57,16 +91,34 @@ class Program:
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """The dynamic configuration: arguments of the compiled epoch."""
+    """The dynamic configuration: arguments of the compiled epoch, and what the host computes arguments from."""
 
-    learning_rate: float
     schedule: str
     """The name of the schedule. The host computes the learning rate of each step from it."""
+    initializer: str
+    averaging: str
+    learning_rate: float
+    decay_start: float
+    warmup: float
+    ema_decay: float
+    swa_start: float
     dropout: float
     l1: float
     l2: float
     label_smoothing: float
     momentum: float
+    input_dropout: float
+    input_noise: float
+    noise: float
+    max_norm: float
+    mixup: float
+    rotation: float
+    translation: float
+    scaling: float
+    shear: float
+    elastic: float
+    elastic_sigma: float
+    erasing: float
 
 
 def split(
@@ -90,15 +142,10 @@ def split(
         batch_size=int(values["batch_size"]),
         optimizer=str(values["optimizer"]),
         precision=str(values["precision"]),
-        with_dropout=float(values["dropout"]) > 0,
+        active=tuple(name for name in OPTIONAL if float(values[name]) > 0),
+        image_shape=image_shape,
+        averaging=values["averaging"] != "none",
     )
-    dynamic = Hyperparameters(
-        learning_rate=float(values["learning_rate"]),
-        schedule=str(values["schedule"]),
-        dropout=float(values["dropout"]),
-        l1=float(values["l1"]),
-        l2=float(values["l2"]),
-        label_smoothing=float(values["label_smoothing"]),
-        momentum=float(values["momentum"]),
-    )
-    return program, dynamic
+    kinds = {field.name: OPTIMIZATION[field.name] for field in fields(Hyperparameters)}
+    dynamic = {name: values[name] if isinstance(kind, Choice) else float(values[name]) for name, kind in kinds.items()}
+    return program, Hyperparameters(**dynamic)  # pyright: ignore[reportArgumentType]

@@ -32,13 +32,16 @@ class Programs:
 
     def train_epoch(self, program: Program, n_examples: int, n_steps: int) -> Compiled:
         """Return `core.train_epoch` compiled for this program, of n_steps over n_examples. It donates the state."""
-        f32: Any = jax.ShapeDtypeStruct((), np.float32)
+        number: Any = jax.ShapeDtypeStruct((), np.float32)
+        numbers: Any = jax.ShapeDtypeStruct((n_steps,), np.float32)
         shapes = (
             jax.eval_shape(partial(core.init, program)),
             *_data_shapes(program, n_examples),
             jax.ShapeDtypeStruct((n_steps, program.batch_size), np.int32),
-            jax.ShapeDtypeStruct((n_steps,), np.float32),
-            core.Dynamics(f32, f32, f32, f32, f32),
+            core.PerStep(
+                numbers, numbers if "mixup" in program.active else None, numbers if program.averaging else None
+            ),
+            core.Dynamics(*[number] * len(core.Dynamics._fields)),
             jax.ShapeDtypeStruct((2,), np.uint32),
         )
         function = partial(core.train_epoch, program)
@@ -47,7 +50,7 @@ class Programs:
     def predict(self, program: Program, n_examples: int) -> Compiled:
         """Return `core.predict` compiled for this program's architecture and n_examples."""
         state = jax.eval_shape(partial(core.init, program))
-        shapes = (state.parameters, state.statistics, _data_shapes(program, n_examples)[0])
+        shapes = (*state.predicting, _data_shapes(program, n_examples)[0])
         shape = (program.input_shape, program.n_classes, program.architecture, program.precision)
         key = ("predict", program.model, *shape, n_examples)
         return self._get(key, partial(core.predict, program), shapes)
