@@ -142,7 +142,7 @@ def _hyperparameter_sentence(view: StudyView, best: TrialRecord, name: str, impo
 def _best_by_choice(view: StudyView, name: str) -> str:
     """Return a text with the best value of each choice."""
     reached: dict[str, float] = {}
-    for trial in with_parameters(view.complete, name):  # the best fanova_first
+    for trial in with_parameters(view.complete, name):  # the best first
         reached.setdefault(brief(trial.parameters[name]), objective_value(trial))
     values = _enumeration([f"{choice} {value:.5f}" for choice, value in reached.items()])
     return f"the {_best_value_name(view)} by choice: {values}"
