@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -78,7 +77,7 @@ def make_predictor(
     if not isinstance(found, FlaxModel):
         from mnist_hpo.learners.sklearn import learner as sklearn
 
-        return sklearn.make_predictor(found, values, math.prod(image_shape), tensors)
+        return sklearn.make_predictor(found, values, image_shape, tensors)
     from mnist_hpo.learners.flax import learner as flax
 
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)

@@ -73,14 +73,19 @@ class SklearnModel:
 
     hyperparameters: Mapping[str, Parameter]
     fit: Callable[[NDArray[np.uint8], NDArray[np.uint8], int, ParameterSet], Tensors]
-    """Maps (images u8[E, F], labels u8[E], n_classes, hyperparameters) to the arrays that `scores` needs.
+    """Maps (images, labels u8[E], n_classes, hyperparameters) to the arrays that `scores` needs.
     Must be deterministic and single-threaded. Some classes may have no label."""
     scores: Callable[[Tensors, NDArray[np.uint8], ParameterSet], NDArray[np.float64]]
-    """Maps (arrays, images u8[E, F], hyperparameters) to a score for each class, f64[E, C], with NumPy only. The
+    """Maps (arrays, images, hyperparameters) to a score for each class, f64[E, C], with NumPy only. The
     probabilities are the softmax of the scores at a temperature fitted to held-out examples."""
     describe: Callable[[DataShape, ParameterSet], Description]
     """Computes the cost from the split's sizes, where `n_train` is the number of examples that the last epoch trains
     on. The cost of an epoch is the mean over all epochs."""
+    images: Literal["flat", "shaped"] = "flat"
+    """The shape of the images that `fit` and `scores` take: u8[E, F] or u8[E, H, W, C]."""
+    max_train_loss_examples: int | None = None
+    """The training loss is the mean over at most this many of the examples; None for all. For models whose prediction
+    takes longer than their training."""
 
 
 Model = FlaxModel | SklearnModel

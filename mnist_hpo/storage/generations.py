@@ -47,7 +47,7 @@ def open_generations(
         if storage.get_n_trials(study_id):
             raise UserError(f"{url} holds a study {study.name!r} that is not mnist-hpo's; rename yours")
         _set_attributes(storage, study_id, study, context)
-    elif problem := _why_not_continuable(storage, study_id, study, context, found):
+    elif problem := _reason_not_continuable(storage, study_id, study, context, found):
         if any(_has_results(storage, generation) for generation in generations):
             raise UserError(problem)
         generations[-1] = _recreate(storage, study_id, study, found, context)
@@ -80,7 +80,7 @@ def _new_study(storage: BaseStorage, study: Study, name: str) -> int:
         return storage.get_study_id_from_name(name)
 
 
-def _why_not_continuable(
+def _reason_not_continuable(
     storage: BaseStorage, study_id: int, study: Study, context: Mapping[str, str], found: Mapping[str, Any]
 ) -> str | None:
     """See `continuing.why_not_continuable`."""

@@ -56,6 +56,7 @@ def test_the_times_and_flops_of_a_replay_add_up(trainings: Path, mnist: Prepared
     assert figures["valid_accuracy"][0] != figures["valid_accuracy"][2]
 
 
+@pytest.mark.slow
 def test_results_of_a_replay_do_not_depend_on_the_workers_or_the_cache(trainings: Path) -> None:
     accuracies = [
         bench("replay", trainings, *options)["valid_accuracy"] for options in (["--workers", "1"], ["--cold"])

@@ -4,6 +4,7 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
 from command import Folder, make_folder
 
 from mnist_hpo.bundle.bundle import load_bundle
@@ -47,6 +48,7 @@ def test_a_training_that_differs_from_the_record_writes_no_model(finished: Folde
     assert folder.status()["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_the_best_model_is_replaced(finished: Folder, tmp_path: Path) -> None:
     best = finished.status()["best"]
     folder = make_folder(tmp_path, "file")

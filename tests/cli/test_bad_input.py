@@ -81,6 +81,7 @@ def test_an_invalid_target_loss_is_refused(finished: Folder, target: str) -> Non
         assert_refused(refused, f"--target {target}", "not a loss")
 
 
+@pytest.mark.slow
 def test_a_study_in_which_every_trial_fails_exits_with_code_1_and_advice(folder: Folder) -> None:
     folder.write_study("[0.001, 0.05, 0.2, 1.0e+6]", "[1.0e+6]", "{learning_rate: 0.05", "{learning_rate: 1.0e+6")
     outcome = folder.call("run", "small.yaml")

@@ -86,6 +86,7 @@ def test_a_study_with_a_given_up_trial_says_so_everywhere(given_up: Folder, lost
     assert sentence in parent.data.tags["mlflow.note.content"]
 
 
+@pytest.mark.slow
 def test_models_of_a_study_with_a_given_up_trial_record_it(given_up: Folder, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     given_up.copy_record(folder)

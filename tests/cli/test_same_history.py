@@ -12,6 +12,7 @@ import pytest
 from command import PROGRAM, TIMEOUT_S, Folder
 
 
+@pytest.mark.slow
 def test_one_worker_on_a_terminal_gives_the_same_history(
     folder: Folder, status: dict[str, Any], trials: list[dict[str, Any]]
 ) -> None:

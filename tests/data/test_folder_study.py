@@ -58,7 +58,7 @@ def test_a_study_goes_on_where_its_folder_has_moved_and_stops_where_its_files_ha
     (folder.path / "small.yaml").write_text(STUDY.replace("path: digits", "path: moved/here"))
     moved = folder.run(**studies.environment)
     assert moved.json()["history_sha256"] == first["history_sha256"]
-    assert "2 of them recorded already" in moved.err
+    assert "2 of them already recorded" in moved.err
     assert studies.prepared() == [prepared]
 
     changed = coloured[TRAIN_LABELS].copy()

@@ -125,6 +125,7 @@ def folder_with_study(tmp_path: Path, name: str) -> Folder:
     return folder
 
 
+@pytest.mark.slow
 def test_a_study_runs_on_an_executor_of_another_package_with_the_same_history(tmp_path: Path) -> None:
     environment = install(tmp_path / "site", "process_per_job = someones_executor:EXECUTOR")
     local, other = (folder_with_study(tmp_path, name) for name in ("local", "other"))

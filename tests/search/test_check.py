@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.search.check import check_study
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import read_study
@@ -63,7 +64,11 @@ def test_a_budget_of_the_whole_grid_is_accepted(write_study: WriteStudy) -> None
             "split: papers",
             "split: unknown split of mnist 'papers'; did you mean 'paper'?; known are standard, paper",
         ),
-        ("model: mlp", "model: mpl", "model: unknown model 'mpl'; did you mean 'mlp'?; known are cnn, mlp, svm"),
+        (
+            "model: mlp",
+            "model: mpl",
+            f"model: unknown model 'mpl'; did you mean 'mlp'?; known are {', '.join(MODELS.names)}",
+        ),
         (
             "sampler: random",
             "sampler: tpee",

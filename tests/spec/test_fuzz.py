@@ -241,8 +241,14 @@ class Tally:
 
     def check(self, path: Path, data: bytes) -> None:
         """Read and check one file as `mnist-hpo run` does; fail unless it is accepted or clearly refused."""
-        path.write_bytes(data)
         start = time.process_time()
+        self._check(path, data)
+        cpu_s = time.process_time() - start
+        if cpu_s > self.worst_cpu_s:
+            self.worst_cpu_s, self.worst = cpu_s, data
+
+    def _check(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
@@ -257,10 +263,15 @@ class Tally:
             assert parse_study(file.text, path).study.sha256() == file.study.sha256()
             # A caller of the Python API may pass the study itself.
             assert to_study_file(file.study).study == file.study
-        cpu_s = time.process_time() - start
-        if cpu_s > self.worst_cpu_s:
-            self.worst_cpu_s, self.worst = cpu_s, data
-        assert cpu_s < MAX_CPU_S
+
+    def assert_worst_is_cheap(self, path: Path) -> None:
+        """Check the slowest file again: Hypothesis traces some calls, which makes them many times slower."""
+        times_s = []
+        for _ in range(3):
+            start = time.process_time()
+            self._check(path, self.worst)
+            times_s.append(time.process_time() - start)
+        assert min(times_s) < MAX_CPU_S, self.worst[:200]
 
 
 def assert_clear(message: str, path: str) -> None:
@@ -279,6 +290,7 @@ def fuzz(tmp_path: Path, strategy: st.SearchStrategy[bytes], n_files: int) -> Ta
         tally.check(tmp_path / "fuzz.yaml", data)
 
     check()
+    tally.assert_worst_is_cheap(tmp_path / "fuzz.yaml")
     print(f"accepted {tally.n_accepted}, refused {tally.n_refused}, slowest {tally.worst_cpu_s:.3f} s of CPU time")
     return tally
 

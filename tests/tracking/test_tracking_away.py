@@ -75,7 +75,7 @@ def test_a_killed_writer_process_is_restarted_and_writes_everything(
         writer.kill()
         run.resume()
         outcome = run.wait()
-        if "started again" not in outcome.err:
+        if "restarting it" not in outcome.err:
             raise TooLateError  # The run ended before the kill was noticed.
         return folder, outcome
 

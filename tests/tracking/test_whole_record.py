@@ -63,6 +63,7 @@ def test_a_writer_killed_after_the_last_trial_is_restarted(tmp_path: Path, trial
     assert_complete(folder.tracking_uri, trials)
 
 
+@pytest.mark.slow
 def test_a_deleted_database_is_rebuilt_from_the_storage(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "deleted")
     run = folder.start("run", "small.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
@@ -43,7 +44,7 @@ class SklearnLearner:
         rows = training_rows(len(train), n_train, config.seed)
         n_held_back = n_train // _HELD_BACK
         self._held_back, self._learned = rows[:n_held_back], rows[n_held_back:]
-        self._images, self._labels = train.images.reshape(len(train), -1), train.labels
+        self._images, self._labels = _as_taken(model, train.images), train.labels
 
     def start(self) -> Tensors:
         """See `Learner.start`. Nothing is fitted yet."""
@@ -59,13 +60,11 @@ class SklearnLearner:
         others, their_labels = self._take(self._held_back)
         factor = fit_inverse_temperature(self._model.scores(fitted, others, self._values), their_labels)
         state = {**fitted, _INVERSE_TEMPERATURE: np.array(factor)}
-        log_probabilities = _log_probabilities(self._model, self._values, state, images)
-        train_loss = mean(-log_probabilities[np.arange(len(labels)), labels])
-        return Advanced(state, train_loss, train_s)
+        return Advanced(state, self._loss(state, images, labels), train_s)
 
     def predict(self, state: Tensors, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """See `Learner.predict`."""
-        return _log_probabilities(self._model, self._values, state, images.reshape(len(images), -1))
+        return _log_probabilities(self._model, self._values, state, _as_taken(self._model, images))
 
     def model(self, state: Tensors) -> Tensors:
         """See `Learner.model`. It is the whole state."""
@@ -82,8 +81,15 @@ class SklearnLearner:
     def _take(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         return self._images[rows], self._labels[rows]
 
+    def _loss(self, state: Tensors, images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> float:
+        first = slice(self._model.max_train_loss_examples)
+        found, labels = _log_probabilities(self._model, self._values, state, images[first]), labels[first]
+        return mean(-found[np.arange(len(labels)), labels])
 
-def make_predictor(model: SklearnModel, values: ParameterSet, n_features: int, tensors: Tensors) -> Predictor:
+
+def make_predictor(
+    model: SklearnModel, values: ParameterSet, image_shape: tuple[int, int, int], tensors: Tensors
+) -> Predictor:
     """Return a predictor from the tensors that `SklearnLearner.model` returned.
 
     Raises:
@@ -92,10 +98,10 @@ def make_predictor(model: SklearnModel, values: ParameterSet, n_features: int, t
     """
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return _log_probabilities(model, values, tensors, images.reshape(len(images), n_features))
+        return _log_probabilities(model, values, tensors, _as_taken(model, images.reshape(len(images), *image_shape)))
 
     try:
-        predict(np.zeros((1, n_features), np.uint8))
+        predict(np.zeros((1, *image_shape), np.uint8))
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ValueError(f"the tensors are not the model's: {error}") from None
     return predict
@@ -106,3 +112,8 @@ def _log_probabilities(
 ) -> NDArray[np.float32]:
     scores = model.scores(state, images, values)
     return log_softmax(scores, float(state[_INVERSE_TEMPERATURE])).astype(np.float32)
+
+
+def _as_taken(model: SklearnModel, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return images u8[E, H, W, C] in the shape that the model takes."""
+    return images if model.images == "shaped" else images.reshape(len(images), math.prod(images.shape[1:]))
