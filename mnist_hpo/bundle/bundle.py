@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
+from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
 from mnist_hpo.bundle.writing import (
+    COMBINATION,
     DESCRIPTION,
     DESCRIPTION_SHA256,
-    FORMAT,
+    ENSEMBLE,
+    ENSEMBLE_FORMAT,
     WEIGHTS,
     WEIGHTS_SHA256,
     ModelDescription,
@@ -61,13 +64,48 @@ def load_bundle(directory: Path) -> Bundle:
         _check_format(directory, description)
         _check_digests(directory, description, content)
         model, provenance, tensors = _described(description), description["provenance"], load(content)
-        predictor = make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
+        predictor = _predictor(model, description, tensors)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
         raise UserError(f"{directory}: not a model of mnist-hpo: {error}") from None
     except UserError as error:
         message = str(error)
         raise (error if message.startswith(str(directory)) else UserError(f"{directory}: {message}")) from None
     return Bundle(model, tensors, provenance, predictor)
+
+
+def _predictor(model: ModelDescription, description: dict[str, Any], tensors: Tensors) -> Predictor:
+    if model.model != ENSEMBLE:
+        return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
+    members = [
+        make_predictor(
+            member["model"], member["parameters"], model.image_shape, model.n_classes, _within(tensors, str(index))
+        )
+        for index, member in enumerate(description["members"])
+    ]
+    method, combination = _checked_combination(model, len(members), _within(tensors, COMBINATION))
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return combine(method, combination, np.stack([member(images) for member in members]))
+
+    return predict
+
+
+def _within(tensors: Tensors, prefix: str) -> Tensors:
+    start = f"{prefix}/"
+    return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
+
+
+def _checked_combination(model: ModelDescription, n_members: int, combination: Tensors) -> tuple[Method, Combination]:
+    method = model.parameters["method"]
+    if method not in METHODS:
+        raise ValueError(f"an ensemble by {method!r}; known are {', '.join(METHODS)}")
+    n = model.n_classes
+    shapes = (
+        {"coefficients": (n_members * n, n), "intercepts": (n,)} if method == "stacking" else {"weights": (n_members,)}
+    )
+    if n_members == 0 or {name: array.shape for name, array in combination.items()} != shapes:
+        raise ValueError("the combination of the members does not fit to them")
+    return method, combination
 
 
 def _described(description: dict[str, Any]) -> ModelDescription:
@@ -91,10 +129,10 @@ def _check_format(directory: Path, description: dict[str, Any]) -> None:
     number = description["format"]
     if type(number) is not int or number < 1:
         raise ValueError(f"{DESCRIPTION} has the format {number!r}")
-    if number > FORMAT:
+    if number > ENSEMBLE_FORMAT:
         raise UserError(
-            f"{directory}: a model of format {number}, from a newer mnist-hpo; this version reads up to {FORMAT}: "
-            "upgrade mnist-hpo"
+            f"{directory}: a model of format {number}, from a newer mnist-hpo; this version reads up to "
+            f"{ENSEMBLE_FORMAT}: upgrade mnist-hpo"
         )
 
 

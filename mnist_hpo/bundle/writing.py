@@ -9,19 +9,26 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save
 
+from mnist_hpo.bundle.combination import Combination, Method
 from mnist_hpo.bundle.replace import write_folder
 from mnist_hpo.spec.model import Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
 FORMAT = 3
 """Increased when an older version could misread a model. `bundle` reads all earlier formats."""
+ENSEMBLE_FORMAT = 4
+"""The format of an ensemble's folder. A single model is still written in format 3, so that older versions read it."""
+ENSEMBLE = "ensemble"
+"""The name of an ensemble where a model has the name of its kind."""
+COMBINATION = "combination"
 WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
 WEIGHTS_SHA256, DESCRIPTION_SHA256 = "weights_sha256", "description_sha256"
 """Fields of the description: digests of the bytes of `weights.safetensors`, and of the description's other fields."""
@@ -48,10 +55,46 @@ def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, pro
         OSError: the model cannot be written; the old one is unchanged.
 
     """
+    _write(directory, FORMAT, model, tensors, provenance, {})
+
+
+def write_ensemble(
+    directory: Path,
+    members: Sequence[tuple[ModelDescription, Tensors]],
+    method: Method,
+    combination: Combination,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write an ensemble as a folder, atomically replacing the old one. The members' images and classes must be equal.
+
+    The names of member k's arrays begin with `k/`, those of the combination with `combination/`.
+
+    Raises:
+        OSError: the ensemble cannot be written; the old one is unchanged.
+
+    """
+    first, _ = members[0]
+    model = dataclasses.replace(first, model=ENSEMBLE, parameters={"method": method, "n_members": len(members)})
+    tensors = {f"{COMBINATION}/{name}": np.asarray(array) for name, array in combination.items()}
+    for index, (_, arrays) in enumerate(members):
+        tensors |= {f"{index}/{name}": array for name, array in arrays.items()}
+    described = [{"model": member.model, "parameters": dict(member.parameters)} for member, _ in members]
+    _write(directory, ENSEMBLE_FORMAT, model, tensors, provenance, {"members": described})
+
+
+def _write(
+    directory: Path,
+    number: int,
+    model: ModelDescription,
+    tensors: Tensors,
+    provenance: Mapping[str, Any],
+    more: Mapping[str, Any],
+) -> None:
     content = save(dict(tensors))
     description = {
-        "format": FORMAT,
+        "format": number,
         **dataclasses.asdict(model),
+        **more,
         "preprocessing": _PREPROCESSING,
         "classes": [str(label) for label in range(model.n_classes)],
         "provenance": dict(provenance),

@@ -5,24 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
 
-import mlflow
 import numpy as np
 import pandas as pd
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, LoggedModelOutput, Metric, Param
+from mlflow.entities import LoggedModel, Metric, Param
 from mlflow.exceptions import MlflowException
-from mlflow.models import Model, ModelSignature
-from mlflow.types import Schema, TensorSpec
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.pixels import accepted_shapes
 from mnist_hpo.champion.calibration import calibrate
+from mnist_hpo.champion.logged_model import log_model
 from mnist_hpo.champion.measures import SCALARS
 from mnist_hpo.champion.pictures import (
     confusion_picture,
@@ -38,12 +34,6 @@ from mnist_hpo.tracking.trial_run import run_name
 
 ALIAS = "champion"
 _BY_CLASS = ("precision", "recall", "f1")
-_PACKAGE = Path(__file__).resolve().parents[1]
-_RUNTIME = (
-    *("jax", "jaxlib", "flax", "optax", "numba", "llvmlite", "numpy"),
-    *("safetensors", "mlflow", "pydantic", "ruamel.yaml"),
-)
-"""The packages that the model needs for prediction; the code of `mnist_hpo` is logged with the model."""
 
 
 def register(
@@ -84,7 +74,15 @@ def register(
         model_version = None
         if champion.bundle is not None:
             of_model = [metric for metric in metrics if metric.step == 0]
-            logged = _log_model(champion, champion.bundle, client, projection.experiment_id, run_id, of_model)
+            logged = log_model(
+                champion.bundle,
+                client,
+                projection.experiment_id,
+                run_id,
+                measured=of_model,
+                n_classes=dataset_info(champion.study.dataset).n_classes,
+                example=champion.example,
+            )
             model_version = _register_model(champion, client, run_id, logged, is_best=is_best)
     except BaseException:
         with contextlib.suppress(MlflowException):
@@ -173,47 +171,6 @@ def _write_test(champion: Champion, seed: int, log_probabilities: NDArray[np.flo
         seeds=np.array(list(champion.measures)),
         labels=np.asarray(champion.labels),
     )
-
-
-def _log_model(
-    champion: Champion, bundle: Path, client: MlflowClient, experiment_id: str, run_id: str, measured: Sequence[Metric]
-) -> LoggedModel:
-    """Log the registered seed's model, without `mlflow.pyfunc.log_model`, which needs the process's global state."""
-    info = dataset_info(champion.study.dataset)
-    # No schema of the input: MLflow's admits one dtype and one shape, and the model checks its input itself.
-    signature = ModelSignature(outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, info.n_classes))]))
-    logged = client.create_logged_model(
-        experiment_id, name="model", source_run_id=run_id, params=client.get_run(run_id).data.params
-    )
-    try:
-        client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
-        metrics = [
-            Metric(m.key, m.value, m.timestamp, m.step, model_id=logged.model_id, run_id=run_id) for m in measured
-        ]
-        client.log_batch(run_id, metrics=metrics)
-        with tempfile.TemporaryDirectory(prefix="mnist-hpo-model-") as folder:
-            path = Path(folder) / "model"
-            mlflow.pyfunc.save_model(
-                path,
-                mlflow_model=Model(
-                    artifact_path=logged.artifact_location,
-                    run_id=run_id,
-                    model_uuid=logged.model_id,
-                    model_id=logged.model_id,
-                ),
-                python_model=str(_PACKAGE / "bundle" / "mlflow_model.py"),
-                artifacts={"bundle": str(bundle)},
-                code_paths=[str(_PACKAGE)],
-                pip_requirements=[f"{package}=={version(package)}" for package in _RUNTIME],
-                signature=signature,
-                input_example=champion.example,
-            )
-            client.log_model_artifacts(logged.model_id, str(path))
-    except BaseException:
-        with contextlib.suppress(MlflowException):
-            client.finalize_logged_model(logged.model_id, "FAILED")
-        raise
-    return client.finalize_logged_model(logged.model_id, "READY")
 
 
 def _register_model(

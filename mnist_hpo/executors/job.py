@@ -20,6 +20,8 @@ class DataRef:
     n_classes: int
     portion: Literal["search", "development"] = "search"
     """search: train on train, validate on valid. development: train on both, without validation."""
+    rows: str | None = None
+    """The path of an array i64[n] of the training examples to use, which may repeat; None for all, once each."""
 
 
 @dataclass(frozen=True)

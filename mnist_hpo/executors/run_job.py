@@ -88,12 +88,15 @@ class JobRunner:
 def _examples(data: DataRef) -> tuple[Examples, Examples | None]:
     arrays = load_search(Path(data.directory), data.split)
 
+    rows = slice(None) if data.rows is None else np.load(data.rows)
+
     def examples(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> Examples:
         return Examples(images.reshape(-1, *arrays.image_shape), labels)
 
     if data.portion == "development":
-        return examples(arrays.development_images, arrays.development_labels), None
-    return examples(arrays.train_images, arrays.train_labels), examples(arrays.valid_images, arrays.valid_labels)
+        return examples(arrays.development_images[rows], arrays.development_labels[rows]), None
+    train = examples(arrays.train_images[rows], arrays.train_labels[rows])
+    return train, examples(arrays.valid_images, arrays.valid_labels)
 
 
 def _reason(error: Exception) -> str:
