@@ -44,7 +44,7 @@ class Message:
 class EpochProgress:
     """The progress of the trainings, in epochs."""
 
-    trial: int
+    what: str
     n_done: int
     n_epochs: int
 
@@ -145,8 +145,8 @@ def _receive_result(child: ChildProcess, line: ProgressLine | None) -> dict[str,
             case Message(text):
                 if line is not None:
                     line.say(text)
-            case EpochProgress(number, n_done, n_epochs):
+            case EpochProgress(what, n_done, n_epochs):
                 if line is not None:
-                    line.show(f"re-training trial {number}: {n_done} of {n_epochs} epochs")
+                    line.show(f"{what}: {n_done} of {n_epochs} epochs")
             case result:
                 return result

@@ -40,8 +40,8 @@ class RetrainDisplay(Protocol):
         """Show a message."""
         ...
 
-    def training(self, number: int, n_epochs: int) -> AbstractContextManager[Callable[[], None]]:
-        """Return the context for training a trial for `n_epochs`; it yields a function to call after each epoch."""
+    def training(self, what: str, n_epochs: int) -> AbstractContextManager[Callable[[], None]]:
+        """Return the context for training something for `n_epochs`; it yields a function to call after each epoch."""
         ...
 
 
@@ -115,10 +115,10 @@ def _train(
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
     dataset = prepare(dataset_info(study.dataset), log=display.say)
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
-    with _write_errors_for_user(folder), replacing(folder) as new:
+    with write_errors_for_user(folder), replacing(folder) as new:
         executor = start_executor()
         try:
-            with display.training(chosen.number, n_epochs) as advance:
+            with display.training(f"re-training trial {chosen.number}", n_epochs) as advance:
                 champion = retrain(
                     study,
                     chosen,
@@ -136,7 +136,8 @@ def _train(
 
 
 @contextlib.contextmanager
-def _write_errors_for_user(folder: Path) -> Generator[None]:
+def write_errors_for_user(folder: Path) -> Generator[None]:
+    """Raise `UserError` in the context where the folder cannot be written."""
     try:
         yield
     except BrokenPipeError:  # The reader of our output has closed the pipe.

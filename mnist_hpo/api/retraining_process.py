@@ -53,13 +53,13 @@ class _Display:
         self._connection.send(Message(message))
 
     @contextlib.contextmanager
-    def training(self, number: int, n_epochs: int) -> Generator[Callable[[], None]]:
+    def training(self, what: str, n_epochs: int) -> Generator[Callable[[], None]]:
         n_done = 0
 
         def advance() -> None:
             nonlocal n_done
             n_done += 1
-            self._connection.send(EpochProgress(number, n_done, n_epochs))
+            self._connection.send(EpochProgress(what, n_done, n_epochs))
 
         yield advance
 

@@ -105,7 +105,7 @@ class Ensemble:
             {
                 "study": member.study.name,
                 "trial": member.trial.number,
-                "copy": member.copy,
+                "copy_number": member.copy,
                 "weight": weight,
                 "valid_loss": valid.log_loss,
                 "valid_accuracy": valid.accuracy,

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Generator
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from mnist_hpo.api.studies import recorded_study
@@ -25,6 +22,7 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
 )
+from mnist_hpo.cli.training_progress import TrainingProgress
 from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 
 
@@ -68,7 +66,7 @@ def retrain(
         n_seeds=seeds,
         executor=executor,
         n_workers=workers,
-        display=_Display(),
+        display=TrainingProgress(),
     )
     if as_json:
         print_json(RetrainOutput.model_validate(figures))
@@ -77,23 +75,6 @@ def retrain(
         if dependence := machine_dependence(record.trials()):
             print(dependence)
     return 0 if figures["reproduced"] == "exact" and figures["registered_seed"] is not None else 1
-
-
-class _Display:
-    """Shows the progress of re-training on standard error; see `api.retraining.RetrainDisplay`."""
-
-    def __init__(self) -> None:
-        self._console = console(to_stderr=True)
-
-    def say(self, message: str) -> None:
-        self._console.print(message, soft_wrap=True)
-
-    @contextlib.contextmanager
-    def training(self, number: int, n_epochs: int) -> Generator[Callable[[], None]]:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("epochs"))
-        with Progress(*columns, console=self._console, transient=True) as progress:
-            task = progress.add_task(f"re-training trial {number}", total=n_epochs)
-            yield lambda: progress.advance(task)
 
 
 def _print(figures: dict[str, Any]) -> None:
