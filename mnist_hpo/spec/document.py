@@ -146,29 +146,29 @@ class _Builder:
         self.lines: dict[Location, int] = {}
         self._constructor = constructor
         self._n_values = 0
-        self._open: list[Node] = []
+        self._ancestors: list[Node] = []
 
     def build(self, node: Node, location: Location) -> object:
         """Return the value of the node at this location of the document."""
-        with self._entered(node, location):
+        with self._limit_expansion(node, location):
             if isinstance(node, MappingNode) and node.tag == _CORE + "map":
                 return self._mapping(node, location)
             if isinstance(node, SequenceNode) and node.tag == _CORE + "seq":
                 return self._sequence(node, location)
             if isinstance(node, ScalarNode):
                 return self._scalar(node, location)
-            raise _unknown_tag(node, location)
+            raise _unknown_tag_error(node, location)
 
     @contextmanager
-    def _entered(self, node: Node, location: Location) -> Generator[None]:
+    def _limit_expansion(self, node: Node, location: Location) -> Generator[None]:
         """Limit the size that aliases expand to; the composer counts each anchored node only once."""
-        if any(node is outer for outer in self._open):
-            raise _mistake(node, location, f"the anchor &{shortened(str(node.anchor))} contains itself")
-        self._open.append(node)
+        if any(node is outer for outer in self._ancestors):
+            raise _error_at(node, location, f"the anchor &{shortened(str(node.anchor))} contains itself")
+        self._ancestors.append(node)
         self._n_values += 1
-        _check_size(self._n_values, len(self._open), _line(node))
+        _check_size(self._n_values, len(self._ancestors), _line(node))
         yield
-        self._open.pop()
+        self._ancestors.pop()
 
     def _mapping(self, node: MappingNode, location: Location) -> dict[str, object]:
         merged: dict[str, object] = {}
@@ -176,12 +176,12 @@ class _Builder:
         for key_node, value_node in sorted(node.value, key=lambda item: item[0].tag != _CORE + "merge"):
             if key_node.tag == _CORE + "merge":
                 if merged:
-                    raise _repeated(key_node, "<<")
+                    raise _repeated_key_error(key_node, "<<")
                 merged = self._merged(value_node, location)
                 continue
             key = self._key(key_node, location)
             if key in own:
-                raise _repeated(key_node, key)
+                raise _repeated_key_error(key_node, key)
             place = (*location, key)
             self.lines[place] = _line(key_node)
             own[key] = self.build(value_node, place)
@@ -194,7 +194,7 @@ class _Builder:
         for source in reversed(sources):
             value = self.build(source, location)
             if not isinstance(value, dict):
-                raise _mistake(source, location, "<< needs an alias of a mapping, such as <<: *name")
+                raise _error_at(source, location, "<< needs an alias of a mapping, such as <<: *name")
             merged.update(value)
         return merged
 
@@ -208,12 +208,12 @@ class _Builder:
 
     def _key(self, node: Node, location: Location) -> str:
         if not isinstance(node, ScalarNode):
-            raise _mistake(node, location, "a key must be text, not a list or a mapping")
+            raise _error_at(node, location, "a key must be text, not a list or a mapping")
         key = self._scalar(node, location)
         if not isinstance(key, str):
-            raise _mistake(node, location, f"a key must be text, not {shortened(node.value) or 'empty'}")
+            raise _error_at(node, location, f"a key must be text, not {shortened(node.value) or 'empty'}")
         if len(key) > _MAX_KEY_CHARS:
-            raise _mistake(node, location, f"the key {shown(key)} has more than {_MAX_KEY_CHARS} characters")
+            raise _error_at(node, location, f"the key {shown(key)} has more than {_MAX_KEY_CHARS} characters")
         return key
 
     def _scalar(self, node: ScalarNode, location: Location) -> object:
@@ -231,42 +231,42 @@ class _Builder:
                 return self._float(node, location)
         except (ValueError, LookupError):
             # For example !!int many, or 0x_.
-            raise _mistake(node, location, f"{shown(node.value)} is not a number, true or false") from None
-        raise _unknown_tag(node, location)
+            raise _error_at(node, location, f"{shown(node.value)} is not a number, true or false") from None
+        raise _unknown_tag_error(node, location)
 
     def _int(self, node: ScalarNode, location: Location) -> int:
         if len(node.value) <= _MAX_NUMBER_CHARS:
             value = self._constructor.construct_yaml_int(node)
             if abs(value) < _INT_BOUND:
                 return value
-        raise _mistake(node, location, f"must be below 2^63 in magnitude, not {shortened(node.value)}")
+        raise _error_at(node, location, f"must be below 2^63 in magnitude, not {shortened(node.value)}")
 
     def _float(self, node: ScalarNode, location: Location) -> float:
         value = self._constructor.construct_yaml_float(node) if len(node.value) <= _MAX_NUMBER_CHARS else math.inf
         if not math.isfinite(value):
-            raise _mistake(node, location, f"must be a finite number, not {shortened(node.value)}")
+            raise _error_at(node, location, f"must be a finite number, not {shortened(node.value)}")
         return value
 
 
 def _checked_text(node: ScalarNode, location: Location) -> str:
     text = node.value
     if len(text) > _MAX_TEXT_CHARS:
-        raise _mistake(node, location, f"text of more than {_MAX_TEXT_CHARS:,} characters; shorten it")
+        raise _error_at(node, location, f"text of more than {_MAX_TEXT_CHARS:,} characters; shorten it")
     control = _CONTROL_CHARACTER.search(text)
     if control:
-        raise _mistake(node, location, f"contains the control character {control[0]!r}; remove it")
+        raise _error_at(node, location, f"contains the control character {control[0]!r}; remove it")
     return text
 
 
-def _mistake(node: Node, location: Location, message: str) -> DocumentError:
+def _error_at(node: Node, location: Location, message: str) -> DocumentError:
     where = ".".join(map(str, location))
     return DocumentError(f"{where}{': ' if where else ''}{message}", _line(node))
 
 
-def _unknown_tag(node: Node, location: Location) -> DocumentError:
-    return _mistake(node, location, f"the YAML tag {shown(str(node.tag))} is not supported; remove it")
+def _unknown_tag_error(node: Node, location: Location) -> DocumentError:
+    return _error_at(node, location, f"the YAML tag {shown(str(node.tag))} is not supported; remove it")
 
 
-def _repeated(node: Node, key: str) -> DocumentError:
+def _repeated_key_error(node: Node, key: str) -> DocumentError:
     mark = node.start_mark
     return DocumentError(f"the key {key!r} is repeated here; keep one", mark.line + 1, mark.column + 1)

@@ -137,8 +137,8 @@ def _problems(path: Path, document: Document, error: ValidationError) -> list[st
     """Return one line for each problem, up to a limit."""
     details = error.errors(include_url=False)
     # Pydantic reports several errors for one value that could be of several types.
-    considered = _without_misspelt_as_missing(details[: 5 * _MAX_PROBLEMS])
-    problems = list(dict.fromkeys(_describe(path, document, *_explain(detail)) for detail in considered))
+    considered = _drop_missing_if_misspelled(details[: 5 * _MAX_PROBLEMS])
+    problems = list(dict.fromkeys(_describe(path, document, *_location_and_message(detail)) for detail in considered))
     if len(problems) > _MAX_PROBLEMS or len(details) > 5 * _MAX_PROBLEMS:
         return [*problems[:_MAX_PROBLEMS], f"{path}: and more; fix these first"]
     return problems
@@ -152,23 +152,23 @@ def _describe(path: Path, document: Document, location: Location, message: str) 
 _SECTIONS: dict[str, type[BaseModel]] = {"float": FloatSpace, "int": IntSpace, "categorical": CategoricalSpace}
 
 
-def _without_misspelt_as_missing(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+def _drop_missing_if_misspelled(details: Sequence[ErrorDetails]) -> list[ErrorDetails]:
     """Leave out errors about missing keys that are only misspelt; the misspelling has an error of its own."""
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
-    meant = {(*loc[:-1], _nearest_word(str(loc[-1]), _keys_beside(loc))) for loc in unknown}
+    meant = {(*loc[:-1], _nearest_word(str(loc[-1]), _known_keys(loc))) for loc in unknown}
     return [detail for detail in details if detail["type"] != "missing" or detail["loc"] not in meant]
 
 
-def _explain(detail: ErrorDetails) -> tuple[Location, str]:
+def _location_and_message(detail: ErrorDetails) -> tuple[Location, str]:
     """Return the location and the message for one of Pydantic's errors, in the terms of a study file."""
     loc, context = detail["loc"], detail.get("ctx", {})
-    location = _in_the_file(loc)
+    location = _file_location(loc)
     if _is_parameter_value(loc):
         # Pydantic reports one error for each possible type of the value.
         return location, f"must be a number, text, true or false, not {shown(detail['input'])}"
     match detail["type"]:
         case "extra_forbidden":
-            known = _keys_beside(loc)
+            known = _known_keys(loc)
             return location, f"unknown key{nearest(str(loc[-1]), known)}; known are {', '.join(known)}"
         case "missing":
             return location, "is missing"
@@ -209,7 +209,7 @@ _RULES = {
 """Messages for Pydantic's error types, in the terms of a study file."""
 
 
-def _in_the_file(loc: Location) -> Location:
+def _file_location(loc: Location) -> Location:
     """Return Pydantic's location without the type that it appends to `space.NAME`, `dataset` and a value."""
     if _is_parameter_value(loc):
         loc = loc[:-1]
@@ -224,7 +224,7 @@ def _is_parameter_value(loc: Location) -> bool:
     return (loc[:1], len(loc)) in ((("fixed",), 3), (("enqueue",), 4), (("space",), 6), (("space",), 7))
 
 
-def _keys_beside(loc: Location) -> list[str]:
+def _known_keys(loc: Location) -> list[str]:
     if loc[:1] == ("budget",):
         section: type[BaseModel] = Budget
     elif loc[:1] == ("objectives",):

@@ -63,7 +63,7 @@ class _SpaceEntry(_Section):
 
     @field_validator("when", mode="before")
     @classmethod
-    def _listed(cls, when: object) -> object:
+    def _values_as_tuples(cls, when: object) -> object:
         if not isinstance(when, dict):
             return when
         if not when:
@@ -113,7 +113,7 @@ class CategoricalSpace(_SpaceEntry):
 
     @field_validator("choices")
     @classmethod
-    def _distinct(cls, choices: tuple[ParameterValue, ...]) -> tuple[ParameterValue, ...]:
+    def _check_distinct(cls, choices: tuple[ParameterValue, ...]) -> tuple[ParameterValue, ...]:
         repeated = [choice for i, choice in enumerate(choices) if choice in choices[:i]]
         if repeated:
             raise ValueError(f"choices must differ: {shown(repeated[0])} is listed twice")
@@ -156,7 +156,7 @@ class Objective(_Section):
 
     @field_validator("metric")
     @classmethod
-    def _known(cls, metric: str) -> str:
+    def _check_metric(cls, metric: str) -> str:
         if metric not in METRICS:
             raise ValueError(f"unknown metric {shown(metric)}; known are {', '.join(METRICS)}")
         return metric
@@ -258,7 +258,7 @@ class Study(_Section):
 
     @field_validator("name")
     @classmethod
-    def _plain_name(cls, name: str) -> str:
+    def _check_name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
             raise ValueError(
                 f"{shown(name)} is not a valid study name: use up to 100 letters, digits, '.', '_' and '-'"
@@ -267,7 +267,7 @@ class Study(_Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_objective(cls, data: object) -> object:
+    def _expand_objective(cls, data: object) -> object:
         if not isinstance(data, dict) or not isinstance(data.get("objective"), str):
             return data
         if "objectives" in data:
@@ -277,7 +277,7 @@ class Study(_Section):
 
     @field_validator("objectives")
     @classmethod
-    def _distinct_objectives(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
+    def _check_distinct_objectives(cls, objectives: tuple[Objective, ...]) -> tuple[Objective, ...]:
         metrics = [objective.metric for objective in objectives]
         repeated = [metric for index, metric in enumerate(metrics) if metric in metrics[:index]]
         if repeated:
@@ -285,18 +285,18 @@ class Study(_Section):
         return objectives
 
     @model_validator(mode="after")
-    def _no_cycle(self) -> Study:
+    def _check_acyclic(self) -> Study:
         self.search_order()
         return self
 
     @model_validator(mode="after")
-    def _one_policy(self) -> Study:
+    def _check_policy_excludes_pruner(self) -> Study:
         if self.policy is not None and self.pruner.name != "none":
             raise ValueError(f"the policy {self.policy.name} and a pruner exclude each other; leave one of them out")
         return self
 
     @model_validator(mode="after")
-    def _searched_or_fixed(self) -> Study:
+    def _check_searched_or_fixed(self) -> Study:
         both = sorted(self.space.keys() & self.fixed.keys())
         if both:
             raise ValueError(f"{both[0]} is both in space and in fixed; leave it in one of them")
