@@ -93,7 +93,7 @@ def read_champion_test(report: Path) -> ChampionTest | None:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, problem["loc"])) or "the file"
-        raise _damaged(path, f"{place}: {problem['msg']}") from None
+        raise _damage_error(path, f"{place}: {problem['msg']}") from None
 
 
 def read_predictions(report: Path) -> TestPredictions | None:
@@ -118,10 +118,10 @@ def read_predictions(report: Path) -> TestPredictions | None:
             raise ValueError(f"predictions of shape {predictions.shape}, labels of shape {labels.shape}")
         return TestPredictions(dict(zip(seeds, predictions, strict=True)), labels)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise _damaged(path, first_line(error)) from None
+        raise _damage_error(path, first_line(error)) from None
 
 
-def _damaged(path: Path, problem: str) -> UserError:
+def _damage_error(path: Path, problem: str) -> UserError:
     # The path is champions/STUDY-UID/trial-NUMBER/report/FILE.
     study = path.parents[2].name.rpartition("-")[0]
     return UserError(f"{path}: damaged ({problem}); mnist-hpo retrain {study} writes a new one, or remove the file")

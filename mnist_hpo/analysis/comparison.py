@@ -124,7 +124,7 @@ def compare(entries: Sequence[Entry], target: float | None = None) -> Comparison
     bests = [loss for entry in entries if entry.trial and (loss := lowest_loss(entry.trial)) is not None]
     if target is None and bests:
         target = max(bests)
-    why = _why_not(entries)
+    why = _reasons_not_comparable(entries)
     pairs = itertools.combinations(entries, 2)
     tests = [paired_test(first.label, first.predictions, second.label, second.predictions) for first, second in pairs]
     return Comparison(
@@ -152,7 +152,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
         row |= {f"to_target_{name}": entry.to_target and getattr(entry.to_target, name) for name in spent}
         rows.append(row | dict(entry.params))
     return pd.DataFrame(
-        {name: _typed([row.get(name) for row in rows]) for name in dict.fromkeys(itertools.chain(*rows))}
+        {name: _typed_column([row.get(name) for row in rows]) for name in dict.fromkeys(itertools.chain(*rows))}
     )
 
 
@@ -191,7 +191,7 @@ def _state(entry: Entry, *, is_complete: bool) -> str:
     return "complete" if is_complete else "incomplete"
 
 
-def _why_not(entries: Sequence[Entry]) -> list[str]:
+def _reasons_not_comparable(entries: Sequence[Entry]) -> list[str]:
     """Return the reasons why the entries' losses cannot be compared."""
     required_equal: Mapping[str, Callable[[Entry], str]] = {
         # Two folders are the same dataset if their digests are equal.
@@ -231,7 +231,7 @@ def _notes(entries: Sequence[Entry]) -> list[str]:
     return [*notes, f"{cpus}; seconds do not compare"] if cpus else notes
 
 
-def _typed(values: Sequence[Any]) -> pd.Series:
+def _typed_column(values: Sequence[Any]) -> pd.Series:
     """Return a column with the narrowest dtype that fits: Int64, float64 or object."""
     kinds = {type(value) for value in values if value is not None}
     dtype = "Int64" if kinds == {int} else "float64" if kinds and kinds <= {int, float} else "object"

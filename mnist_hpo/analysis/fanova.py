@@ -27,11 +27,11 @@ def main_effects(points: NDArray[np.float64], values: NDArray[np.float64]) -> ND
 
     """
     forest = RandomForestRegressor(n_estimators=_N_TREES, random_state=0).fit(points, values)
-    by_tree = [_effects_in(tree.tree_, points.shape[1]) for tree in forest.estimators_]
+    by_tree = [_tree_effects(tree.tree_, points.shape[1]) for tree in forest.estimators_]
     return np.mean([effects for effects in by_tree if effects is not None] or [np.zeros(points.shape[1])], axis=0)
 
 
-def _effects_in(tree: Any, n_parameters: int) -> NDArray[np.float64] | None:
+def _tree_effects(tree: Any, n_parameters: int) -> NDArray[np.float64] | None:
     """Return the variance of each marginal as a share of the tree's variance; None if the tree is constant."""
     lows, highs, values = _leaves(tree, n_parameters)
     widths = highs - lows

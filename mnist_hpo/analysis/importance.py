@@ -99,11 +99,13 @@ def _fanova_shares(view: StudyView, values: NDArray[np.float64]) -> Shares:
     }
     if not space:
         return {}
-    points = np.array([[_unit(entry, t.parameters[name]) for name, entry in space.items()] for t in view.complete])
+    points = np.array(
+        [[_unit_position(entry, t.parameters[name]) for name, entry in space.items()] for t in view.complete]
+    )
     return _normalized(dict(zip(space, main_effects(points, values).tolist(), strict=True)))
 
 
-def _unit(entry: Space, value: ParameterValue) -> float:
+def _unit_position(entry: Space, value: ParameterValue) -> float:
     """Return a value scaled to [0, 1]; categorical choices are at the centres of equal parts."""
     if isinstance(entry, CategoricalSpace):
         return (entry.choices.index(value) + 0.5) / len(entry.choices)

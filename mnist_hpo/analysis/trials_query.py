@@ -53,7 +53,7 @@ def choose(
     if states:
         frame = frame.loc[frame["state"].isin(states)]
     for condition in where:
-        frame = frame.loc[_fulfils(frame, condition)]
+        frame = frame.loc[_matching_rows(frame, condition)]
     if sort is None and top is not None:
         sort = "valid_loss"
     if sort is not None:
@@ -64,7 +64,7 @@ def choose(
     return frame if top is None else frame.head(top)
 
 
-def _fulfils(frame: pd.DataFrame, condition: str) -> pd.Series:
+def _matching_rows(frame: pd.DataFrame, condition: str) -> pd.Series:
     """Return a mask of the rows that satisfy a condition."""
     found = _FILTER.fullmatch(condition)
     if found is None:
@@ -72,21 +72,21 @@ def _fulfils(frame: pd.DataFrame, condition: str) -> pd.Series:
     name, sign, text = found.groups()
     _check_column(frame, name, f"--where {condition!r}")
     column: pd.Series = frame.loc[:, name]
-    value = _value_for(column, text, sign, condition)
+    value = _parse_value(column, text, sign, condition)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype("string")
     holds = _COMPARISONS[sign](column, value)
     return holds.fillna(False).astype(bool) & column.notna()
 
 
-def _value_for(column: pd.Series, text: str, sign: str, condition: str) -> Any:
+def _parse_value(column: pd.Series, text: str, sign: str, condition: str) -> Any:
     """Parse a condition's value to the type of the column."""
     ordered = sign not in ("=", "==", "!=")
     if pd.api.types.is_bool_dtype(column.dtype) or isinstance(column.dtype, pd.CategoricalDtype | pd.StringDtype):
         if ordered:
             raise UserError(f"--where {condition!r}: {column.name} has no order; use = or !=")
         if not pd.api.types.is_bool_dtype(column.dtype):
-            return _known_text(column, text, condition)
+            return _check_text(column, text, condition)
         if text.lower() not in ("true", "false"):
             raise UserError(f"--where {condition!r}: {column.name} is true or false, not {text!r}")
         return text.lower() == "true"
@@ -98,7 +98,7 @@ def _value_for(column: pd.Series, text: str, sign: str, condition: str) -> Any:
         raise UserError(f"--where {condition!r}: {column.name} is compared with {kind}, not {text!r}") from None
 
 
-def _known_text(column: pd.Series, text: str, condition: str) -> str:
+def _check_text(column: pd.Series, text: str, condition: str) -> str:
     if isinstance(column.dtype, pd.CategoricalDtype):
         known: list[str] = list(column.dtype.categories)
         if text not in known:

@@ -67,11 +67,11 @@ def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
     """
     ordered = sorted(trials, key=lambda trial: trial.number)
     if not all(trial.started_at_units for trial in ordered):
-        ordered = _with_starts(study, ordered)
-    pieces = sorted(piece for trial in ordered for piece in _pieces(study, trial))
+        ordered = _compute_starts(study, ordered)
+    trial_spans = sorted(span for trial in ordered for span in _trial_spans(study, trial))
     free: list[tuple[float, int, int]] = [(0, -1, slot) for slot in range(study.slots)]
     spans: list[SlotSpan] = []
-    for start, number, first_epoch, n_epochs, epoch_units, is_under_way in pieces:
+    for start, number, first_epoch, n_epochs, epoch_units, is_under_way in trial_spans:
         freed_at, freed_by, slot = heapq.heappop(free)
         # If the slot was idle, the event after which it was filled is unknown.
         begun_at = (start, freed_by if freed_at == start else -1)
@@ -81,7 +81,7 @@ def slot_spans(study: Study, trials: Iterable[TrialRecord]) -> list[SlotSpan]:
     return spans
 
 
-def _pieces(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, int, bool]]:
+def _trial_spans(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, int, bool]]:
     """Return (start, number, first epoch, number of epochs, virtual time of an epoch, is running) of each span."""
     # The epoch in which a trial fails also takes time, although no result of it is recorded.
     last = len(trial.epochs) + (trial.state == "failed")
@@ -93,7 +93,7 @@ def _pieces(study: Study, trial: TrialRecord) -> list[tuple[int, int, int, int, 
     ]
 
 
-def _with_starts(study: Study, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+def _compute_starts(study: Study, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Compute when each trial started, for records of earlier versions, in which trials never paused."""
     free: list[Event] = [(0, -1)] * study.slots
     found: list[TrialRecord] = []

@@ -97,13 +97,13 @@ def _lines(view: StudyView, trials: Sequence[TrialRecord], names: Sequence[str],
         y += [*rounded([*heights, _loss_fraction(loss, bounds)]), None]
         numbers += [*([trial.number] * (len(names) + 1)), None]
     lines: Json = {"type": "scatter", "mode": "lines", "x": x, "y": y, "trials": numbers, "hovertemplate": HOVER}
-    alone = _alone(y)
-    if any(alone):
-        lines |= {"mode": "lines+markers", "marker": {"size": [_DOT_PX * is_alone for is_alone in alone]}}
+    isolated = _isolated_points(y)
+    if any(isolated):
+        lines |= {"mode": "lines+markers", "marker": {"size": [_DOT_PX * is_isolated for is_isolated in isolated]}}
     return lines
 
 
-def _alone(y: Sequence[float | None]) -> list[bool]:
+def _isolated_points(y: Sequence[float | None]) -> list[bool]:
     """Return which points have a gap on both sides, so that no line would show them."""
     padded = [None, *y, None]
     return [

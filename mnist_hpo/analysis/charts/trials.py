@@ -46,9 +46,9 @@ def history(view: StudyView) -> Chart:
                 "hovertemplate": HOVER,
             }
         )
-    lost = [trial.number for trial in view.trials if trial.state == "failed" and not trial.epochs]
-    if lost:
-        traces.append(_without_loss(lost))
+    numbers_without_loss = [trial.number for trial in view.trials if trial.state == "failed" and not trial.epochs]
+    if numbers_without_loss:
+        traces.append(_trials_without_loss(numbers_without_loss))
     traces += _best_so_far(view)
     losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
     layout = {
@@ -70,7 +70,7 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
         if chosen:
             traces.append(
                 {
-                    **_curves(chosen),
+                    **_joined_curves(chosen),
                     "name": view.state_name(state),
                     # With many curves, nobody sees a point for each epoch, and points take most of the drawing time.
                     "mode": "lines+markers" if is_few else "lines",
@@ -81,7 +81,9 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
             )
     if view.best is not None and view.best.best_epoch is not None:
         at, loss = view.best.best_epoch, view.best.valid_loss[view.best.best_epoch]
-        traces.append({**_curves([view.best]), "mode": "lines", "name": "best", "line": {"color": BEST, "width": 3}})
+        traces.append(
+            {**_joined_curves([view.best]), "mode": "lines", "name": "best", "line": {"color": BEST, "width": 3}}
+        )
         traces.append(best_marker(view.best, at, loss, f"#{view.best.number}") | {"showlegend": False})
     losses = [loss for trial in view.trials if trial.number in drawn for loss in trial.valid_loss.values()]
     longest = max(len(trial.epochs) for trial in view.trials if trial.number in drawn)
@@ -108,7 +110,7 @@ def drawn_trials(view: StudyView) -> set[int]:
     return {*best, *(rest[i * len(rest) // n_more] for i in range(n_more))}
 
 
-def _curves(trials: Sequence[TrialRecord]) -> Json:
+def _joined_curves(trials: Sequence[TrialRecord]) -> Json:
     """Draw many curves as one trace with gaps between them, since one trace per curve would be slow."""
     x: list[float | None] = []
     y: list[float | None] = []
@@ -126,7 +128,7 @@ def _curves(trials: Sequence[TrialRecord]) -> Json:
     }
 
 
-def _without_loss(numbers: Sequence[int]) -> Json:
+def _trials_without_loss(numbers: Sequence[int]) -> Json:
     return {
         "type": "scatter",
         "mode": "markers",
