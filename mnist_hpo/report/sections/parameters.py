@@ -18,9 +18,9 @@ from mnist_hpo.report.sections.missing import is_measured, no_effects, nothing_m
 def importances(view: StudyView, importance: Importance) -> Section:
     """Show both importances of each hyperparameter."""
     title = "Hyperparameter importances"
-    why_not = no_effects(view)
-    if why_not is not None:
-        return Section(title, "", [why_not])
+    unavailable = no_effects(view)
+    if unavailable is not None:
+        return Section(title, "", [unavailable])
     if not importance.ranking():
         return Section(title, "", [Missing("Neither method finds that any hyperparameter made a difference.")])
     lead = (
@@ -42,9 +42,9 @@ def importances(view: StudyView, importance: Importance) -> Section:
 def correlations(view: StudyView, importance: Importance) -> Section:
     """Show Spearman's rank correlation of each ordered hyperparameter."""
     title = "Rank correlations"
-    why_not = no_effects(view)
-    if why_not is not None:
-        return Section(title, "", [why_not])
+    unavailable = no_effects(view)
+    if unavailable is not None:
+        return Section(title, "", [unavailable])
     if not importance.correlations:
         reason = "No hyperparameter of this study is numeric and took several values, so there is no order to compare."
         return Section(title, "", [Missing(reason)])
@@ -70,15 +70,15 @@ def most_important(view: StudyView, importance: Importance) -> list[Section]:
     two = list(dict.fromkeys(name for name in names if name in searched))[:2]
     which = "most important" if importance.ranking() else "first"
     if not two:
-        why_not = Missing("No hyperparameter of this study has more than one possible value.")
+        unavailable = Missing("No hyperparameter of this study has more than one possible value.")
     else:
-        why_not = None if is_measured(view) else nothing_measured(view)
+        unavailable = None if is_measured(view) else nothing_measured(view)
     lead = f"Every trial's lowest valid_loss over the two {which} hyperparameters. The star is the best trial."
     if any(view.study.space[name].type == "categorical" for name in two):
         lead += " Points over a choice have a small horizontal offset so that they do not overlap."
     slices = Section("Slices", lead, [slice_of(view, name) for name in two])
-    if why_not is not None:
-        return [Section("Slices", "", [why_not]), Section("Contour", "", [why_not])]
+    if unavailable is not None:
+        return [Section("Slices", "", [unavailable]), Section("Contour", "", [unavailable])]
     if len(two) < 2:
         reason = f"{two[0]} is the only hyperparameter with more than one value: a contour needs two."
         return [slices, Section("Contour", "", [Missing(reason)])]

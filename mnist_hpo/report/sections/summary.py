@@ -68,7 +68,7 @@ def _best_table(view: StudyView, best: TrialRecord, importance: Importance) -> T
             ]
         )
     rest = {name: v for name, v in all_parameters(view.study, best.parameters).items() if name not in view.study.space}
-    rows += [[name, brief(value), _how_set(view, name), "", "", "", ""] for name, value in rest.items()]
+    rows += [[name, brief(value), _origin(view, name), "", "", "", ""] for name, value in rest.items()]
     return Table(header, rows)
 
 
@@ -83,7 +83,7 @@ def _spread(view: StudyView, trials: Sequence[TrialRecord], name: str) -> str:
     return brief(low) if low == high else f"{brief(low)} to {brief(high)}"
 
 
-def _how_set(view: StudyView, name: str) -> str:
+def _origin(view: StudyView, name: str) -> str:
     return "fixed" if name in view.study.fixed else "by default"
 
 

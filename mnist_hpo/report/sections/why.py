@@ -14,7 +14,7 @@ from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
 
 _N_PARAMETERS = 3
-_STEADY_RHO = 0.3
+_MIN_TREND_RHO = 0.3
 """A weaker trend may be significant but uninformative, for example if the best values are in the middle."""
 
 
@@ -28,21 +28,23 @@ def why_it_won(view: StudyView, importance: Importance, tests: Sequence[Champion
 
     """
     assert view.best is not None
-    sentences = [_victory(view, view.best), *_against_chance(view, view.best, tests), *_surpassed(view, view.best)]
+    best = view.best
+    sentences = [_result_sentence(view, best), *_seed_variation(view, best, tests), *_higher_accuracy(view, best)]
     ranking = importance.ranking()
     if not ranking:
         return sentences
     shares, method = importance.shares, "fANOVA" if importance.fanova else "PED-ANOVA"
     named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS] if name in shares]
-    sentences.append(f"What mattered most, by {method}: {_listed(named)}.")
-    sentences += _other_view(importance)
-    return sentences + [_standing(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
+    sentences.append(f"What mattered most, by {method}: {_enumeration(named)}.")
+    sentences += _method_disagreement(importance)
+    return sentences + [_hyperparameter_sentence(view, best, name, importance) for name in ranking[:_N_PARAMETERS]]
 
 
-def _victory(view: StudyView, best: TrialRecord) -> str:
+def _result_sentence(view: StudyView, best: TrialRecord) -> str:
     value, accuracy = objective_value(best), best_accuracy(best)
-    reached = f"Trial #{best.number} has the {_best_of(view)} of {_count(len(view.complete), 'complete trial')}: "
-    reached += f"{value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
+    n_trials = _count(len(view.complete), "complete trial")
+    reached = f"Trial #{best.number} has the {_best_value_name(view)} of {n_trials}: {value:.5f}"
+    reached += f" at epoch {best.best_epoch} of {len(best.epochs)}"
     reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
@@ -56,13 +58,13 @@ def _lead(view: StudyView) -> float:
     return abs(objective_value(view.complete[1]) - objective_value(view.complete[0]))
 
 
-def _best_of(view: StudyView) -> str:
+def _best_value_name(view: StudyView) -> str:
     """Return "lowest valid_loss", for example: what the best trial has, by the first objective."""
     objective = view.study.objectives[0]
     return f"{'lowest' if objective.sign > 0 else 'highest'} {objective.metric}"
 
 
-def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
+def _seed_variation(view: StudyView, best: TrialRecord, tests: Sequence[ChampionTest]) -> list[str]:
     """Compare the lead in valid_loss with the variation between seeds, which only tests of re-trained models show."""
     if view.study.objectives[0].metric != "valid_loss":
         return []
@@ -77,7 +79,7 @@ def _against_chance(view: StudyView, best: TrialRecord, tests: Sequence[Champion
     return [f"This lead is {size} what another seed changes ({known})."]
 
 
-def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
+def _higher_accuracy(view: StudyView, best: TrialRecord) -> list[str]:
     """Name the trial with the highest accuracy if it is not the best trial, so that the tables do not surprise."""
     accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
     highest = max(accuracies, key=lambda number: accuracies[number])
@@ -87,26 +89,27 @@ def _surpassed(view: StudyView, best: TrialRecord) -> list[str]:
     return [f"#{highest} has the higher valid_accuracy, {figures}; the study's objective is {view.study.objective}."]
 
 
-def _other_view(importance: Importance) -> list[str]:
+def _method_disagreement(importance: Importance) -> list[str]:
     """Report if PED-ANOVA and fANOVA rank different hyperparameters first."""
     fanova, ped_anova = importance.fanova, importance.ped_anova
     if not fanova or not ped_anova:
         return []
-    first, theirs = max(fanova, key=lambda name: fanova[name]), max(ped_anova, key=lambda name: ped_anova[name])
-    if first == theirs:
+    fanova_first = max(fanova, key=lambda name: fanova[name])
+    ped_anova_first = max(ped_anova, key=lambda name: ped_anova[name])
+    if fanova_first == ped_anova_first:
         return []
-    figures = f"{100 * ped_anova[theirs]:.0f} %, and {first} {100 * ped_anova[first]:.0f} %"
+    figures = f"{100 * ped_anova[ped_anova_first]:.0f} %, and {fanova_first} {100 * ped_anova[fanova_first]:.0f} %"
     method = f"which measures what sets the best {importance.n_top:,} trials apart"
-    return [f"The two methods disagree: PED-ANOVA, {method}, puts {theirs} first ({figures})."]
+    return [f"The two methods disagree: PED-ANOVA, {method}, puts {ped_anova_first} first ({figures})."]
 
 
-def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
+def _hyperparameter_sentence(view: StudyView, best: TrialRecord, name: str, importance: Importance) -> str:
     entry, value = view.study.space[name], best.parameters.get(name)
     if value is None:
         return f"{name}: the best trial does not have it."
     if not is_ordered(entry):
         assert isinstance(entry, CategoricalSpace)
-        return f"{name}: the best trial has {brief(value)}; {_by_choice(view, name)}."
+        return f"{name}: the best trial has {brief(value)}; {_best_by_choice(view, name)}."
     if isinstance(entry, CategoricalSpace):
         numbers = sorted(float(choice) for choice in entry.choices)
         at = numbers.index(float(value)) / max(len(numbers) - 1, 1)
@@ -120,7 +123,7 @@ def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importa
         trend = "too few complete trials have it" if is_rare else "it had one value in all complete trials"
     else:
         figures = f"Spearman's ρ = {signed(found.rho)}, p = {found.p_value:.2g}"
-        if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _STEADY_RHO:
+        if found.p_value >= SIGNIFICANT_P or abs(found.rho) < _MIN_TREND_RHO:
             trend = f"no steady trend over the complete trials ({figures})"
         else:
             objective = view.study.objectives[0]
@@ -130,16 +133,16 @@ def _standing(view: StudyView, best: TrialRecord, name: str, importance: Importa
     return f"{name}: {trend}; the best trial's {brief(value)} is {place} of the searched range{scale}."
 
 
-def _by_choice(view: StudyView, name: str) -> str:
+def _best_by_choice(view: StudyView, name: str) -> str:
     """Return a text with the best value of each choice."""
     reached: dict[str, float] = {}
     for trial in with_parameters(view.complete, name):  # the best first
         reached.setdefault(brief(trial.parameters[name]), objective_value(trial))
-    values = _listed([f"{choice} {value:.5f}" for choice, value in reached.items()])
-    return f"the {_best_of(view)} by choice: {values}"
+    values = _enumeration([f"{choice} {value:.5f}" for choice, value in reached.items()])
+    return f"the {_best_value_name(view)} by choice: {values}"
 
 
-def _listed(items: list[str]) -> str:
+def _enumeration(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
