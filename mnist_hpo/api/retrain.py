@@ -34,14 +34,14 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Said:
+class Message:
     """A message for the user."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Trained:
+class Progress:
     """The progress of the trainings, in epochs."""
 
     trial: int
@@ -50,7 +50,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Refused:
+class Failure:
     """The message of a `UserError`."""
 
     text: str
@@ -110,12 +110,12 @@ def retrain(
         folder=str(home.folder),
     )
     if not progress:
-        return _ask(request, None)
+        return _retrain_in_child(request, None)
     with progress_line() as line:
-        return _ask(request, line)
+        return _retrain_in_child(request, line)
 
 
-def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
+def _retrain_in_child(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     child = start_child(
         "mnist_hpo.api.retraining_process",
         # A notebook sets its own Matplotlib backend. Libraries' warnings do not help users.
@@ -124,7 +124,7 @@ def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     )
     try:
         child.connection.send(asdict(request))
-        answer = _answer(child, line)
+        result = _wait_for_result(child, line)
     except (EOFError, OSError):
         raise RuntimeError(f"the process that re-trains has ended: {child.reap()}") from None
     except BaseException:
@@ -133,20 +133,20 @@ def _ask(request: Request, line: ProgressLine | None) -> dict[str, Any]:
         child.reap()
         raise
     child.reap()
-    if isinstance(answer, Refused):
-        raise UserError(answer.text)
-    return answer
+    if isinstance(result, Failure):
+        raise UserError(result.text)
+    return result
 
 
-def _answer(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | Refused:
+def _wait_for_result(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | Failure:
     """Show the child process's messages until it sends its result."""
     while True:
         match child.connection.recv():
-            case Said(text):
+            case Message(text):
                 if line is not None:
                     line.say(text)
-            case Trained(number, n_done, n_epochs):
+            case Progress(number, n_done, n_epochs):
                 if line is not None:
                     line.show(f"re-training trial {number}: {n_done} of {n_epochs} epochs")
-            case answer:
-                return answer
+            case result:
+                return result

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mnist_hpo.api.retrain import Refused, Request, Said, Trained
+from mnist_hpo.api.retrain import Failure, Message, Progress, Request
 from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.runner import Home
 from mnist_hpo.spec.errors import UserError
@@ -38,7 +38,7 @@ def main(connection_fd: int) -> None:
             display=_Display(connection),
         )
     except UserError as error:
-        connection.send(Refused(str(error)))
+        connection.send(Failure(str(error)))
     else:
         connection.send(figures)
 
@@ -50,7 +50,7 @@ class _Display:
         self._connection = connection
 
     def say(self, message: str) -> None:
-        self._connection.send(Said(message))
+        self._connection.send(Message(message))
 
     @contextlib.contextmanager
     def training(self, number: int, n_epochs: int) -> Generator[Callable[[], None]]:
@@ -59,7 +59,7 @@ class _Display:
         def advance() -> None:
             nonlocal n_done
             n_done += 1
-            self._connection.send(Trained(number, n_done, n_epochs))
+            self._connection.send(Progress(number, n_done, n_epochs))
 
         yield advance
 
