@@ -53,7 +53,7 @@ def _scale(trials: Sequence[TrialRecord]) -> str:
 
 
 def _draw_importances(axes: Axes, shares: Shares) -> None:
-    axes.set_title("parameter importances (PED-ANOVA)")
+    axes.set_title("hyperparameter importances (PED-ANOVA)")
     names = sorted(shares, key=lambda name: shares[name])
     axes.barh(names, [shares[name] for name in names], color="tab:blue")
     axes.set(xlabel="share", xlim=(0, 1))

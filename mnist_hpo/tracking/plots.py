@@ -98,10 +98,10 @@ def _sections(view: StudyView, importance: Importance) -> Iterator[_Section]:
             "The share of the variance of valid_loss that each hyperparameter alone explains (fANOVA), and how much "
             f"each distinguishes the best {importance.n_top} complete trials from all trials (PED-ANOVA)."
         )
-        yield "Parameter importances", lead, [importances(importance)]
+        yield "Hyperparameter importances", lead, [importances(importance)]
     else:
         lead = f"Importances need at least {MIN_TRIALS} complete trials of different valid_loss."
-        yield "Parameter importances", lead, []
+        yield "Hyperparameter importances", lead, []
     ranking = importance.ranking()
     names = [*ranking, *(name for name in view.study.space if name not in ranking)]
     lead = "One line per trial, through its hyperparameters to its lowest valid_loss."

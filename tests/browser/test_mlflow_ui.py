@@ -105,7 +105,7 @@ def test_the_parent_run_describes_the_study(ui_server: UiServer, page: Page, bes
     page.get_by_role("tab", name="Artifacts").click()
     page.get_by_text("plots.html").click()
     frame = page.frame_locator("iframe")
-    for plot in ("Optimisation history", "Parameter importances", "Parallel coordinates", "Learning curves"):
+    for plot in ("Optimisation history", "Hyperparameter importances", "Parallel coordinates", "Learning curves"):
         expect(frame.get_by_role("heading", name=plot)).to_be_visible()
     expect(frame.locator(".js-plotly-plot .main-svg").first).to_be_visible()
     page.get_by_text("trials.csv").click()
