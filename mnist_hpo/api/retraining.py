@@ -115,7 +115,7 @@ def _train(
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
     dataset = prepare(dataset_info(study.dataset), log=display.say)
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
-    with _write_errors_for_user(folder), replacing(folder) as new:
+    with _write_errors(folder), replacing(folder) as new:
         executor = start_executor()
         try:
             with display.training(chosen.number, n_epochs) as advance:
@@ -136,7 +136,7 @@ def _train(
 
 
 @contextlib.contextmanager
-def _write_errors_for_user(folder: Path) -> Generator[None]:
+def _write_errors(folder: Path) -> Generator[None]:
     try:
         yield
     except BrokenPipeError:  # The reader of our output has closed the pipe.
