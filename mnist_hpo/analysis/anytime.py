@@ -30,7 +30,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class AnytimePoint(Spent):
-    """An improvement of the best valid_loss so far."""
+    """An improvement of the best valid_loss so far, with the trials, epochs and worker seconds until then."""
 
     valid_loss: float
 

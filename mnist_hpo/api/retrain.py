@@ -41,7 +41,7 @@ class Message:
 
 
 @dataclass(frozen=True)
-class EpochProgress:
+class Progress:
     """The progress of the trainings, in epochs."""
 
     what: str
@@ -50,7 +50,7 @@ class EpochProgress:
 
 
 @dataclass(frozen=True)
-class UserErrorMessage:
+class Failure:
     """The message of a `UserError`."""
 
     text: str
@@ -110,12 +110,12 @@ def retrain(
         folder=str(home.folder),
     )
     if not progress:
-        return _run_child(request, None)
+        return _retrain_in_child(request, None)
     with progress_line() as line:
-        return _run_child(request, line)
+        return _retrain_in_child(request, line)
 
 
-def _run_child(request: Request, line: ProgressLine | None) -> dict[str, Any]:
+def _retrain_in_child(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     child = start_child(
         "mnist_hpo.api.retraining_process",
         # A notebook sets its own Matplotlib backend. Libraries' warnings do not help users.
@@ -124,7 +124,7 @@ def _run_child(request: Request, line: ProgressLine | None) -> dict[str, Any]:
     )
     try:
         child.connection.send(asdict(request))
-        result = _receive_result(child, line)
+        result = _wait_for_result(child, line)
     except (EOFError, OSError):
         raise RuntimeError(f"the process that re-trains has ended: {child.reap()}") from None
     except BaseException:
@@ -133,19 +133,23 @@ def _run_child(request: Request, line: ProgressLine | None) -> dict[str, Any]:
         child.reap()
         raise
     child.reap()
-    if isinstance(result, UserErrorMessage):
+    if isinstance(result, Failure):
         raise UserError(result.text)
     return result
 
 
-def _receive_result(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | UserErrorMessage:
+def _wait_for_result(child: ChildProcess, line: ProgressLine | None) -> dict[str, Any] | Failure:
     """Show the child process's messages until it sends its result."""
     while True:
         match child.connection.recv():
             case Message(text):
                 if line is not None:
                     line.say(text)
+<<<<<<< HEAD
             case EpochProgress(what, n_done, n_epochs):
+=======
+            case Progress(number, n_done, n_epochs):
+>>>>>>> main
                 if line is not None:
                     line.show(f"{what}: {n_done} of {n_epochs} epochs")
             case result:

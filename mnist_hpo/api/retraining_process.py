@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mnist_hpo.api.retrain import EpochProgress, Message, Request, UserErrorMessage
+from mnist_hpo.api.retrain import Failure, Message, Progress, Request
 from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.runner import Home
 from mnist_hpo.spec.errors import UserError
@@ -38,7 +38,7 @@ def main(connection_fd: int) -> None:
             display=_Display(connection),
         )
     except UserError as error:
-        connection.send(UserErrorMessage(str(error)))
+        connection.send(Failure(str(error)))
     else:
         connection.send(figures)
 
@@ -59,7 +59,7 @@ class _Display:
         def advance() -> None:
             nonlocal n_done
             n_done += 1
-            self._connection.send(EpochProgress(what, n_done, n_epochs))
+            self._connection.send(Progress(what, n_done, n_epochs))
 
         yield advance
 

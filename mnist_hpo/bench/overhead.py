@@ -5,7 +5,6 @@ Run as a module, it measures one study. Its arguments are the sampler and the nu
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import resource
@@ -16,8 +15,8 @@ import tempfile
 import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.job import DataRef, Job
@@ -84,31 +83,6 @@ def _timed(*arguments: str, folder: str | None = None) -> float:
     return time.perf_counter() - start
 
 
-@dataclass(frozen=True)
-class Overhead:
-    """The overhead of a study whose trainings take no time. Milliseconds are CPU time."""
-
-    sampler: str
-    n_trials: int
-    cpu_ms_per_trial: float
-    """All work of the coordinator: ask, report, prune, tell, record, and messages to the MLflow process."""
-    ask_cpu_ms_per_trial: float
-    """The sampler's part of it."""
-    first_tenth_cpu_ms_per_trial: float
-    """The coordinator's work per trial over the first tenth of the trials."""
-    last_tenth_cpu_ms_per_trial: float
-    growth: float
-    """The coordinator's work per trial over the last tenth of the trials, divided by that over the first tenth."""
-    mlflow_cpu_ms_per_trial: float
-    """The work of the MLflow process from its start to its end; the search does not wait for it."""
-    search_wall_s: float
-    """Time until the last trial ended."""
-    wall_s: float
-    """Time until MLflow contained the whole study."""
-    grown_bytes: int
-    """Growth of the coordinator's peak memory since the end of the first tenth of the trials."""
-
-
 class InstantExecutor:
     """An `Executor` whose trainings take no time and return formula-based losses, to measure only the overhead."""
 
@@ -171,10 +145,13 @@ def _timed_asks() -> Generator[list[float]]:
         SamplerPruner.next = ask
 
 
-def measure_overhead(sampler: str, n_trials: int) -> Overhead:
+def measure_overhead(sampler: str, n_trials: int) -> dict[str, Any]:
     """Run a study whose trainings of three epochs take no time, tracked in MLflow.
 
     It runs in a separate process, since the peak memory of a process never decreases.
+
+    Returns:
+        The figures of one study, as `mnist-hpo bench overhead --json` prints them.
 
     Raises:
         UserError: MLflow does not contain the whole study.
@@ -184,10 +161,10 @@ def measure_overhead(sampler: str, n_trials: int) -> Overhead:
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode != 0:
         raise UserError(process.stderr.strip().splitlines()[-1])
-    return Overhead(**json.loads(process.stdout))
+    return json.loads(process.stdout)
 
 
-def _measure(sampler: str, n_trials: int) -> Overhead:
+def _measure(sampler: str, n_trials: int) -> dict[str, Any]:
     study = Study(
         name=f"overhead-{sampler}-{n_trials}",
         budget=Budget(n_trials=n_trials, max_epochs=_N_EPOCHS),
@@ -224,19 +201,19 @@ def _measure(sampler: str, n_trials: int) -> Overhead:
         storage.close()
     tenth = n_trials // 10
     first_s, last_s = clock.cpu_s[tenth] - clock.cpu_s[0], clock.cpu_s[-1] - clock.cpu_s[-1 - tenth]
-    return Overhead(
-        sampler=sampler,
-        n_trials=n_trials,
-        cpu_ms_per_trial=1000 * cpu_s / n_trials,
-        ask_cpu_ms_per_trial=1000 * sum(asks_s) / n_trials,
-        first_tenth_cpu_ms_per_trial=1000 * first_s / tenth,
-        last_tenth_cpu_ms_per_trial=1000 * last_s / tenth,
-        growth=last_s / first_s,
-        mlflow_cpu_ms_per_trial=1000 * (_children_cpu_s() - children_cpu_s) / n_trials,
-        search_wall_s=search_wall_s,
-        wall_s=wall_s,
-        grown_bytes=_peak_bytes() - clock.peak_bytes[tenth],
-    )
+    return {
+        "sampler": sampler,
+        "n_trials": n_trials,
+        "cpu_ms_per_trial": 1000 * cpu_s / n_trials,
+        "ask_cpu_ms_per_trial": 1000 * sum(asks_s) / n_trials,
+        "first_tenth_cpu_ms_per_trial": 1000 * first_s / tenth,
+        "last_tenth_cpu_ms_per_trial": 1000 * last_s / tenth,
+        "growth": last_s / first_s,
+        "mlflow_cpu_ms_per_trial": 1000 * (_children_cpu_s() - children_cpu_s) / n_trials,
+        "search_wall_s": search_wall_s,
+        "wall_s": wall_s,
+        "grown_bytes": _peak_bytes() - clock.peak_bytes[tenth],
+    }
 
 
 def _children_cpu_s() -> float:
@@ -252,4 +229,4 @@ def _peak_bytes() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(dataclasses.asdict(_measure(sys.argv[1], int(sys.argv[2])))))
+    print(json.dumps(_measure(sys.argv[1], int(sys.argv[2]))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -138,7 +137,7 @@ def overhead(
     figures: dict[str, Any] = {
         "help_s": help_s(),
         "first_epoch_s": first_epoch_s(),
-        "studies": [dataclasses.asdict(measure_overhead(sampler, n_trials)) for n_trials in trials or [100, 1000]],
+        "studies": [measure_overhead(sampler, n_trials) for n_trials in trials or [100, 1000]],
     }
     if as_json:
         print_json(BenchOverheadOutput.model_validate(figures))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +17,6 @@ from mnist_hpo.cli.common import (
     print_json,
 )
 from mnist_hpo.cli.output_file import CSV_TABLE, HTML_PAGE, ForceOption, OutputFile, check_outputs, write_and_report
-from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
     from mnist_hpo.analysis.comparison import Compared, Comparison
@@ -57,8 +55,6 @@ def compare(
     table = None if csv is None else OutputFile("--csv", csv, CSV_TABLE, force)
     page = None if html is None else OutputFile("--html", html, HTML_PAGE, force)
     check_outputs([output for output in (table, page) if output], prints_json=as_json)
-    if target is not None and not math.isfinite(target):
-        raise UserError(f"--target {target}: is not a loss; give a number such as 0.08")
     comparison = compare_names(names, runs=runs, target=target, storage=storage)
     if table is not None:
         write_and_report(table, comparison_frame(comparison).to_csv(index=False).encode())

@@ -63,7 +63,7 @@ class _SpaceEntry(_Section):
 
     @field_validator("when", mode="before")
     @classmethod
-    def _listify_values(cls, when: object) -> object:
+    def _values_as_tuples(cls, when: object) -> object:
         if not isinstance(when, dict):
             return when
         if not when:

@@ -207,6 +207,9 @@ def _cause(error: BaseException) -> str:
     """Return the message of the innermost cause, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
+    if getattr(error, "sqlite_errorname", None) == "SQLITE_IOERR_SHMSIZE":
+        # SQLite's own text is "disk I/O error"; https://sqlite.org/rescode.html#ioerr_shmsize names the usual cause.
+        return "SQLite's -shm file beside it cannot grow; the disk is full"
     text = str(getattr(error, "orig", None) or error).strip().splitlines()
     cause = text[0] if text else type(error).__name__
     return f"not an Optuna storage: {cause}" if cause.startswith("no such table") else cause

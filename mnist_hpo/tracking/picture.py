@@ -36,13 +36,14 @@ def draw_picture(view: StudyView, importance: Importance) -> Figure:
 
 def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
     axes.set_title("optimisation history")
+    drawn = [trial for trial in trials if trial.state in ("complete", "pruned")]
     for state in ("complete", "pruned"):
-        of_state = [trial for trial in trials if trial.state == state]
+        of_state = [trial for trial in drawn if trial.state == state]
         lowest = {trial.number: loss for trial in of_state if (loss := lowest_loss(trial)) is not None}
         axes.scatter(list(lowest), list(lowest.values()), s=16, color=_COLOURS[state], label=f"{state}, lowest")
     if best := best_so_far(trials):
         axes.step(*zip(*best, strict=True), where="post", color="black", lw=1, label="best so far")
-    axes.set(xlabel="trial", ylabel="valid_loss", yscale=_scale(trials))
+    axes.set(xlabel="trial", ylabel="valid_loss", yscale=_scale(drawn))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=8)
 

@@ -78,7 +78,7 @@ def test_an_invalid_trial_number_is_refused(folder: Folder, number: str) -> None
 def test_an_invalid_target_loss_is_refused(finished: Folder, target: str) -> None:
     for options in ([], ["--json"]):
         refused = finished.call("compare", "--runs", "small:0", "small:1", "--target", target, *options)
-        assert_refused(refused, f"--target {target}", "not a loss")
+        assert_refused(refused, f"target {target} is not a loss")
 
 
 @pytest.mark.slow

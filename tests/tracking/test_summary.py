@@ -121,7 +121,11 @@ def test_plots_have_integer_ticks_for_trials_and_epochs(tmp_path: Path) -> None:
     assert {("trial", "1"), ("epoch", "1")} <= set(titles_and_steps)
 
 
-@pytest.mark.parametrize("trials", [[], TRIALS[:1], TRIALS[1:2]], ids=["none", "one", "one that diverged"])
+@pytest.mark.parametrize(
+    "trials",
+    [[], TRIALS[:1], TRIALS[1:2], [trial(0, "paused", 0.3), trial(1, "failed")]],
+    ids=["none", "one", "one that diverged", "one that waits and one that diverged"],
+)
 def test_plots_can_be_drawn_for_very_few_trials(tmp_path: Path, trials: list[TrialRecord]) -> None:
     write_plots(STUDY, trials, tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"plots.html", "plots.png"}

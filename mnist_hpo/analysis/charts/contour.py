@@ -44,8 +44,9 @@ def contour(view: StudyView, x_name: str, y_name: str) -> Chart:
     for state, trials in by_state(view):
         having = with_parameters(trials, x_name, y_name)
         shown = [trial for trial in having if trial.number in drawn and not view.is_best(trial)]
-        points = trial_points(view, shown, state, x_name)
-        points["y"] = rounded(place(y_entry, trial.parameters[y_name], trial.number + 1) for trial in shown)
+        x = rounded(place(x_entry, trial.parameters[x_name], trial.number) for trial in shown)
+        y = rounded(place(y_entry, trial.parameters[y_name], trial.number + 1) for trial in shown)
+        points = trial_points(view, shown, state, x, y)
         # A white outline, so that the point is visible on any colour of the surface.
         points["marker"] = {**markers(state), "size": 6}
         if state == "complete":

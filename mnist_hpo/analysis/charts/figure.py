@@ -166,14 +166,16 @@ def log_range(values: Iterable[float]) -> list[float]:
     return np.log10(np.maximum(np.fromiter(values, np.float64), 1e-12)).tolist()
 
 
-def trial_points(view: StudyView, trials: Sequence[TrialRecord], state: TrialState, name: str) -> Json:
-    """Return a trace of trials in one state over a hyperparameter that all of them have; the caller adds `y`."""
-    entry = view.study.space[name]
+def trial_points(
+    view: StudyView, trials: Sequence[TrialRecord], state: TrialState, x: Sequence[Any], y: Sequence[Any]
+) -> Json:
+    """Return a trace with one point for each of the trials, which are all in one state."""
     return {
         "type": "scatter",
         "mode": "markers",
         "name": view.state_name(state),
-        "x": rounded(place(entry, trial.parameters[name], trial.number) for trial in trials),
+        "x": list(x),
+        "y": list(y),
         "marker": markers(state),
         "trials": [trial.number for trial in trials],
         "hovertemplate": HOVER,

@@ -24,7 +24,8 @@ def slice_of(view: StudyView, name: str) -> Chart:
     for state, trials in by_state(view):
         having = with_parameters(trials, name)
         shown = [trial for trial in having if trial.epochs and not view.is_best(trial)]
-        traces.append(trial_points(view, shown, state, name) | {"y": rounded(lowest_loss(trial) for trial in shown)})
+        x = rounded(place(entry, trial.parameters[name], trial.number) for trial in shown)
+        traces.append(trial_points(view, shown, state, x, rounded(map(lowest_loss, shown))))
     if view.best is not None and name in view.best.parameters:
         x = place(entry, view.best.parameters[name])
         traces.append(best_marker(view.best, x, objective_value(view.best), ""))

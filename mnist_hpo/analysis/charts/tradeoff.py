@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mnist_hpo.analysis.charts.figure import BEST, HOVER, Chart, Json, by_state, loss_axis, markers, rounded
+from mnist_hpo.analysis.charts.figure import BEST, HOVER, Chart, Json, by_state, loss_axis, rounded, trial_points
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.trial_figures import measure, pareto_front
 
@@ -13,18 +13,8 @@ def tradeoff(view: StudyView, metric: str) -> Chart:
     traces: list[Json] = []
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.epochs]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": view.state_name(state),
-                "x": rounded(measure(view.study, trial, metric) for trial in shown),
-                "y": rounded(measure(view.study, trial, first) for trial in shown),
-                "marker": markers(state),
-                "trials": [trial.number for trial in shown],
-                "hovertemplate": HOVER,
-            }
-        )
+        x, y = (rounded(measure(view.study, trial, name) for trial in shown) for name in (metric, first))
+        traces.append(trial_points(view, shown, state, x, y))
     front = sorted(pareto_front(view.trials), key=lambda trial: measure(view.study, trial, metric) or 0.0)
     traces.append(
         {

@@ -16,6 +16,7 @@ from mnist_hpo.analysis.charts.figure import (
     loss_axis,
     markers,
     rounded,
+    trial_points,
     whole_number_ticks,
 )
 from mnist_hpo.analysis.progress import best_so_far
@@ -34,18 +35,8 @@ def history(view: StudyView) -> Chart:
     traces: list[Json] = []
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.epochs]
-        traces.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": view.state_name(state),
-                "x": [trial.number for trial in shown],
-                "y": rounded(lowest_loss(trial) for trial in shown),
-                "marker": markers(state),
-                "trials": [trial.number for trial in shown],
-                "hovertemplate": HOVER,
-            }
-        )
+        numbers = [trial.number for trial in shown]
+        traces.append(trial_points(view, shown, state, numbers, rounded(map(lowest_loss, shown))))
     numbers_without_loss = [trial.number for trial in view.trials if trial.state == "failed" and not trial.epochs]
     if numbers_without_loss:
         traces.append(_trials_without_loss(numbers_without_loss))

@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
+from mnist_hpo.analysis.anytime import AnytimePoint, Spent
+from mnist_hpo.analysis.significance import PairedTest
 from mnist_hpo.cli.schemas.output import Output
 from mnist_hpo.cli.schemas.study import StateCounts, TrialBudget
 from mnist_hpo.spec.study import ParameterValue
-
-
-class CostToTarget(Output):
-    """What had been spent when a valid_loss was first reached, counted in the study's virtual order of events."""
-
-    n_trials: int
-    """Trials started by then."""
-    n_epochs: int
-    """Epochs computed by then, over all trials."""
-    worker_s: float
-    """Worker seconds of these epochs."""
-
-
-class AnytimePoint(CostToTarget):
-    """An improvement of the best valid_loss so far."""
-
-    valid_loss: float
 
 
 class ChampionTest(Output):
@@ -69,31 +54,10 @@ class ComparedOutput(Output):
     """Number of trainable parameters of its model."""
     test: ChampionTest | None
     """The test of that trial; null until it is re-trained."""
-    to_target: CostToTarget | None
+    to_target: Spent | None
     """Null if `target_valid_loss` was not reached."""
     anytime: list[AnytimePoint]
     """Every improvement of the best valid_loss so far, over all epochs of all trials."""
-
-
-class SeedTest(Output):
-    """McNemar's exact test of two models, on the same test examples."""
-
-    seed_index: int
-    n_only_first: int
-    """Test examples that only the first model classifies correctly."""
-    n_only_second: int
-    p_value: float
-
-
-class PairedTest(Output):
-    """Two champions on the same test examples, with one model per seed."""
-
-    first: str
-    second: str
-    """`first` and `second` are labels."""
-    seeds: list[SeedTest]
-    p_value: float
-    """Combined over the seeds; valid for any dependence between the seeds' tests."""
 
 
 class CompareOutput(Output):

@@ -28,11 +28,8 @@ def why_it_won(view: StudyView, importance: Importance, tests: Sequence[Champion
 
     """
     assert view.best is not None
-    sentences = [
-        _result_sentence(view, view.best),
-        *_seed_variation(view, view.best, tests),
-        *_higher_accuracy(view, view.best),
-    ]
+    best = view.best
+    sentences = [_result_sentence(view, best), *_seed_variation(view, best, tests), *_higher_accuracy(view, best)]
     ranking = importance.ranking()
     if not ranking:
         return sentences
@@ -40,15 +37,14 @@ def why_it_won(view: StudyView, importance: Importance, tests: Sequence[Champion
     named = [f"{name} ({100 * shares[name]:.0f} %)" for name in ranking[:_N_PARAMETERS] if name in shares]
     sentences.append(f"What mattered most, by {method}: {_enumeration(named)}.")
     sentences += _method_disagreement(importance)
-    return sentences + [_hyperparameter_sentence(view, view.best, name, importance) for name in ranking[:_N_PARAMETERS]]
+    return sentences + [_hyperparameter_sentence(view, best, name, importance) for name in ranking[:_N_PARAMETERS]]
 
 
 def _result_sentence(view: StudyView, best: TrialRecord) -> str:
     value, accuracy = objective_value(best), best_accuracy(best)
-    reached = (
-        f"Trial #{best.number} has the {_best_value_name(view)} of {_count(len(view.complete), 'complete trial')}: "
-    )
-    reached += f"{value:.5f} at epoch {best.best_epoch} of {len(best.epochs)}"
+    n_trials = _count(len(view.complete), "complete trial")
+    reached = f"Trial #{best.number} has the {_best_value_name(view)} of {n_trials}: {value:.5f}"
+    reached += f" at epoch {best.best_epoch} of {len(best.epochs)}"
     reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
@@ -98,10 +94,8 @@ def _method_disagreement(importance: Importance) -> list[str]:
     fanova, ped_anova = importance.fanova, importance.ped_anova
     if not fanova or not ped_anova:
         return []
-    fanova_first, ped_anova_first = (
-        max(fanova, key=lambda name: fanova[name]),
-        max(ped_anova, key=lambda name: ped_anova[name]),
-    )
+    fanova_first = max(fanova, key=lambda name: fanova[name])
+    ped_anova_first = max(ped_anova, key=lambda name: ped_anova[name])
     if fanova_first == ped_anova_first:
         return []
     figures = f"{100 * ped_anova[ped_anova_first]:.0f} %, and {fanova_first} {100 * ped_anova[fanova_first]:.0f} %"
