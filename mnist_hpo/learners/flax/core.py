@@ -233,7 +233,8 @@ def _dropout(program: Program, dynamics: Dynamics, words: HashedWords) -> Hashed
 def _averaged(average: Average | None, new: Average, share: jax.Array | None) -> Average | None:
     if average is None or share is None:
         return None
-    return jax.tree.map(lambda old, new: old + share * (new - old), average, new)
+    # With a share of 1, the result is the new weights, bit for bit.
+    return jax.tree.map(lambda old, new: (1 - share) * old + share * new, average, new)
 
 
 def _statistics(model: nnx.Module) -> Statistics:
