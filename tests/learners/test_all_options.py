@@ -75,7 +75,9 @@ def test_these_trainings_have_every_option_on() -> None:
     assert EVERYTHING.keys() >= set(OPTIONAL)
 
 
-@pytest.mark.parametrize("averaging", ["none", "ema", "swa"])
+@pytest.mark.parametrize(
+    "averaging", ["ema", pytest.param("none", marks=pytest.mark.slow), pytest.param("swa", marks=pytest.mark.slow)]
+)
 def test_a_training_with_all_options_continues_from_a_file_bit_for_bit(
     digits: Digits, tmp_path: Path, averaging: str
 ) -> None:
@@ -210,11 +212,11 @@ EACH: list[Parameters] = [
 
 @pytest.mark.parametrize("option", EACH, ids=lambda option: " ".join(map(str, option.items())))
 def test_a_training_with_one_option_learns_digits(make_training: MakeTraining, option: Parameters) -> None:
-    """1,500 digits, six epochs. Without options, the accuracy is about 0.88."""
+    """1,500 digits, six epochs. Without options, the accuracy is about 0.91."""
     common = {"depth": 2, "width": 64, "batch_size": 50, "learning_rate": 0.003, "n_train": 1500}
     results = run(make_training(max_epochs=6, **common | option), 6).results
     assert results[-1].valid_accuracy is not None
-    assert results[-1].valid_accuracy > 0.82
+    assert results[-1].valid_accuracy > 0.85
     assert results[-1].train_loss < results[0].train_loss
 
 
@@ -222,4 +224,4 @@ def test_a_training_with_all_options_learns_digits(make_training: MakeTraining) 
     values = EVERYTHING | {"width": 128, "n_train": 2000, "learning_rate": 0.005}
     accuracy = run(make_training(max_epochs=8, **values), 8).results[-1].valid_accuracy
     assert accuracy is not None
-    assert accuracy > 0.82
+    assert accuracy > 0.85
