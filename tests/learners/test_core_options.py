@@ -300,16 +300,6 @@ def test_a_share_of_one_makes_the_average_the_last_weights_bit_for_bit(few: tupl
     jax.tree.map(np.testing.assert_array_equal, tuple(state.average), (state.parameters, state.statistics))
 
 
-def test_the_average_of_weights_that_stay_the_same_stays_the_same(few: tuple[Array, Array]) -> None:
-    """Over many steps, rounding must not add up."""
-    program, n_steps = small(averaging="ema"), 3000
-    shares = np.array([1] + [0.001] * (n_steps - 1), np.float32)
-    now = core.PerStep(np.zeros(n_steps, np.float32), averaging=shares)
-    epoch = jax.jit(partial(core.train_epoch, program))
-    state, _ = epoch(initial_state(program, seed=1), *few, order()[:1].repeat(n_steps, 0), now, dynamics(), SEED)
-    assert_trees_close(state.average.parameters, state.parameters, rtol=1e-6)
-
-
 def test_without_averaging_the_state_has_no_average(few: tuple[Array, Array]) -> None:
     state, _ = train(few, small(), dynamics())
     assert state.average is None
