@@ -61,7 +61,8 @@ def _reference(images: jax.Array, maps: jax.Array, shifts: jax.Array) -> jax.Arr
         y, x = y + shifts[:, 0], x + shifts[:, 1]
     # One row and column of zeros before the image and two after it: all four neighbours are always inside.
     padded = jnp.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0))).reshape(-1, n_channels)
-    y, x = jnp.clip(y, -1.0, float(height)), jnp.clip(x, -1.0, float(width))
+    # As in the kernel, NaN becomes -1.
+    y, x = (jnp.where(place > -1, jnp.minimum(place, size), -1.0) for place, size in ((y, height), (x, width)))
     top, left = jnp.floor(y), jnp.floor(x)
     below, right = (y - top)[..., None], (x - left)[..., None]
     first_row = (jnp.arange(n, dtype=jnp.int32) * (height + 3))[:, None, None]

@@ -42,6 +42,20 @@ def test_an_extended_study_has_the_same_history(folder: Folder, status: dict[str
     assert extended.json()["history_sha256"] == status["history_sha256"]
 
 
+@pytest.mark.slow
+def test_with_all_options_the_number_of_workers_does_not_change_the_history(folder: Folder) -> None:
+    options = (
+        "normalization: batch, residual: 'yes', schedule: linear, warmup: 0.2, initializer: xavier, averaging: ema, "
+        "noise: 0.1, max_norm: 2.0, mixup: 0.4, input_noise: 0.1, input_dropout: 0.1, rotation: 10, translation: 1, "
+        "scaling: 0.1, shear: 10, elastic: 10, erasing: 0.1, n_train: 5000"
+    )
+    histories = []
+    for name in ("small", "again"):
+        folder.write_study("name: small", f"name: {name}", "depth: 1}", f"depth: 2, {options}}}")
+        histories.append(folder.run("--workers", "1" if name == "small" else "2").json()["history_sha256"])
+    assert histories[0] == histories[1]
+
+
 def run_on_a_terminal(folder: Folder, *arguments: str) -> tuple[int, str]:
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))

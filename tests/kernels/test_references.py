@@ -27,6 +27,7 @@ from mnist_hpo.kernels.call_frame import (
 from mnist_hpo.kernels.compiled import compile_handler
 from mnist_hpo.kernels.gather_pixels import gather_pixels
 from mnist_hpo.kernels.native import references_only, register_kernel
+from mnist_hpo.kernels.resample import resample
 from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.softmax_loss import softmax_loss
 from mnist_hpo.kernels.transpose import transpose
@@ -62,6 +63,8 @@ def make_cases(seed: int) -> dict[str, Case]:
             for decoupled in (False, True)
         ]
 
+    maps = 0.5 * normal(B, 2, 3) + jnp.array([[[1, 0, 0], [0, 1, 0]]], jnp.float32)
+
     def loss_and_gradient(logits: Any, labels: Any, rows: Any) -> Any:
         return jax.value_and_grad(softmax_loss)(logits, labels, rows, 0.1)
 
@@ -72,6 +75,8 @@ def make_cases(seed: int) -> dict[str, Case]:
         "softmax_loss": Case(loss_and_gradient, (3 * normal(B, C), labels, rows), 2e-6),
         "transpose of float32": Case(transpose, (normal(B, F),)),
         "transpose of bfloat16": Case(transpose, (normal(B, F).astype(jnp.bfloat16),)),
+        "resample": Case(resample, (normal(B, 7, 9, 2), maps), 2e-5),
+        "resample with shifts": Case(resample, (normal(B, 7, 9, 2), maps, 3 * normal(B, 2, 7, 9)), 2e-5),
         "fused_adam": Case(adam, (weights, state, [normal(F, C), normal(C)]), 2e-5),
     }
 

@@ -1,5 +1,6 @@
 """Counts of parameters and FLOPs, from which an epoch's cost follows, are correct for every model."""
 
+import itertools
 import subprocess
 import sys
 
@@ -113,3 +114,34 @@ def test_every_variable_has_a_role_and_weights_have_a_fan_in(name: str) -> None:
         expected = int(np.prod(shape.shape[:-1])) if role.is_weight else 0
         assert role.fan_in == expected
     assert {role.kind for role in roles} >= {"weight", "bias"}
+
+
+def mlp_shapes() -> list[dict[str, ParameterValue]]:
+    """Return every combination of the hyperparameters that change an MLP's variables."""
+    values = {
+        "depth": (1, 4),
+        "width": (1, 37),
+        "taper": (1.0, 0.6, 0.01),
+        "normalization": ("none", "batch", "layer"),
+        "residual": ("no", "yes"),
+        "activation": ("relu",),
+    }
+    return [dict(zip(values, combination, strict=True)) for combination in itertools.product(*values.values())]
+
+
+def test_the_counts_of_an_mlp_equal_those_of_the_module_for_all_combinations() -> None:
+    """With as many inputs as units, every layer could have a residual connection."""
+    model = find_model("mlp")
+    assert isinstance(model, FlaxModel)
+    assert model.counts is not None
+    for architecture in mlp_shapes():
+        found = model.counts((37,), 7, architecture)
+        assert found == count("mlp", (37,), 7, tuple(sorted(architecture.items()))), architecture
+
+
+@pytest.mark.parametrize("name", FLAX_MODELS)
+def test_an_option_of_training_changes_no_count(name: str) -> None:
+    """The cost of an epoch, and with it virtual time, depends only on shapes."""
+    data = DataShape(IMAGE_SHAPE, 10, n_train=1000, n_valid=100)
+    options = {"noise": 0.1, "mixup": 0.4, "averaging": "ema", "rotation": 9, "elastic": 9, "max_norm": 1}
+    assert describe(name, options, data) == describe(name, {}, data)

@@ -99,10 +99,10 @@ def affine_maps(draws: jax.Array, strengths: Strengths, height: int, width: int)
     angle, shear = jnp.deg2rad(strengths.rotation * draws[:, 0]), jnp.deg2rad(strengths.shear * draws[:, 1])
     factor_y, factor_x = (1 + strengths.scaling * draws[:, index] for index in (2, 3))
     sine, cosine, slope = jnp.sin(angle), jnp.cos(angle), jnp.tan(shear)
-    row_y = jnp.stack([cosine, -sine]) / factor_y
-    row_x = jnp.stack([sine - slope * cosine, cosine + slope * sine]) / factor_x
-    matrix = jnp.stack([row_y, row_x]).transpose(2, 0, 1)
-    center = jnp.array([(height - 1) / 2, (width - 1) / 2], jnp.float32)
+    row_y = jnp.stack([cosine / factor_y, -sine / factor_y], axis=1)
+    row_x = jnp.stack([(sine - slope * cosine) / factor_x, (cosine + slope * sine) / factor_x], axis=1)
+    matrix = jnp.stack([row_y, row_x], axis=1)
+    center = jnp.array([[(height - 1) / 2, (width - 1) / 2]], jnp.float32)
     moved = center + strengths.translation * draws[:, 4:6]
     offset = center - (matrix * moved[:, None, :]).sum(axis=2)
     return jnp.concatenate([matrix, offset[:, :, None]], axis=2)
@@ -146,7 +146,7 @@ def erase(images: jax.Array, draws: jax.Array, probability: Scalar) -> jax.Array
     def inside(size: int, length: jax.Array, draw: jax.Array) -> jax.Array:
         length = jnp.minimum(jnp.round(length), size)
         first = jnp.floor(draw * (size - length + 1))
-        place = jnp.arange(size, dtype=jnp.float32)
+        place = jnp.arange(size, dtype=jnp.float32)[None, :]
         return (place >= first[:, None]) & (place < (first + length)[:, None])
 
     rows = inside(height, jnp.sqrt(area * aspect), draws[:, 3])

@@ -28,7 +28,7 @@ def limit_norms(parameters: Any, roles: Any, max_norm: Scalar) -> Any:
         if not role.is_weight:
             return weights
         columns = weights.reshape(role.fan_in, -1)
-        norms = jnp.sqrt((columns * columns).sum(axis=0))
+        norms = jnp.sqrt((columns * columns).sum(axis=0, keepdims=True))
         return (columns * jnp.minimum(1.0, max_norm / jnp.maximum(norms, 1e-30))).reshape(weights.shape)
 
     return jax.tree.map(limit, parameters, roles)

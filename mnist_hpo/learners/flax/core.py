@@ -233,7 +233,12 @@ def _dropout(program: Program, dynamics: Dynamics, words: HashedWords) -> Hashed
 def _averaged(average: Average | None, new: Average, share: jax.Array | None) -> Average | None:
     if average is None or share is None:
         return None
-    return jax.tree.map(lambda old, new: old + share * (new - old), average, new)
+
+    def averaged(old: jax.Array, new: jax.Array) -> jax.Array:
+        # The sum alone would differ in the last bits at a share of 1, and (1 - share) * old would add up its rounding.
+        return jnp.where(share == 1, new, old + share * (new - old))
+
+    return jax.tree.map(averaged, average, new)
 
 
 def _statistics(model: nnx.Module) -> Statistics:
