@@ -28,8 +28,9 @@ def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, pa
     Returns:
         The nodes of all trees, one after the other: `feature` i32[N], the pixel that a node compares, and `threshold`
         u8[N]; `children` i32[N, 2], the node for a pixel at most as large as the threshold and that for a larger one,
-        where a leaf is its own child; `leaf` i32[N], a leaf's row in `shares` f32[L, C], the different shares of the
-        classes that occur in leaves. `roots` i32[T], the first node of each tree; `n_levels`, the largest number of comparisons.
+        where a leaf is its own child; `leaf` i32[N], a leaf's row in `shares` f32[S, C], the shares of the classes in a
+        leaf; equal shares have the same row. `roots` i32[T], the first node of each tree; `n_levels`, the largest
+        number of comparisons.
 
     """
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
