@@ -7,8 +7,9 @@ that of scikit-learn's votes has 0.260, that of the plain sum of margins 0.193.
 With `shifts`, the machine is fitted twice: the second time to the support vectors of the first and to copies of them
 moved by a pixel ("virtual support vectors"). Schölkopf, Burges & Vapnik, "Incorporating Invariances in Support Vector
 Learning Machines" (1996); DeCoste & Schölkopf, "Training Invariant Support Vector Machines" (2002). With
-`n_components`, distances are those of the images' projections to as many principal components. On 49,000 digits, 100 of
-784 dimensions hold nearly all the variance, and the machine is fitted about six times as fast.
+`n_components`, distances are those of the images' projections to as many principal components: on 6,000 digits with
+C = 5, gamma = 0.02 and 60 components, a fit takes 0.6 s instead of 4.2, and 3.62 % of 10,000 validation digits are
+wrong instead of 3.91.
 """
 
 from __future__ import annotations
