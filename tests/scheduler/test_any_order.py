@@ -32,6 +32,10 @@ PRUNERS = ["none", "median", "hyperband", "successive_halving"]
 METHODS = [
     *((sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS),
     *((sampler, policy) for sampler in ("tpe", "random") for policy in POLICIES),
+    *((sampler, pruner) for sampler in ("qmc", "gp", "cmaes", "genetic", "nsgaii") for pruner in ("none", "hyperband")),
+    *((sampler, "asha") for sampler in ("gp", "cmaes", "genetic")),
+    *((sampler, policy) for sampler in ("nsgaii", "nsgaiii") for policy in POLICIES if "two" in policy),
+    *(("random", pruner) for pruner in ("percentile", "threshold", "wilcoxon", "patient", "patient, median")),
 ]
 """Samplers with pruners, or with policies."""
 

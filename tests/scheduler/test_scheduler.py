@@ -23,7 +23,7 @@ from pretending import (
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.messages import EpochDone, Event, JobLost
 from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.connect import open_storage

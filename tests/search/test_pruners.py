@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_driver import Driver
 
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.spec.study import Study
 
 MEDIAN = st.fixed_dictionaries(

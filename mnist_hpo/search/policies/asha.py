@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mnist_hpo.search.decision_epochs import rungs
 from mnist_hpo.search.options import integer_options
 from mnist_hpo.search.pareto import Point, ranking
 from mnist_hpo.search.policy import Advice, Finished, Measures, Next, Resume, Start, Wait
 from mnist_hpo.search.proposals import new_optuna_study, propose
-from mnist_hpo.search.pruners import rungs
 from mnist_hpo.search.space import distributions_of
 from mnist_hpo.spec.study import ParameterValue, Study
 
