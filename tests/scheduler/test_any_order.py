@@ -252,7 +252,7 @@ def hunt(sampler: str, pruner: str, max_examples: int) -> None:
 
 @pytest.mark.parametrize(("sampler", "pruner"), METHODS)
 def test_a_study_has_one_history(sampler: str, pruner: str) -> None:
-    hunt(sampler, pruner, max_examples=10 if sampler == "tpe" else 16)
+    hunt(sampler, pruner, max_examples={"tpe": 10, "gp": 5}.get(sampler, 16))
 
 
 @pytest.mark.slow
