@@ -18,6 +18,8 @@ Array = NDArray[np.float64]
 
 _ROOT_5 = math.sqrt(5)
 _JITTER = 1e-8
+_SAME = 1e-18
+"""The squared distance of two coordinates of the same choice; two choices are more than 1e-3 apart."""
 _BOUNDS = {"length": (0.01, 100.0), "variance": (0.05, 20.0), "noise": (1e-5, 1.0)}
 _N_ITERATIONS = 40
 
@@ -85,9 +87,9 @@ class GaussianProcess:
 
     def _squares(self, first: Points, second: Points) -> Array:
         """Return the squared distances of points by coordinate (shape (d, n, m))."""
-        differences = first.T[:, :, None] - second.T[:, None, :]
-        different = (np.abs(differences) > 1e-12).astype(float)
-        return np.where(self._is_categorical[:, None, None], different, differences**2)
+        squares = (first.T[:, :, None] - second.T[:, None, :]) ** 2
+        squares[self._is_categorical] = squares[self._is_categorical] > _SAME
+        return squares
 
 
 def _fitted(squares: Array, values: Vector) -> _Kernel:

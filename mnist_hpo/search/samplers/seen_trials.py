@@ -50,16 +50,22 @@ def seen_trials(study: OptunaStudy, cube: Coordinates, asked: int) -> list[SeenT
 
 
 def _seen(trial: FrozenTrial, cube: Coordinates, signs: Sequence[int]) -> SeenTrial:
-    proposed = trial.system_attrs.get(PROPOSED_POINT)
     last = trial.last_step or 0
     return SeenTrial(
         trial.number,
-        cube.point_of(trial.params, None if proposed is None else np.array(proposed)),
+        _point_of(trial, cube),
         _STATES[trial.state],
         tuple(sign * value for sign, value in zip(signs, trial.values or (), strict=False)),
         last,
         signs[0] * trial.intermediate_values[last] if last else math.inf,
     )
+
+
+def _point_of(trial: FrozenTrial, cube: Coordinates) -> Vector:
+    if PROPOSED_POINT not in trial.system_attrs:
+        return cube.point_of(trial.params, None)
+    proposed = np.array(trial.system_attrs[PROPOSED_POINT])
+    return cube.point_of(trial.params, proposed) if "fixed_params" in trial.system_attrs else proposed
 
 
 def best_first(trials: Sequence[SeenTrial]) -> list[SeenTrial]:
