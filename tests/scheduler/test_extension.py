@@ -114,30 +114,40 @@ def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
 
 
-def study(n_trials: int, seed: int, *, policy: str = "asha", **fields: object) -> Study:
+def study(n_trials: int, seed: int, *, policy: str = "asha", sampler: str = "tpe", **fields: object) -> Study:
     budget = {"n_trials": n_trials, "max_epochs": 9}
-    return study_of("tpe", policy, budget=budget, seed=seed, space=SPACE, **fields)
+    return study_of(sampler, policy, budget=budget, seed=seed, space=SPACE, **fields)
 
 
 @cache
-def history(n_trials: int, seed: int, policy: str) -> Sequence[TrialRecord]:
-    return virtual_history(study(n_trials, seed, policy=policy))
+def history(n_trials: int, seed: int, policy: str, sampler: str = "tpe") -> Sequence[TrialRecord]:
+    return virtual_history(study(n_trials, seed, policy=policy, sampler=sampler))
 
 
-def assert_history(trials: Sequence[TrialRecord], n_trials: int, seed: int, policy: str = "asha") -> None:
-    expected = history(n_trials, seed, policy)
+def assert_history(
+    trials: Sequence[TrialRecord], n_trials: int, seed: int, policy: str = "asha", sampler: str = "tpe"
+) -> None:
+    expected = history(n_trials, seed, policy, sampler)
     assert [plain(trial) for trial in trials] == [plain(trial) for trial in expected]
     assert history_sha256(trials) == history_sha256(expected)
 
 
-@pytest.mark.parametrize("policy", ["asha", "asha, two objectives"])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_an_extended_study_is_one_that_was_as_long_from_the_start(place: Place, seed: int, policy: str) -> None:
-    assert place.run(study(8, seed, policy=policy)) == "ended"
-    assert_history(place.recorded(), 8, seed, policy)
+@pytest.mark.parametrize(
+    ("seed", "policy", "sampler"),
+    [
+        *((seed, policy, "tpe") for policy in ("asha", "asha, two objectives") for seed in SEEDS),
+        *((5, "asha", sampler) for sampler in ("gp", "cmaes", "genetic")),
+        *((5, "asha, two objectives", sampler) for sampler in ("nsgaii", "nsgaiii")),
+    ],
+)
+def test_an_extended_study_is_one_that_was_as_long_from_the_start(
+    place: Place, seed: int, policy: str, sampler: str
+) -> None:
+    assert place.run(study(8, seed, policy=policy, sampler=sampler)) == "ended"
+    assert_history(place.recorded(), 8, seed, policy, sampler)
     before = {trial.number: trial for trial in place.recorded()}
-    assert place.run(study(12, seed, policy=policy)) == "ended"
-    assert_history(place.recorded(), 12, seed, policy)
+    assert place.run(study(12, seed, policy=policy, sampler=sampler)) == "ended"
+    assert_history(place.recorded(), 12, seed, policy, sampler)
     assert place.computed_twice() == []
     for job in place.jobs:
         known = before.get(int(job.key))

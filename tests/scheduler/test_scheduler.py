@@ -1,6 +1,7 @@
 """One study after the other over pretended trainings: what is computed, recorded, kept and refused."""
 
 import dataclasses
+import itertools
 import random
 import subprocess
 import sys
@@ -78,8 +79,15 @@ def test_every_storage_records_the_same_history(run: Run, url: str, tmp_path: Pa
     assert history_sha256(recorded(url, study)) == history_sha256(history)
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        *itertools.product(("tpe", "random", "grid"), ("median", "hyperband", "successive_halving")),
+        *(("qmc", "percentile"), ("gp", "median"), ("cmaes", "hyperband"), ("genetic", "successive_halving")),
+        *(("nsgaii", "patient, median"), ("random", "threshold"), ("random", "wilcoxon"), ("random", "patient")),
+        *(("nsgaii", "successive_halving, two objectives"), ("nsgaiii", "successive_halving, two objectives")),
+    ],
+)
 def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_start(
     run: Run, url: str, sampler: str, pruner: str
 ) -> None:
@@ -89,9 +97,20 @@ def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_star
     assert [plain(trial) for trial in recorded(url, long)] == [plain(trial) for trial in virtual_history(long)]
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_coordinator_killed_at_random_moments_goes_on_from_there(tmp_path: Path, scheme: str) -> None:
-    study = study_of("tpe", "hyperband", budget=budget(12))
+@pytest.mark.parametrize(
+    ("scheme", "sampler", "pruner"),
+    [
+        ("sqlite", "tpe", "hyperband"),
+        ("journal", "tpe", "hyperband"),
+        pytest.param("sqlite", "gp", "wilcoxon", marks=pytest.mark.slow),
+        pytest.param("sqlite", "cmaes", "patient, median", marks=pytest.mark.slow),
+        pytest.param("journal", "nsgaii", "percentile", marks=pytest.mark.slow),
+    ],
+)
+def test_a_coordinator_killed_at_random_moments_goes_on_from_there(
+    tmp_path: Path, scheme: str, sampler: str, pruner: str
+) -> None:
+    study = study_of(sampler, pruner, budget=budget(12))
     url = f"{scheme}:///{tmp_path}/optuna.db"
     script = Path(__file__).with_name("coordinate.py")
     command = [sys.executable, str(script), url, str(tmp_path), study.model_dump_json()]
@@ -119,7 +138,13 @@ def test_without_a_pruner_a_trial_is_one_job(run: Run) -> None:
     assert {job.last_epoch for _, job in executor.jobs} == {9}
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        *("median", "hyperband", "successive_halving", "percentile", "threshold"),
+        *("wilcoxon", "patient", "patient, median"),
+    ],
+)
 def test_a_job_goes_to_the_next_epoch_where_a_decision_can_fall(run: Run, pruner: str) -> None:
     study = study_of("random", pruner)
     stops = sorted(decision_epochs(study) | {9})
