@@ -40,6 +40,7 @@ def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
         "best": finished.call("best", "small", "--json").out,
         "compare": compared.out,
         "data": finished.call("data", "--json").out,
+        "ensemble": retrained.call("ensemble", "small", "--top", "2", "--json").out,
         "retrain": (retrained.path / "champion.json").read_text(),
         "run": (finished.path / "run.json").read_text(),
         "status": finished.call("status", "small", "--json").out,
@@ -47,7 +48,7 @@ def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("verb", sorted(verb for verb in OUTPUTS if not verb.startswith("bench")))
+@pytest.mark.parametrize("verb", sorted(verb for verb in OUTPUTS if not verb.startswith(("bench", "paper"))))
 def test_real_output_matches_its_schema(printed: dict[str, str], verb: str) -> None:
     document = json.loads(printed[verb], parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert problems(document, verb) == []

@@ -104,7 +104,7 @@ def test_an_unknown_hyperparameter_is_refused(write_study: WriteStudy, old: str,
     assert message.startswith(
         f"{path}, line {line_of(path, new)}: {where}: unknown hyperparameter of the model mlp: {name!r}; did you mean "
     )
-    assert "known are depth, width, activation, learning_rate, batch_size, dropout, l1, l2, " in message
+    assert "known are depth, width, taper, activation, normalization, residual, learning_rate, batch_size, " in message
 
 
 @pytest.mark.parametrize("section", ["space", "fixed"])
