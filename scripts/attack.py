@@ -4,7 +4,7 @@
 An attack runs a short study with the real command, in a new folder, and disturbs it:
 
   run       kill -9 of the coordinator, a worker, the MLflow writer, or all at once, one to three times
-  retrain   the same; the champion in place must be the old one or the new one, and whole
+  retrain   the same; the current champion must be the complete old one or the complete new one
   sync      kill -9 of the process, or of it and its children
   data      kill -9 while MNIST is prepared
   report    kill -9 while the page is written over an older one
@@ -20,7 +20,7 @@ the storage's losses and final states, a finished parent run and no running one;
 
 Run:  .venv/bin/python scripts/attack.py [--minutes 30] [--seed 1] [--only alias]
 The seed of each attack is printed: `--seed S --attacks 1` repeats it, except for the machine's timing. The folder of a
-failed attack is kept. Exit code: 0 if the product passed all attacks, else 1.
+failed attack is kept. Exit code: 0 if mnist-hpo passed all attacks, else 1.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ from attacks.undisturbed import Reference
 from proving import CheckFailedError
 
 
-def carry_out(kind: str, seed: int, reference: Reference) -> bool:
-    """Carry out one attack and print a line; return whether the product passed."""
+def run_attack(kind: str, seed: int, reference: Reference) -> bool:
+    """Run one attack and print its result; return whether mnist-hpo passed."""
     folder = Path(tempfile.mkdtemp(prefix=f"mnist-hpo-attack-{kind}-"))
     attack = Attack(folder, seed)
     began = time.monotonic()
@@ -49,17 +49,17 @@ def carry_out(kind: str, seed: int, reference: Reference) -> bool:
         KINDS[kind](attack, reference)
         attack.check_clean()
     except CheckFailedError as error:
-        outcome, why = "FAILED", str(error)
+        outcome, cause = "FAILED", str(error)
     else:
-        outcome, why = "passed", ""
+        outcome, cause = "passed", ""
         shutil.rmtree(folder)
     finally:
         attack.clean_up()
     seconds = time.monotonic() - began
     print(f"{outcome:8}  {kind:8}  seed {seed:<6}  {seconds:6.1f} s  {'; '.join(attack.done)}", flush=True)
-    if why:
-        print(f"    {folder}: " + why.strip().replace("\n", "\n    "), flush=True)
-    return not why
+    if cause:
+        print(f"    {folder}: " + cause.strip().replace("\n", "\n    "), flush=True)
+    return not cause
 
 
 def main() -> int:
@@ -82,7 +82,7 @@ def main() -> int:
         while time.monotonic() < deadline and seed - first_seed != options.attacks:
             kind = kinds[seed % len(kinds)]
             attacked[kind] += 1
-            passed[kind] += carry_out(kind, seed, reference)
+            passed[kind] += run_attack(kind, seed, reference)
             seed += 1
 
     print(f"\n{'kind':8}  attacks  passed")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python
-"""Show that a study's history does not depend on workers, crashes or extension: run it in many ways, compare hashes.
+"""Check that a study's history does not depend on workers, crashes or extension: run it in many ways, compare hashes.
 
 Every run starts in a new folder, with the real command on real MNIST. Some runs are killed with `kill -9` at a random
-time (in turn the coordinator and a worker) and continued by the same command. After each run MLflow must hold exactly
-one run per trial, none of them running, with the storage's losses.
+time (alternately the coordinator and a worker) and continued by the same command. After each run MLflow must hold
+exactly one run per trial, none of them running, with the storage's losses.
 
 The study uses TPE with Hyperband; with --study asha, asynchronous successive halving, which pauses and resumes trials
 and starts a new record for an extension; with --study pareto, two objectives.

@@ -25,14 +25,14 @@ SEARCHES = {
         "pruner: {name: successive_halving, min_resource: 1, reduction_factor: 3}"
     ),
 }
-"""Lines of the study file that choose how to search, by name; the first is the one in studies/determinism.yaml."""
+"""The lines of the study file that define the search, by name; studies/determinism.yaml has the first."""
 _STATUS = {"complete": "FINISHED", "pruned": "KILLED", "failed": "FAILED", "paused": "SCHEDULED"}
 _EXIT_TIMEOUT_S = 120.0
-"""Processes end within seconds of their coordinator, later on a busy machine."""
+"""Processes end within seconds after their coordinator; on a busy machine it takes longer."""
 
 
 class CheckFailedError(Exception):
-    """A check failed: the product did not behave as promised."""
+    """A check failed: mnist-hpo did not behave as documented."""
 
 
 def environment(**more: str) -> dict[str, str]:
@@ -151,6 +151,6 @@ def check_tracking(folder: Path, study: str) -> None:
         _require(losses == trial["valid_loss"], f"trial {trial['number']} has other losses in MLflow")
 
 
-def _require(is_so: bool, otherwise: str) -> None:
-    if not is_so:
-        raise CheckFailedError(otherwise)
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise CheckFailedError(message)

@@ -1,4 +1,4 @@
-"""Run the real `mnist-hpo` command as a subprocess, each in a working folder of its own."""
+"""Run the real `mnist-hpo` command as a subprocess in a separate working folder."""
 
 import contextlib
 import fcntl
@@ -37,7 +37,7 @@ slots: 3
 sampler: {name: tpe, n_startup_trials: 3}
 pruner: {name: median, n_startup_trials: 2, n_warmup_steps: 0}
 space:
-  # The last of them makes any training diverge.
+  # The largest rate makes every training diverge.
   learning_rate: {type: categorical, choices: [0.001, 0.05, 0.2, 1.0e+6]}
   l2: {type: float, low: 1.0e-7, high: 1.0e-3, log: true}
   width: {type: categorical, choices: [16, 32]}
@@ -121,7 +121,7 @@ class Call:
         return self._children("mnist_hpo.executors.worker")
 
     def writers(self) -> list[psutil.Process]:
-        """Return the processes that write MLflow: one while it runs, else none."""
+        """Return the MLflow writer process while it runs, as a list of one process or none."""
         return self._children("mnist_hpo.tracking.writer")
 
     def _children(self, module: str) -> list[psutil.Process]:
@@ -175,7 +175,7 @@ class Folder:
             )
             os.close(terminal)
             written = bytearray()
-            with contextlib.suppress(OSError):  # Linux raises EIO once no process has the terminal open any more.
+            with contextlib.suppress(OSError):  # Linux raises EIO when no process has the terminal open any more.
                 while part := screen.read1(65536):  # type: ignore[attr-defined]
                     written += part
             assert process.wait(TIMEOUT_S) == 0, written
@@ -235,7 +235,7 @@ class Folder:
 
 
 def make_folder(base: Path, name: str, tracking_uri: str | None = None) -> Folder:
-    """Make a new working folder with the study file."""
+    """Create a new working folder with the study file."""
     folder = Folder(Path(tempfile.mkdtemp(prefix=f"{name}-", dir=base)), tracking_uri)
     folder.write_study()
     return folder
@@ -270,7 +270,7 @@ class Killed:
     n_workers: int
     n_writers: int
     second_coordinator: Outcome
-    """Of a second coordinator, started while the first one ran."""
+    """The outcome of a second coordinator, started while the first one ran."""
     status_after_kill: dict[str, Any]
     resumed: Outcome
 

@@ -23,17 +23,17 @@ class Started:
 
 
 class Driver:
-    """Drives the policy of a study with one objective, valid_loss, that pauses no trial."""
+    """Calls the policy of a study that has the objective valid_loss and pauses no trial."""
 
     def __init__(self, study: Study) -> None:
         self._study, self._policy = study, make_policy(study)
         self.n_started = 0
 
     def start(self) -> Started:
-        asked = self._policy.next()
-        assert isinstance(asked, Start)
+        decision = self._policy.next()
+        assert isinstance(decision, Start)
         self.n_started += 1
-        parameters = asked.parameters
+        parameters = decision.parameters
         searched = distributions_of(parameters, self._study.space)
         return Started(self.n_started - 1, parameters, searched, trial_costs(self._study, parameters))
 

@@ -1,6 +1,6 @@
-"""Studies of any size without training: the real scheduler, sampler, pruner and storage, with simulated losses.
+"""Run studies of any size without training: the real scheduler, sampler, pruner and storage, with simulated losses.
 
-As a program: simulated_study.py FOLDER N_TRIALS writes the study `large` to FOLDER/mlruns/optuna.db.
+As a script, simulated_study.py FOLDER N_TRIALS writes the study `large` to FOLDER/mlruns/optuna.db.
 """
 
 import math
@@ -36,14 +36,14 @@ SPACE: dict[str, Any] = {
 }
 
 
-def simulated_loss(parameters: dict[str, Any], epoch: int) -> float:
+def simulated_loss(hyperparameters: dict[str, Any], epoch: int) -> float:
     """Return a loss that is lowest near a learning rate of 0.003 and a large width; rates above 0.05 diverge."""
-    rate = float(parameters.get("learning_rate", 1e-3))
+    rate = float(hyperparameters.get("learning_rate", 1e-3))
     if rate > 0.05 and epoch >= 3:
         return math.nan
-    noise = random.Random(repr((sorted(parameters.items()), epoch))).random()
-    floor = 0.05 + 0.02 * (math.log10(rate) + 2.5) ** 2 + 2 / int(parameters.get("width", 128))
-    return floor + 0.05 * float(parameters.get("dropout", 0.0)) ** 2 + 0.4 / (epoch + 1) ** 1.5 + 0.005 * noise
+    noise = random.Random(repr((sorted(hyperparameters.items()), epoch))).random()
+    floor = 0.05 + 0.02 * (math.log10(rate) + 2.5) ** 2 + 2 / int(hyperparameters.get("width", 128))
+    return floor + 0.05 * float(hyperparameters.get("dropout", 0.0)) ** 2 + 0.4 / (epoch + 1) ** 1.5 + 0.005 * noise
 
 
 class SimulatedWorkers:

@@ -16,7 +16,7 @@ from mnist_hpo.storage.study_storage import study_names
 
 STUDY = ROOT / "studies" / "determinism.yaml"
 DAEMON = "daemon"
-"""A user that exists on every Debian system: PostgreSQL refuses to run as root."""
+"""A user that exists on every Debian system, since PostgreSQL refuses to run as root."""
 
 
 def run_study(folder: Path, storage: str) -> dict:

@@ -33,7 +33,7 @@ def test_static_checks_pass(command: tuple[str, ...]) -> None:
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """A copy of the package, to be changed."""
+    """A copy of the package that tests may change."""
     shutil.copytree(ROOT / "mnist_hpo", tmp_path / "mnist_hpo", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path

@@ -1,4 +1,4 @@
-"""Run `scripts/prove_determinism.py`: a short form in every test run, the full one among the slow tests."""
+"""Run `scripts/prove_determinism.py`: the short form in every test run, the full one as a slow test."""
 
 import subprocess
 import sys

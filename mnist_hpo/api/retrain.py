@@ -145,11 +145,7 @@ def _wait_for_result(child: ChildProcess, line: ProgressLine | None) -> dict[str
             case Message(text):
                 if line is not None:
                     line.say(text)
-<<<<<<< HEAD
-            case EpochProgress(what, n_done, n_epochs):
-=======
-            case Progress(number, n_done, n_epochs):
->>>>>>> main
+            case Progress(what, n_done, n_epochs):
                 if line is not None:
                     line.show(f"{what}: {n_done} of {n_epochs} epochs")
             case result:

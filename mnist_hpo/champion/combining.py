@@ -12,7 +12,7 @@ from mnist_hpo.bundle.combination import Combination, Method, stacking_features
 
 _N_ROUNDS = 100
 """How often greedy selection adds a member."""
-_N_FOLDS = 5
+_N_FOLDS = 3
 _INVERSE_PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 
 

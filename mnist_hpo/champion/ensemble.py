@@ -75,6 +75,8 @@ class Ensemble:
     """The ensemble's measures on the test examples, by seed, trained on train + valid."""
     member_measures: tuple[TestMeasures, ...]
     """Those of all its members, for comparison."""
+    train_s: tuple[float, ...]
+    """By seed: the seconds of all its members' epochs, without compiling. They depend on the machine."""
     log_probabilities: NDArray[np.float32]
     """f32[n_test, n_classes] of the first seed, whose model is kept."""
     predictions: NDArray[np.uint8]
@@ -119,6 +121,7 @@ class Ensemble:
             "valid_loss": self.valid_combined.log_loss,
             "valid_accuracy": self.valid_combined.accuracy,
             "n_seeds": len(self.measures),
+            "train_s_mean": sum(self.train_s) / len(self.train_s),
             **summarize(self.measures),
             "test_accuracy": [one.accuracy for one in self.measures],
             "members_test_accuracy_mean": of_members["test_accuracy_mean"],
@@ -185,10 +188,13 @@ def train_ensemble(
     used = [index for index, weight in enumerate(_shares(combination, len(members))) if weight > 0]
 
     runs: list[tuple[list[Tensors], Combination]] = []
+    train_s: list[float] = []
     for seed in range(n_seeds):
+        before_s = trainer.train_s
         chosen = [members[index] for index in used]
         trained, votes = trainer.train(chosen, "development", seed)
         runs.append((trained, {"weights": votes} if method == "boosting" else _restricted(combination, used)))
+        train_s.append(trainer.train_s - before_s)
 
     # All training and selection is done. Only now is the test split read.
     images, labels = load_test(dataset.directory, members[0].study.split)
@@ -211,6 +217,7 @@ def train_ensemble(
         valid_combined=_measured(valid_labels, combine(method, combination, valid)),
         measures=tuple(_measured(labels, one) for one in log_probabilities),
         member_measures=tuple(_measured(labels, one) for one in singles),
+        train_s=tuple(train_s),
         log_probabilities=log_probabilities[0],
         predictions=np.array([one.argmax(axis=1) for one in log_probabilities], np.uint8),
         labels=labels,
@@ -235,6 +242,8 @@ class _Trainer:
     ) -> None:
         self._method, self._dataset, self._arrays = method, dataset, arrays
         self._executor, self._checkpoints, self._on_epoch = executor, checkpoints, on_epoch
+        self.train_s = 0.0
+        """Seconds of all epochs so far, without compiling."""
 
     def train(self, members: Sequence[Member], portion: str, seed: int) -> tuple[list[Tensors], NDArray[np.float64]]:
         """Return the members' models, and the votes f64[M] that boosting gives them (1 for other methods)."""
@@ -296,6 +305,7 @@ class _Trainer:
     def _run(self, jobs: Sequence[Job]) -> list[Tensors]:
         curves = run_jobs(self._executor, jobs, on_epoch=lambda _key, _result: self._on_epoch())
         for key, results in curves.items():
+            self.train_s += sum(result.total_s - result.compile_s for result in results)
             if any(result.diverged for result in results):
                 raise UserError(f"the training {key} has diverged; make the ensemble of other trials")
         return [self._checkpoints.load_best_model(Path(job.checkpoint).stem) for job in jobs]

@@ -128,3 +128,24 @@ def learning_curves_picture(trial: TrialRecord, train_losses: Sequence[Sequence[
         axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=11)
     return figure
+
+
+def comparison_picture(rows: Sequence[tuple[str, float, float, float]]) -> Figure:
+    """Draw test error against time to train.
+
+    Args:
+        rows: for each method its name, the seconds to train, the mean test error (0 to 1) and its standard deviation.
+
+    """
+    figure = Figure(figsize=(7.6, 5.0), layout="constrained")
+    axes = figure.add_subplot()
+    for name, train_s, error, deviation in rows:
+        axes.errorbar(max(train_s, 1e-2), 100 * error, yerr=100 * deviation, fmt="o", capsize=3)
+        axes.annotate(name, (max(train_s, 1e-2), 100 * error), textcoords="offset points", xytext=(7, 5), fontsize=9)
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("seconds to train")
+    axes.set_ylabel("test error in %, mean ± standard deviation over seeds")
+    axes.grid(visible=True, which="both", alpha=0.2)
+    axes.margins(x=0.15)
+    return figure

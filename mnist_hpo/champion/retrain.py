@@ -46,6 +46,8 @@ class Champion:
     """By seed, counted from 0; seeds that diverged are left out."""
     train_losses: tuple[tuple[float, ...], ...]
     """By seed, then by epoch; not finite where the training diverged."""
+    train_s: tuple[float, ...]
+    """By seed: the seconds of its epochs, without compiling. They depend on the machine and on what else it does."""
     log_probabilities: NDArray[np.float32] | None
     """f32[n_test, n_classes] of `registered_seed`; None if every seed diverged."""
     predictions: NDArray[np.uint8]
@@ -101,6 +103,7 @@ class Champion:
             "n_seeds": self.n_seeds,
             "n_diverged": self.n_diverged,
             "registered_seed": seed,
+            "train_s_mean": sum(self.train_s) / self.n_seeds,
             **summarize(self.measures.values()),
             "test_accuracy": [
                 self.measures[index].accuracy if index in self.measures else None for index in range(self.n_seeds)
@@ -227,6 +230,7 @@ def retrain(
         reproduced=reproduced,
         measures=measures,
         train_losses=tuple(tuple(result.train_loss for result in curves[job.key]) for job in seeds),
+        train_s=tuple(sum(result.total_s - result.compile_s for result in curves[job.key]) for job in seeds),
         log_probabilities=first,
         predictions=np.array(predictions, np.uint8).reshape(-1, len(labels)),
         labels=labels,

@@ -1,6 +1,6 @@
-"""Datasets: where they come from, how they are checked, split and cached, and how they are read.
+"""Datasets: their sources, checks, splits and cache, and how to read them.
 
-`registry` finds a dataset by its name, or makes one of a user's folder; `dataset` says what is known of it beforehand;
-`prepare` makes it ready, once a machine; `arrays` reads what training may see (NumPy only, for workers); `held_out`
-reads the test split (for the champion only).
+`registry` finds a dataset by name, or makes one from a user's folder. `dataset` describes a dataset without reading its
+files. `prepare` checks, splits and caches it, once per machine. `arrays` reads the train and valid rows (NumPy only,
+for workers). `held_out` reads the test rows (for the champion only).
 """

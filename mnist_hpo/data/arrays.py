@@ -1,4 +1,4 @@
-"""The rows that a search may see: train and valid. NumPy only, so that workers start quickly."""
+"""The train and valid rows, which the search uses. NumPy only, so that workers start quickly."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +11,14 @@ from mnist_hpo.data.prepared import SEARCH_IMAGES, SEARCH_LABELS, load_prepared,
 
 @dataclass(frozen=True)
 class SearchArrays:
-    """Memory-mapped, read-only views of one file each for images and labels; nothing is copied.
+    """Memory-mapped, read-only views of one file of images and one of labels; nothing is copied.
 
-    Images are uint8 [n, n_features], 0 to 255; labels are uint8 [n]. The rows are in the split's drawn order.
+    Images are uint8 [n, n_features], 0 to 255; labels are uint8 [n]. The rows are in the order of the split's
+    permutation.
     """
 
     image_shape: tuple[int, int, int]
-    """Height, width and channels: `images.reshape(-1, *image_shape)` is a view of images as they look."""
+    """Height, width and channels: `images.reshape(-1, *image_shape)` gives one 3-D array per image, without a copy."""
     train_images: NDArray[np.uint8]
     """[n_train, n_features]"""
     train_labels: NDArray[np.uint8]
@@ -27,17 +28,17 @@ class SearchArrays:
     valid_labels: NDArray[np.uint8]
     """[n_valid]"""
     development_images: NDArray[np.uint8]
-    """[n_train + n_valid, n_features]: train, then valid; what a champion is re-trained on."""
+    """[n_train + n_valid, n_features]: train, then valid. The champion is re-trained on these."""
     development_labels: NDArray[np.uint8]
     """[n_train + n_valid]"""
 
 
 def load_search(directory: Path, split: str) -> SearchArrays:
-    """Opens the search rows of a split.
+    """Open the train and valid rows of a split.
 
     Args:
         directory: `PreparedDataset.directory`.
-        split: a name in `PreparedDataset.splits`.
+        split: a key of `PreparedDataset.splits`.
 
     Raises:
         UserError: the dataset is not prepared in this directory, or has no such split.

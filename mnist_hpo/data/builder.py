@@ -1,7 +1,7 @@
-"""The TFDS route without TensorFlow: arrays → prepared records → arrays.
+"""Write arrays as TFDS records and read them back, without TensorFlow.
 
-TFDS's stock MNIST builder needs TensorFlow to open files and to code PNGs. This one takes arrays and keeps images as
-raw bytes in array_record files, which any TFDS reader can open (`tfds.builder_from_directory`).
+TFDS's own MNIST builder needs TensorFlow to open files and to encode PNGs. This builder takes arrays and stores images
+as raw bytes in array_record files, which any TFDS reader can open (`tfds.builder_from_directory`).
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from mnist_hpo.data.idx import idx_sha256
 from mnist_hpo.data.splits import Rows
 from mnist_hpo.spec.errors import UserError
 
-# Its bars name temporary files and last a second each; `prepare` logs what matters.
+# The bars would show temporary file names for a second each; `prepare` logs the progress.
 tfds.disable_progress_bar()
 
 _FILES = {
@@ -31,23 +31,23 @@ _READ_CHUNK_ROWS = 10_000
 
 
 def build_and_read(dataset: DatasetInfo, arrays: Mapping[str, NDArray[np.uint8]], records: Path) -> dict[str, Rows]:
-    """Writes a dataset's TFDS records, and reads them back.
+    """Write a dataset's TFDS records and read them back.
 
     Args:
-        dataset: which dataset it is.
+        dataset: the dataset.
         arrays: the contents of its files, by file name.
-        records: folder to make for the records, in one that exists.
+        records: the folder to create for the records; its parent must exist.
 
     Returns:
-        The rows of the `train` files and of the `test` files.
+        The rows of the training files, as "train", and of the test files, as "test".
 
     Raises:
-        UserError: the records do not give back what was written.
+        UserError: the records differ from the arrays.
     """
     builder = _ArraysBuilder(dataset, arrays, records)
     with (
-        tempfile.TemporaryDirectory(dir=records.parent) as downloads,  # TFDS wants one even if nothing is downloaded
-        contextlib.redirect_stdout(io.StringIO()),  # it prints where it writes, which is a temporary place
+        tempfile.TemporaryDirectory(dir=records.parent) as downloads,  # TFDS requires one even without downloads.
+        contextlib.redirect_stdout(io.StringIO()),  # TFDS prints the path, which is temporary.
     ):
         builder.download_and_prepare(download_dir=downloads)
     return {split: _read_back(builder, split) for split in _FILES}
@@ -55,14 +55,15 @@ def build_and_read(dataset: DatasetInfo, arrays: Mapping[str, NDArray[np.uint8]]
 
 class _DatasetInfo(tfds.core.DatasetInfo):
     def initialize_from_bucket(self) -> None:
-        """Does not look in TFDS's bucket: it has nothing of ours, and each look leaves an empty temporary folder."""
+        """Skip TFDS's bucket: it has no data for this dataset, and each look-up leaves an empty temporary folder."""
 
 
 class _ArraysBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """A TFDS builder for any dataset."""
 
     VERSION = tfds.core.Version("1.0.0")
-    # TFDS looks beside the code for a checksums.tsv, with a package that it does not depend on; the dataset has ours.
+    # Without this, TFDS imports a package that it does not depend on to look for a checksums.tsv beside the code.
+    # `DatasetInfo.file_sha256` has the digests.
     code_path = None
 
     def __init__(self, dataset: DatasetInfo, arrays: Mapping[str, NDArray[np.uint8]], data_dir: Path):
@@ -73,7 +74,7 @@ class _ArraysBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """As in the files: [height, width] or [height, width, channels]."""
+        """The shape of an image in the files: [height, width] or [height, width, channels]."""
         return self.arrays[TRAIN_IMAGES].shape[1:]
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -83,11 +84,11 @@ class _ArraysBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
                 "label": tfds.features.ClassLabel(num_classes=self.dataset.n_classes),
             }
         )
-        # The files' order is the records' order: the splits' permutations count on it.
+        # The records must keep the files' order, since the splits' permutations refer to it.
         return _DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        del dl_manager  # the files are here already: sources.py downloads, so that it can go on to the next source
+        del dl_manager  # `sources` has downloaded the files, so that `prepare` can try the next source after a failure.
         return {split: self._generate_examples(self.arrays[x], self.arrays[y]) for split, (x, y) in _FILES.items()}
 
     def _generate_examples(
@@ -107,7 +108,7 @@ def _read_back(builder: _ArraysBuilder, split: str) -> Rows:
             images[row] = record["image"]
             labels[row] = record["label"]
     for array, file in zip((images, labels), _FILES[split], strict=True):
-        # The files' own digests again: proof that the way through the records lost and moved nothing.
+        # The digests of the files show that writing and reading the records changed nothing.
         if idx_sha256(array) != builder.dataset.file_sha256[file]:
-            raise UserError(f"{builder.data_dir}: the records do not give back {file}; is the disk faulty?")
+            raise UserError(f"{builder.data_dir}: the records differ from {file}; is the disk faulty?")
     return Rows(images.reshape(len(source), -1), labels)

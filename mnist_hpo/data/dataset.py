@@ -1,4 +1,4 @@
-"""What is known of a dataset before its files are read: sizes, digests, splits and sources."""
+"""The description of a dataset, available before its files are read: sizes, digests, splits and sources."""
 
 import hashlib
 import math
@@ -21,35 +21,35 @@ class SplitPlan:
     """How a named split divides the rows of a dataset."""
 
     pool: Literal["training files", "all"]
-    """What is drawn from. The training files: they give train and valid, and the test files are the test rows, in
-    their own order. All: both pairs of files together give train, valid and test."""
+    """The rows that the split permutes. "training files": train and valid are drawn from the training files; test is
+    the rows of the test files in file order. "all": train, valid and test are drawn from all four files."""
     n_train: int
     n_valid: int
     n_test: int
 
 
 class Source(Protocol):
-    """A place that a dataset's files can be read from."""
+    """A location from which a dataset's files can be read."""
 
     @property
     def label(self) -> str:
-        """The place in words."""
+        """A description for people."""
         ...
 
     @property
     def uri(self) -> str:
-        """The place for machines: a URL, or a path."""
+        """A URL or a path."""
         ...
 
     def fetch(self, names: Collection[str], folder: Path) -> Path:
-        """Return a folder with the files.
+        """Return a folder that contains the files.
 
         Args:
-            names: of the IDX files.
-            folder: an empty one, for what has to be fetched.
+            names: names of the IDX files.
+            folder: an empty folder for downloaded files.
 
         Raises:
-            UserError: with the reason in one line, if this place does not have them.
+            UserError: the source does not have the files; the message gives the reason in one line.
 
         """
         ...
@@ -57,43 +57,44 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset of images in four IDX files, without reading it."""
+    """The description of a dataset of images in four IDX files."""
 
     name: str
-    """The name of its file or of its entry point."""
+    """The name of its module or of its entry point."""
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
     n_classes: int
     file_sha256: Mapping[str, str]
-    """SHA-256 of each file when uncompressed, by file name: TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS, in
-    this order."""
+    """SHA-256 of each uncompressed file, by file name. The order is TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES,
+    TEST_LABELS."""
     splits: Mapping[str, SplitPlan]
     sources: tuple[Source, ...]
-    """In the order in which they are tried."""
+    """The sources, in the order in which they are tried."""
     content: FolderContent | None = None
-    """What the folder holds that a study file names; None for a dataset with a name of its own."""
+    """The content of a user's folder that serves as a dataset (`dataset: {path: DIR}`); None for a registered
+    dataset."""
 
     @property
     def n_features(self) -> int:
-        """Numbers of an image: the length of a row."""
+        """The number of values in an image, which is the length of a row."""
         return math.prod(self.image_shape)
 
     def shape(self, split: str) -> DataShape:
-        """The sizes of a split, of which the models' shapes and costs are functions."""
+        """Return the sizes of a split, from which models derive their shapes and costs."""
         plan = self.splits[split]
         return DataShape(self.image_shape, self.n_classes, n_train=plan.n_train, n_valid=plan.n_valid)
 
     @property
     def digest(self) -> str:
-        """The dataset's digest, which studies record: SHA-256 over the four files' hexadecimal digests, in order."""
+        """The dataset's digest, which studies record: SHA-256 of the four files' concatenated hexadecimal digests."""
         return digest_of(self.file_sha256)
 
     def context(self) -> dict[str, str]:
-        """What a study records of its dataset."""
+        """Return what a study records about its dataset."""
         content = {} if self.content is None else {CONTENT: self.content.to_json()}
         return {"dataset_digest": self.digest, **content}
 
 
 def digest_of(file_sha256: Mapping[str, str]) -> str:
-    """See `DatasetInfo.digest`."""
+    """Return `DatasetInfo.digest` for the files' digests."""
     return hashlib.sha256("".join(file_sha256.values()).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A user's folder of images and labels as a dataset: `dataset: {path: DIR}` in a study file."""
+"""Use a folder of images and labels as a dataset: `dataset: {path: DIR}` in a study file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import DatasetFolder
 
 _DIGEST_LENGTH = 16
-"""Hexadecimal digits of the digest in a folder dataset's name."""
+"""The number of hexadecimal digits of the digest in a folder dataset's name."""
 
 
 def with_folder_read(file: StudyFile) -> StudyFile:
-    """Read the folder that a study file has as its dataset; a file that names a dataset is returned as it is.
+    """Return a study file with the content of its dataset folder read. A file without such a folder is unchanged.
 
     Raises:
-        UserError: naming the study file's line, the file in the folder, and the way out.
+        UserError: see `read_arrays`; the message also gives the study file's line.
 
     """
     folder = file.study.dataset
@@ -38,11 +38,11 @@ def with_folder_read(file: StudyFile) -> StudyFile:
 
 
 def find_folder(path: Path, base: Path = Path()) -> DatasetFolder:
-    """Read a folder, check it, and return it with what it holds.
+    """Read and check a folder, and return it with a description of its content.
 
     Args:
-        path: relative to `base`, absolute, or with the user's home as `~`.
-        base: a folder.
+        path: the folder: an absolute path, a path relative to `base`, or a path that starts with `~`.
+        base: the folder that a relative path starts from.
 
     Raises:
         UserError: see `read_arrays`.
@@ -69,7 +69,7 @@ def _read_content(place: Path) -> FolderContent:
 
 
 def folder_dataset(folder: DatasetFolder) -> DatasetInfo:
-    """A folder as a dataset, whose name says its digest: wherever it lies, it is prepared once.
+    """Return a folder as a dataset. Its name contains its digest, so the same content is prepared only once.
 
     Raises:
         ValueError: the folder has not been read; see `with_folder_read`.
@@ -98,7 +98,7 @@ def read_unchanged(content: FolderContent, place: Path) -> dict[str, NDArray[np.
     """Read a folder's arrays again; see `read_arrays`.
 
     Raises:
-        UserError: see `read_arrays`; also where they are not those of the content any more.
+        UserError: see `read_arrays`; also if an array differs from `content`.
 
     """
     arrays = read_arrays(place)

@@ -1,4 +1,4 @@
-"""The held-out test rows. Only the `champion` room may import this: a search that can see them is no search."""
+"""The held-out test rows. Only the `champion` package may import this module: the search must not see test data."""
 
 from pathlib import Path
 
@@ -9,11 +9,11 @@ from mnist_hpo.data.prepared import TEST_IMAGES, TEST_LABELS, open_array
 
 
 def load_test(directory: Path, split: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Opens the test rows of a split, memory-mapped and read-only.
+    """Open the test rows of a split, memory-mapped and read-only.
 
     Args:
         directory: `PreparedDataset.directory`.
-        split: a name in `PreparedDataset.splits`.
+        split: a key of `PreparedDataset.splits`.
 
     Returns:
         Images, uint8 [n_test, n_features], 0 to 255, and labels, uint8 [n_test].

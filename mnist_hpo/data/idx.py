@@ -1,4 +1,4 @@
-"""IDX files: MNIST's own format, gzipped or not."""
+"""Read IDX files, the format of MNIST, gzipped or not."""
 
 import gzip
 import hashlib
@@ -14,11 +14,11 @@ from mnist_hpo.spec.errors import UserError
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-"""By the code in the third byte of a file."""
+"""NumPy types by the type code in the third byte of a file."""
 
 
 def find_idx(folder: Path, name: str) -> Path:
-    """Finds the file `name` in a folder, under any of the names that it goes by.
+    """Find the file `name` in a folder, under any of its usual spellings; see `idx_names`.
 
     Raises:
         UserError: the folder or the file is missing.
@@ -33,47 +33,47 @@ def find_idx(folder: Path, name: str) -> Path:
 
 
 def idx_names(name: str) -> list[str]:
-    """The names that a file goes by: train-images.idx3-ubyte is what some unpackers make of train-images-idx3-ubyte."""
+    """Return the usual spellings of a file name: gzipped or not, and with `.idx`, which some unpackers write."""
     return [plain + suffix for plain in (name, name.replace("-idx", ".idx")) for suffix in ("", ".gz")]
 
 
 def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
-    """Reads an IDX file of bytes and checks it first.
+    """Read an IDX file of bytes after checking its digest.
 
     Args:
-        path: the file; gzip is recognised by its content.
+        path: the file; gzip is recognised by content.
         expected_sha256: digest of the uncompressed file.
 
     Returns:
-        uint8, in the shape that the file states: [n] for labels, [n, height, width] for images. Read-only.
+        A read-only uint8 array with the shape in the file's header: [n] for labels, [n, height, width] for images.
 
     Raises:
-        UserError: the file cannot be read or unpacked, or is another file than the expected one.
+        UserError: the file cannot be read or unpacked, or its digest is wrong.
     """
-    data = _unpacked(path)
+    data = _unpack(path)
     found = hashlib.sha256(data).hexdigest()
     if found != expected_sha256:
         raise UserError(
-            f"{path}: wrong digest, the file is damaged or another one\n"
+            f"{path}: wrong digest; the file is damaged, or is a different file\n"
             f"  expected SHA-256 (uncompressed) {expected_sha256}\n"
             f"  found                           {found}"
         )
-    return _parsed(data, path)
+    return _parse(data, path)
 
 
 def read_any_idx(path: Path) -> NDArray[Any]:
-    """Reads an IDX file of which nothing is known beforehand.
+    """Read an IDX file of unknown type, shape and digest.
 
     Returns:
-        The type and the shape that the file states. Read-only.
+        A read-only array with the type and the shape in the file's header.
 
     Raises:
-        UserError: the file cannot be read or unpacked, or is no IDX file.
+        UserError: the file cannot be read or unpacked, or is not an IDX file.
     """
-    return _parsed(_unpacked(path), path)
+    return _parse(_unpack(path), path)
 
 
-def _unpacked(path: Path) -> bytes:
+def _unpack(path: Path) -> bytes:
     try:
         data = path.read_bytes()
         return gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data
@@ -81,21 +81,21 @@ def _unpacked(path: Path) -> bytes:
         raise UserError(f"{path}: cannot be read: {error}") from error
 
 
-def _parsed(data: bytes, path: Path) -> NDArray[Any]:
+def _parse(data: bytes, path: Path) -> NDArray[Any]:
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _DTYPES or len(data) < 4 + 4 * data[3]:
-        raise UserError(f"{path}: is no IDX file; it starts with the bytes {data[:4].hex(' ')}")
+        raise UserError(f"{path}: not an IDX file; it starts with the bytes {data[:4].hex(' ')}")
     n_dimensions, dtype = data[3], np.dtype(_DTYPES[data[2]])
     shape = np.frombuffer(data, ">u4", count=n_dimensions, offset=4).tolist()
     header_bytes, expected_bytes = 4 + 4 * n_dimensions, dtype.itemsize * math.prod(shape)
     if len(data) != header_bytes + expected_bytes:
         raise UserError(
-            f"{path}: states {expected_bytes:,} bytes of shape {tuple(shape)}, and holds {len(data) - header_bytes:,}; "
-            "the file is damaged"
+            f"{path}: the header says {expected_bytes:,} bytes of shape {tuple(shape)}, but the file holds "
+            f"{len(data) - header_bytes:,}; it is damaged"
         )
     return np.frombuffer(data, dtype, offset=header_bytes).reshape(shape)
 
 
 def idx_sha256(array: NDArray[np.uint8]) -> str:
-    """Digest of the IDX file that holds this array: the inverse of what `read_idx` checks."""
+    """Return the SHA-256 of the uncompressed IDX file that would hold this array."""
     header = bytes([0, 0, 0x08, array.ndim]) + np.array(array.shape, ">u4").tobytes()
     return hashlib.sha256(header + array.tobytes()).hexdigest()

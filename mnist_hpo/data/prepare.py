@@ -1,6 +1,6 @@
-"""Makes a dataset ready, once a machine: from the first source that has it, checked, split and cached.
+"""Prepare a dataset, once per machine: read it from the first available source, check it, split it and cache it.
 
-The sources in order: what is prepared already; the local folder that the user names; the dataset's own sources.
+The sources, in order: the cached dataset, the local folder that the user names, the dataset's own sources.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ _logger = logging.getLogger(__name__)
 
 
 def default_root() -> Path:
-    """Where datasets are kept: MNIST_HPO_DATA_DIR, else mnist-hpo/datasets in the user's cache (XDG)."""
+    """Return the folder of prepared datasets: MNIST_HPO_DATA_DIR, or mnist-hpo/datasets in the user's XDG cache."""
     if own := os.environ.get("MNIST_HPO_DATA_DIR"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mnist-hpo" / "datasets"
@@ -41,21 +41,22 @@ def prepare(
     root: Path | None = None,
     log: Log = _logger.info,
 ) -> PreparedDataset:
-    """Makes sure that a dataset is ready; returns at once if it is.
+    """Prepare a dataset unless it is prepared already.
 
-    Processes that prepare at the same time take turns, and all but the first use what the first made. A process that
-    dies midway leaves nothing that a later one would trust.
+    A lock ensures that one process at a time prepares a dataset; the others wait and use its result. A process that is
+    killed leaves no incomplete dataset under the dataset's name.
 
     Args:
         info: the dataset; see `registry.dataset_info`.
-        source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. Where one is
-            named, the network is left alone. A folder that a study file names is read from there and nowhere else.
-        root: where datasets are kept; by default `default_root()`.
-        log: told, in whole lines, what is going on; told nothing if nothing is to be done.
+        source: a folder with the four IDX files, gzipped or not; by default MNIST_HPO_DATA_SOURCE. If it is given, no
+            other source is tried. It is ignored for a dataset that is itself a folder (`dataset: {path: DIR}`).
+        root: the folder of prepared datasets; by default `default_root()`.
+        log: called with each line of progress; not called if the dataset is prepared already, except to say that
+            `source` is not read.
 
     Raises:
-        UserError: the named folder lacks a file or has a wrong one; no source could be reached; the root cannot be
-            written; of a folder that a study names, only the record is at hand.
+        UserError: a file in `source` is missing or wrong; no source could be reached; the root is not writable; or the
+            dataset is a folder whose location is not known, because only the study's record of it is available.
     """
     directory = (default_root() if root is None else root).absolute() / info.name
     with contextlib.suppress(UserError):
@@ -65,40 +66,40 @@ def prepare(
         return prepared
     if info.content is not None and not info.sources:
         raise UserError(
-            f"{directory}: nothing prepared here; prepare it from the folder that holds the study's images and labels: "
+            f"{directory}: no prepared dataset here; prepare it from the folder with the study's images and labels: "
             "mnist-hpo data --path DIR"
         )
-    return _prepare_in_turn(info, _named_folder(source) if info.content is None else None, directory, log)
+    return _prepare_under_lock(info, _source_folder(source) if info.content is None else None, directory, log)
 
 
-def _named_folder(source: Path | None) -> Path | None:
-    """The local folder that the user named, if any, as an absolute path."""
+def _source_folder(source: Path | None) -> Path | None:
+    """Return the absolute path of the local folder that the user named, or None."""
     named = source or os.environ.get("MNIST_HPO_DATA_SOURCE")
     return Path(named).expanduser().absolute() if named else None
 
 
-def _prepare_in_turn(info: DatasetInfo, source: Path | None, directory: Path, log: Log) -> PreparedDataset:
+def _prepare_under_lock(info: DatasetInfo, source: Path | None, directory: Path, log: Log) -> PreparedDataset:
     root = directory.parent
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with _exclusively(info, root, log):
+        with _dataset_lock(info, root, log):
             try:
-                return load_intact(directory, info)  # by the process that had the turn before
+                return load_intact(directory, info)  # Another process may have prepared it while this one waited.
             except UserError as error:
-                unprepared = str(error)
-            return _prepare(info, source, directory, unprepared, log)
-    except BrokenPipeError:  # not ours: who read the log has gone
+                reason = str(error)
+            return _prepare(info, source, directory, reason, log)
+    except BrokenPipeError:  # Raised by `log` if its reader has gone.
         raise
     except OSError as error:
         raise UserError(
             f"{info.name}: cannot be prepared in {root}: {error}\n"
-            "Make room there, or name another place with MNIST_HPO_DATA_DIR."
+            "Free space there, or set MNIST_HPO_DATA_DIR to another folder."
         ) from error
 
 
 @contextlib.contextmanager
-def _exclusively(info: DatasetInfo, root: Path, log: Log) -> Generator[None]:
-    """Holds the dataset's lock. The kernel frees it when the process ends, however it ends."""
+def _dataset_lock(info: DatasetInfo, root: Path, log: Log) -> Generator[None]:
+    """Hold the dataset's lock. The operating system releases it when the process ends for any reason."""
     lock = FileLock(root / f"{info.name}.lock")
     try:
         lock.acquire(blocking=False)
@@ -111,29 +112,29 @@ def _exclusively(info: DatasetInfo, root: Path, log: Log) -> Generator[None]:
         lock.release()
 
 
-def _prepare(info: DatasetInfo, source: Path | None, directory: Path, unprepared: str, log: Log) -> PreparedDataset:
-    """Builds the dataset in a temporary folder beside its place, and moves it there when it is whole."""
+def _prepare(info: DatasetInfo, source: Path | None, directory: Path, reason: str, log: Log) -> PreparedDataset:
+    """Build the dataset in a temporary folder on the same file system, then rename that to `directory`."""
     started = time.monotonic()
-    log(f"{unprepared}; preparing")
+    log(f"{reason}; preparing")
     prefix = f".{info.name}.partial-"
-    for leftover in directory.parent.glob(f"{prefix}*"):  # of a process that was killed: we hold its lock now
+    for leftover in directory.parent.glob(f"{prefix}*"):  # Only a killed process leaves one, since we hold the lock.
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=prefix, dir=directory.parent) as temporary:
         work = Path(temporary)
-        whole = work / info.name
-        whole.mkdir()
-        label, rows = _rows_from_first_source(info, source, work, unprepared, log)
-        _save(info, label, rows, whole)
+        complete = work / info.name
+        complete.mkdir()
+        label, rows = _rows_from_first_source(info, source, work, reason, log)
+        _save(info, label, rows, complete)
         shutil.rmtree(directory, ignore_errors=True)
-        whole.rename(directory)
+        complete.rename(directory)
     log(f"{info.name}: prepared in {time.monotonic() - started:.0f} s from {label}, in {directory}")
     return load_intact(directory, info)
 
 
 def _rows_from_first_source(
-    info: DatasetInfo, source: Path | None, work: Path, unprepared: str, log: Log
+    info: DatasetInfo, source: Path | None, work: Path, reason: str, log: Log
 ) -> tuple[str, dict[str, Rows]]:
-    """The rows of the train files and of the test files, and the label of the source that had them."""
+    """Return the label of the first source that has the files, and the rows of the train files and the test files."""
     if source is not None:
         log(f"{info.name}: reading the IDX files in {source}")
         local = LocalFolder(source)
@@ -142,22 +143,22 @@ def _rows_from_first_source(
         except UserError as error:
             raise UserError(
                 f"data source {error}\n"
-                f"Put {info.name}'s four files there, gzipped or not, or name no data source to have them fetched."
+                f"Put {info.name}'s four files there, gzipped or not, or omit the data source to download them."
             ) from error
-    tried = [f"prepared data: {unprepared}", "local folder: none named"]
+    failures = [f"prepared data: {reason}", "local folder: none given"]
     for own in info.sources:
         log(f"{info.name}: trying {own.label}")
         try:
             return own.label, _read(info, own, work)
         except UserError as error:
             log(f"{info.name}: {own.label}: {error}")
-            tried.append(f"{own.label}: {error}")
-    raise UserError(_nowhere(info, tried))
+            failures.append(f"{own.label}: {error}")
+    raise UserError(_no_source_message(info, failures))
 
 
 def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
-    """The rows of the files of a source, by way of the records, which are written into `work`."""
-    # Here and not above: the import takes half a second, which a prepared dataset need not cost.
+    """Write the files of a source as TFDS records into `work`, and return the rows that the records hold."""
+    # Imported here because the import takes half a second, and a prepared dataset does not need it.
     from mnist_hpo.data.builder import build_and_read
 
     folder = source.fetch(info.file_sha256, Path(tempfile.mkdtemp(dir=work)))
@@ -169,23 +170,23 @@ def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
     return build_and_read(info, arrays, work / info.name / "records")
 
 
-def _nowhere(info: DatasetInfo, tried: list[str]) -> str:
+def _no_source_message(info: DatasetInfo, failures: list[str]) -> str:
     if info.content is not None:
-        return f"{info.name}: {tried[-1]}"
+        return f"{info.name}: {failures[-1]}"
     return "\n".join(
         [
             f"{info.name}: no source could be reached. Tried, in this order:",
-            *(f"  - {line}" for line in tried),
-            "Two ways out:",
+            *(f"  - {line}" for line in failures),
+            "To fix this, either:",
             "  - connect this machine to one of these sources, and run the command again; or",
-            f"  - copy the four files {', '.join(info.file_sha256)} (gzipped or not) into a folder, and name it:"
+            f"  - copy the four files {', '.join(info.file_sha256)} (gzipped or not) into a folder, and pass it:"
             " mnist-hpo data --data-source DIR, or MNIST_HPO_DATA_SOURCE=DIR.",
         ]
     )
 
 
 def _save(info: DatasetInfo, source: str, rows: dict[str, Rows], directory: Path) -> None:
-    """Writes the arrays of every split, and the metadata last."""
+    """Write the arrays of every split, then the metadata."""
     prepared = PreparedDataset(
         name=info.name,
         directory=directory,

@@ -1,8 +1,8 @@
-"""A prepared dataset on disk: its layout, its metadata, and whether it is still what was written.
+"""A prepared dataset on disk: its layout, its metadata, and checks that its files are unchanged.
 
 In `<root>/<dataset>/`:
 
-    metadata.json               what is here: source, digests, sizes, class balance
+    metadata.json               source, digests, sizes and class counts
     records/                    TFDS's array_record files
     <split>/search_images.npy   uint8 [n_train + n_valid, n_features]; the train rows come first
     <split>/search_labels.npy   uint8 [n_train + n_valid]
@@ -29,7 +29,7 @@ TEST_LABELS = "test_labels.npy"
 
 _METADATA = "metadata.json"
 _FORMAT = 1
-"""Goes up when the layout or the drawing of the splits changes; what another version made is prepared anew."""
+"""Increment this when the layout or the splits change; a dataset of another version is prepared again."""
 
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
@@ -37,37 +37,37 @@ PARTS: tuple[Part, ...] = ("train", "valid", "test")
 
 @dataclass(frozen=True)
 class SplitInfo:
-    """What a split holds."""
+    """The sizes and class counts of a split."""
 
     n_train: int
     n_valid: int
     n_test: int
     permutation_sha256: str
-    """Digest of the permutation that drew the split, as little-endian int64."""
+    """Digest of the permutation that defines the split, as little-endian int64."""
     class_counts: dict[Part, list[int]]
     """For each part, the number of rows of each class."""
 
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A dataset that is ready to be read."""
+    """A dataset that has been prepared in a folder."""
 
     name: str
     directory: Path
     source: str
-    """Where the files came from, in words."""
+    """The label of the source that provided the files."""
     image_shape: tuple[int, int, int]
     """Height, width and channels."""
     file_sha256: dict[str, str]
-    """SHA-256 of each uncompressed IDX file, by its name."""
+    """SHA-256 of each uncompressed IDX file, by file name."""
     digest: str
-    """The dataset's one digest, which studies record."""
+    """See `DatasetInfo.digest`."""
     splits: dict[str, SplitInfo]
 
 
 @dataclass(frozen=True)
 class _Fingerprint:
-    """By what a file is known to be unchanged."""
+    """The values that detect a change of a file."""
 
     size: int
     mtime_ns: int
@@ -75,10 +75,10 @@ class _Fingerprint:
 
 
 def load_prepared(directory: Path) -> PreparedDataset:
-    """Reads the metadata of a prepared dataset; trusts the arrays beside it.
+    """Read the metadata of a prepared dataset, without checking its arrays.
 
     Raises:
-        UserError: there is no prepared dataset in the directory, or its metadata is damaged.
+        UserError: the directory contains no prepared dataset, or its metadata is damaged.
     """
     try:
         return _read_metadata(directory)[0]
@@ -87,31 +87,33 @@ def load_prepared(directory: Path) -> PreparedDataset:
 
 
 def load_intact(directory: Path, dataset: DatasetInfo) -> PreparedDataset:
-    """Reads the metadata of a prepared dataset and checks that the arrays are those which were written.
+    """Read the metadata of a prepared dataset and check that its arrays are unchanged.
 
-    A file whose size and time of change are as recorded counts as unchanged, as in git; any other is hashed.
+    A file with its recorded size and modification time counts as unchanged, as in git. A file with its recorded size
+    but another modification time is hashed.
 
     Raises:
-        UserError: not prepared, or damaged, or made for other files or by another version.
+        UserError: the dataset is not prepared or is damaged, or it was prepared from other files, with other splits
+            or by another version.
     """
     prepared, fingerprints = _read_metadata(directory)
     planned = {name: (plan.n_train, plan.n_valid, plan.n_test) for name, plan in dataset.splits.items()}
     found = {name: (split.n_train, split.n_valid, split.n_test) for name, split in prepared.splits.items()}
     if prepared.file_sha256 != dataset.file_sha256 or found != planned:
-        raise UserError(f"{directory}: prepared for another definition of {dataset.name}")
+        raise UserError(f"{directory}: prepared from other files or with other splits than those of {dataset.name}")
     for split in dataset.splits:
         for name in (SEARCH_IMAGES, SEARCH_LABELS, TEST_IMAGES, TEST_LABELS):
             path = directory / split / name
             recorded = fingerprints.get(f"{split}/{name}")
             if recorded is None or not _is_unchanged(path, recorded):
-                raise UserError(f"{path}: missing, or changed since it was prepared")
+                raise UserError(f"{path}: missing or changed since it was prepared")
     return prepared
 
 
 def save_metadata(prepared: PreparedDataset) -> None:
-    """Writes the metadata beside the arrays, which must be there already: their fingerprints go into it."""
+    """Write the metadata, including the fingerprints of the arrays, which must exist already."""
     document = asdict(prepared)
-    del document["directory"]  # a prepared dataset may be moved
+    del document["directory"]  # A prepared dataset may be moved.
     arrays = sorted(prepared.directory.glob("*/*.npy"))
     document["arrays"] = {f"{path.parent.name}/{path.name}": asdict(_fingerprint(path)) for path in arrays}
     document["format"] = _FORMAT
@@ -119,7 +121,7 @@ def save_metadata(prepared: PreparedDataset) -> None:
 
 
 def open_array(directory: Path, split: str, name: str) -> NDArray[np.uint8]:
-    """Memory-maps one array of a split, read-only: uint8 of the shape in this module's table.
+    """Memory-map an array of a split, read-only: uint8 with the shape that this module's docstring gives.
 
     Raises:
         UserError: the dataset is not prepared in this directory, or has no such split.
@@ -132,7 +134,7 @@ def open_array(directory: Path, split: str, name: str) -> NDArray[np.uint8]:
 
 
 def _read_metadata(directory: Path) -> tuple[PreparedDataset, dict[str, _Fingerprint]]:
-    """The dataset, and the arrays' fingerprints by `<split>/<file>`."""
+    """Return the dataset, and the arrays' fingerprints by `<split>/<file>`."""
     path = directory / _METADATA
     try:
         document = json.loads(path.read_text())
@@ -140,13 +142,13 @@ def _read_metadata(directory: Path) -> tuple[PreparedDataset, dict[str, _Fingerp
             raise UserError(f"{directory}: prepared by another version of mnist-hpo")
         fingerprints = {name: _Fingerprint(**values) for name, values in document.pop("arrays").items()}
         splits = {name: SplitInfo(**values) for name, values in document.pop("splits").items()}
-        # Earlier versions had no other datasets than those of 28 × 28 grey pixels, and did not write the shape.
+        # Earlier versions supported only images of 28 × 28 grey pixels and did not write the shape.
         height, width, channels = document.pop("image_shape", (28, 28, 1))
         image_shape = (height, width, channels)
         prepared = PreparedDataset(directory=directory, splits=splits, image_shape=image_shape, **document)
         return prepared, fingerprints
     except FileNotFoundError:
-        raise UserError(f"{directory}: nothing prepared here") from None
+        raise UserError(f"{directory}: no prepared dataset here") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: damaged ({error!r})") from error
 

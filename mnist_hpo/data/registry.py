@@ -1,4 +1,4 @@
-"""The datasets by name: the files in `data/datasets`, and those that installed packages add by an entry point."""
+"""The datasets by name: the modules in `data/datasets` and the entry points of installed packages."""
 
 from mnist_hpo.data.dataset import DatasetInfo
 from mnist_hpo.data.folder import folder_dataset
@@ -10,18 +10,19 @@ DATASETS = Plugins("dataset", "mnist_hpo.data.datasets", "DATASET", "mnist_hpo.d
 
 
 def dataset_info(dataset: str | DatasetFolder) -> DatasetInfo:
-    """Looks up a dataset, as a study names it.
+    """Return the description of a study's dataset.
 
     Args:
-        dataset: a name, or a folder whose content is known.
+        dataset: the name of a dataset, or a folder that has been read.
 
     Raises:
-        UserError: no dataset has this name, or its file cannot be loaded or exports something else.
+        UserError: no dataset has this name, or its module cannot be loaded or does not export a matching
+            `DatasetInfo`.
     """
-    return folder_dataset(dataset) if isinstance(dataset, DatasetFolder) else _named(dataset)
+    return folder_dataset(dataset) if isinstance(dataset, DatasetFolder) else _registered_dataset(dataset)
 
 
-def _named(name: str) -> DatasetInfo:
+def _registered_dataset(name: str) -> DatasetInfo:
     found = DATASETS.load(name)
     if not isinstance(found, DatasetInfo):
         raise UserError(f"the dataset {name}: its file exports {type(found).__name__}, not a DatasetInfo")

@@ -1,4 +1,4 @@
-"""How the rows of a dataset are divided, and written as the arrays of a split."""
+"""Split the rows of a dataset into train, valid and test, and save the arrays."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from mnist_hpo.data.permutation import permutation
 from mnist_hpo.data.prepared import SplitInfo
 
 SPLIT_KEY = int.from_bytes(b"splits", "big")
-"""Key of the permutation that draws a split. A word that no training seed is likely to be."""
+"""Key of the permutation that defines a split. It is unlikely to equal a training seed."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class Rows:
     """[n]"""
 
     def take(self, rows: NDArray[np.int64]) -> "Rows":
-        """A copy of some of the rows, in the order given."""
+        """Return a copy of the rows with these indices, in this order."""
         return Rows(self.images[rows], self.labels[rows])
 
 
 def save_split(dataset: DatasetInfo, plan: SplitPlan, train_files: Rows, test_files: Rows, folder: Path) -> SplitInfo:
-    """Draws a split and writes its arrays.
+    """Split a dataset's rows and save the arrays of the split.
 
     Args:
-        dataset: whose split it is.
+        dataset: the dataset.
         plan: the split.
-        train_files: the rows of the training files, in the files' order.
-        test_files: the rows of the test files, likewise.
-        folder: to be made for the arrays; the table in `prepared` says what goes there.
+        train_files: the rows of the training files, in file order.
+        test_files: the rows of the test files, in file order.
+        folder: the folder to create for the arrays; `prepared` documents its files.
     """
     pool = _join(train_files, test_files) if plan.pool == "all" else train_files
     order = permutation(len(pool.labels), SPLIT_KEY)

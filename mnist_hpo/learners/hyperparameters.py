@@ -10,18 +10,24 @@ from mnist_hpo.spec.study import ParameterValue
 
 _MANY = 100_000_000
 _FEWEST_FITTED = 100
-"""The smallest `n_train` of an estimator; a tenth of the examples is held back to fit its temperature."""
+"""The smallest `n_train` of an estimator, so that at least one example is held out to fit its temperature."""
 
 
 def parameters_of(model: str) -> dict[str, Parameter]:
     """Return all hyperparameters of this model's training, by name.
 
     All models have `n_train`: the number of training examples to use, drawn with the training's seed; by default all.
+    Estimators have `calibration_share`: the share of these examples that is held out to fit the temperature of the
+    probabilities.
     """
     found = find_model(model)
     if isinstance(found, FlaxModel):
         return {**found.hyperparameters, **OPTIMIZATION, "n_train": Number(int, default=None, low=1, high=_MANY)}
-    return {**found.hyperparameters, "n_train": Number(int, default=None, low=_FEWEST_FITTED, high=_MANY)}
+    return {
+        **found.hyperparameters,
+        "n_train": Number(int, default=None, low=_FEWEST_FITTED, high=_MANY),
+        "calibration_share": Number(float, default=0.1, low=0.01, high=0.5),
+    }
 
 
 def complete(model: str, parameters: ParameterSet) -> dict[str, ParameterValue]:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from mnist_hpo.layers.dropout import Dropout
 
+_CONVOLUTIONS = 100
+"""The number of the first convolution, as a layer that noise is added to; dense layers are counted from 0."""
+
 
 @cache
 def module() -> Callable[..., nnx.Module]:
@@ -58,11 +61,11 @@ def module() -> Callable[..., nnx.Module]:
             self.logits = linear(14 * channels, n_classes)
 
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
-            for convolution in self.convolutions:
-                x = average_pool(self.activation(convolution(x)))
+            for layer, convolution in enumerate(self.convolutions):
+                x = average_pool(self.activation(dropout.noise(_CONVOLUTIONS + layer, convolution(x))))
             x = x.reshape(len(x), -1)
             for layer, linear in enumerate(self.hidden):
-                x = dropout(layer, self.activation(linear(x)))
+                x = dropout(layer, self.activation(dropout.noise(layer, linear(x))))
             return self.logits(x)
 
     class VGG(nnx.Module):
@@ -97,7 +100,7 @@ def module() -> Callable[..., nnx.Module]:
 
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
             for layer, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
-                x = self.activation(norm(convolution(x)))
+                x = self.activation(dropout.noise(_CONVOLUTIONS + layer, norm(convolution(x))))
                 if layer == 1:
                     x = max_pool(x)
             return self.logits(dropout(0, jnp.mean(x, axis=(1, 2))))

@@ -28,8 +28,9 @@ def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, pa
     Returns:
         The nodes of all trees, one after the other: `feature` i32[N], the pixel that a node compares, and `threshold`
         u8[N]; `children` i32[N, 2], the node for a pixel at most as large as the threshold and that for a larger one,
-        where a leaf is its own child; `leaf` i32[N], a leaf's row in `shares` f32[L, C], which holds the share of each
-        class in it. `roots` i32[T], the first node of each tree; `n_levels`, the largest number of comparisons.
+        where a leaf is its own child; `leaf` i32[N], a leaf's row in `shares` f32[S, C], the shares of the classes in a
+        leaf; equal shares have the same row. `roots` i32[T], the first node of each tree; `n_levels`, the largest
+        number of comparisons.
 
     """
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
@@ -62,12 +63,16 @@ def _arrays(trees: Sequence[Any], classes: NDArray[np.uint8], n_classes: int) ->
     leaves = np.concatenate([tree.value[tree.children_left < 0, 0] for tree in trees])
     shares = np.zeros((len(leaves), n_classes), np.float32)
     shares[:, classes] = leaves / leaves.sum(axis=1, keepdims=True)
+    # Most leaves hold a single class.
+    shares, rows = np.unique(shares, axis=0, return_inverse=True)
+    leaf = np.zeros(len(left), np.int32)
+    leaf[is_leaf] = rows
     return {
         "feature": np.where(is_leaf, 0, feature).astype(np.int32),
         # Pixels are whole numbers, and so are the comparisons' results with the thresholds rounded down.
         "threshold": np.where(is_leaf, 0, np.floor(threshold)).astype(np.uint8),
         "children": children.astype(np.int32),
-        "leaf": np.where(is_leaf, np.cumsum(is_leaf) - 1, 0).astype(np.int32),
+        "leaf": leaf,
         "shares": shares,
         "roots": roots.astype(np.int32),
         "n_levels": np.array(max(tree.max_depth for tree in trees)),

@@ -1,4 +1,4 @@
-"""An executor whose events arrive late, repeatedly and in another order."""
+"""An executor that delivers events late, repeatedly and out of order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class DisturbedExecutor:
     """An `Executor` that delays, repeats and reorders the events of another one.
 
     Args:
-        executor: the other one.
-        seed: of what happens to each event.
+        executor: the executor that runs the jobs.
+        seed: the seed of the random delays, repetitions and orders.
 
     """
 

@@ -1,4 +1,4 @@
-"""What every executor must do. Subclass `ExecutorConformance` in a test module and run pytest:
+"""The conformance tests of executors. Subclass `ExecutorConformance` in a test module and run pytest:
 
     class TestMyExecutor(ExecutorConformance):
         def start(self, n_workers: int) -> Executor:
@@ -7,8 +7,8 @@
         def kill_a_worker(self, executor: Executor) -> None:
             os.kill(executor.any_pid(), signal.SIGKILL)
 
-The tests train small MLPs on MNIST. They need worker processes that inherit this process's environment: faults are
-injected through it.
+The tests train small MLPs on MNIST. The worker processes must inherit this process's environment, through which the
+tests inject faults.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MakeJob = Callable[..., Job]
 StartFaulty = Callable[..., Listener]
 RunStudy = Callable[[Executor], str]
 
-_PARAMETERS: dict[str, ParameterValue] = {
+_HYPERPARAMETERS: dict[str, ParameterValue] = {
     "n_train": 1000,
     "depth": 2,
     "width": 32,
@@ -53,7 +53,7 @@ _PARAMETERS: dict[str, ParameterValue] = {
     "schedule": "one_cycle",
     "learning_rate": 0.003,
 }
-"""All parts of the state matter: dropout's random numbers, both moments, and the schedule's step."""
+"""Hyperparameters that use every part of a training's state: dropout, both of Adam's moments, and a schedule."""
 _STUDY = {
     "name": "conformance",
     "budget": {"n_trials": 5, "max_epochs": 4},
@@ -73,39 +73,42 @@ class ExecutorConformance:
     """Tests of an executor. A subclass defines `start` and `kill_a_worker`."""
 
     def start(self, n_workers: int) -> Executor:
-        """Return the executor under test, with so many workers."""
+        """Return the executor under test, with `n_workers` workers."""
         raise NotImplementedError
 
     def kill_a_worker(self, executor: Executor) -> None:
-        """Kill one worker process with SIGKILL, one that is running a job if any is."""
+        """Kill a worker process with SIGKILL; choose one that is running a job if there is one."""
         raise NotImplementedError
 
     @pytest.fixture
     def data(self) -> DataRef:
-        """MNIST."""
+        """The standard split of MNIST."""
         return DataRef(str(prepare(dataset_info("mnist")).directory), "standard", 10)
 
     @pytest.fixture
     def listener(self) -> Generator[Listener]:
-        """One worker."""
+        """A listener on an executor with one worker."""
         executor = self.start(1)
         yield Listener(executor)
         executor.close()
 
     @pytest.fixture
     def make_job(self, data: DataRef, tmp_path: Path) -> MakeJob:
-        """Make jobs: `make_job(last_epoch, key="0", max_epochs=10, **hyperparameters)`."""
+        """Return a function that makes a job: `make_job(last_epoch, key="0", max_epochs=10, **hyperparameters)`."""
         checkpoints = CheckpointStore(tmp_path / "checkpoints")
 
-        def make(last_epoch: int, *, key: str = "0", max_epochs: int = 10, **parameters: ParameterValue) -> Job:
-            config = TrainingConfig("mlp", _PARAMETERS | parameters, seed=2**40 + 5, max_epochs=max_epochs)
+        def make(last_epoch: int, *, key: str = "0", max_epochs: int = 10, **hyperparameters: ParameterValue) -> Job:
+            config = TrainingConfig("mlp", _HYPERPARAMETERS | hyperparameters, seed=2**40 + 5, max_epochs=max_epochs)
             return training_job(key, key, config, data, last_epoch, checkpoints)
 
         return make
 
     @pytest.fixture
     def start_faulty(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Generator[StartFaulty]:
-        """Start one worker that dies instead of reporting the messages named: see `worker_faults/sitecustomize`."""
+        """Return a function that starts one worker, which dies instead of reporting each of the given messages.
+
+        See `worker_faults/sitecustomize`.
+        """
         executors: list[Executor] = []
 
         def start(*messages: str) -> Listener:
@@ -124,7 +127,7 @@ class ExecutorConformance:
 
     @pytest.fixture
     def run_study(self, data: DataRef, tmp_path: Path) -> RunStudy:
-        """Run a study on an executor and return the hash of its history."""
+        """Return a function that runs a study on an executor and returns the hash of its history."""
         folders = iter(tmp_path / f"study-{index}" for index in range(10))
 
         def run(executor: Executor) -> str:
@@ -140,7 +143,7 @@ class ExecutorConformance:
 
         return run
 
-    def test_a_job_reports_its_epochs_and_its_end(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_a_job_reports_each_epoch_and_its_end(self, make_job: MakeJob, listener: Listener) -> None:
         job = make_job(3)
         listener.executor.submit(job, urgency=(0, 0))
         listener.until_ended()
@@ -148,23 +151,25 @@ class ExecutorConformance:
         assert [event for event in listener.events if isinstance(event, JobDone)] == [JobDone("0", 3)]
         assert Path(job.checkpoint).is_file()
 
-    def test_results_carry_the_fingerprint_of_the_worker(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_results_contain_the_fingerprint_of_the_worker(self, make_job: MakeJob, listener: Listener) -> None:
         listener.executor.submit(make_job(2), urgency=(0, 0))
         listener.until_ended()
         fingerprints = [event.fingerprint for event in listener.events if isinstance(event, EpochDone)]
         assert fingerprints == [fingerprint()] * 2
 
     def test_jobs_that_continue_a_training_equal_one_long_job(self, make_job: MakeJob, listener: Listener) -> None:
-        in_one_go = make_job(6, key="whole")
-        listener.executor.submit(in_one_go, urgency=(0, 0))
-        listener.until_ended("whole")
+        uninterrupted = make_job(6, key="uninterrupted")
+        listener.executor.submit(uninterrupted, urgency=(0, 0))
+        listener.until_ended("uninterrupted")
         for last_epoch in range(1, 7):
-            listener.executor.submit(make_job(last_epoch, key="pieces"), urgency=(0, 0))
-            listener.until(lambda events, last=last_epoch: JobDone("pieces", last) in events)
-        assert same(listener.results("pieces"), listener.results("whole"))
-        assert _tensors(make_job(6, key="pieces")) == _tensors(in_one_go)
+            listener.executor.submit(make_job(last_epoch, key="continued"), urgency=(0, 0))
+            listener.until(lambda events, last=last_epoch: JobDone("continued", last) in events)
+        assert same(listener.results("continued"), listener.results("uninterrupted"))
+        assert _tensors(make_job(6, key="continued")) == _tensors(uninterrupted)
 
-    def test_a_job_below_its_checkpoint_reports_only_its_epochs(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_a_job_shorter_than_its_checkpoint_reports_only_its_own_epochs(
+        self, make_job: MakeJob, listener: Listener
+    ) -> None:
         listener.executor.submit(make_job(5), urgency=(0, 0))
         listener.until_ended()
         results, state = listener.results(), _tensors(make_job(5))
@@ -175,7 +180,7 @@ class ExecutorConformance:
         assert JobDone("0", 3) in listener.events
         assert _tensors(make_job(5)) == state
 
-    def test_a_training_that_diverges_ends_its_job(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_a_job_ends_when_its_training_diverges(self, make_job: MakeJob, listener: Listener) -> None:
         job = make_job(10, optimizer="sgd", learning_rate=1e6, schedule="constant")
         listener.executor.submit(job, urgency=(0, 0))
         listener.until_ended()
@@ -184,13 +189,13 @@ class ExecutorConformance:
         assert JobDone("0", len(results)) in listener.events
         assert len(results) < 10
 
-    def test_several_workers_compute_what_one_computes(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_several_workers_compute_the_same_results_as_one(self, make_job: MakeJob, listener: Listener) -> None:
         jobs = [make_job(2, key=str(rate), dropout=rate) for rate in (0.1, 0.2, 0.3, 0.4)]
         one = run_jobs(listener.executor, jobs)
         executor = self.start(2)
         assert executor.n_workers == 2
         try:
-            # Under other keys and checkpoints: they are computed again.
+            # Other keys and checkpoints, so that the jobs are computed again.
             again = [make_job(2, key=f"again {job.key}", dropout=float(job.key)) for job in jobs]
             two = run_jobs(executor, again)
         finally:
@@ -205,15 +210,15 @@ class ExecutorConformance:
         done = [event.key for event in listener.events if isinstance(event, JobDone)]
         assert [key for key in done if key != "running"] == ["a", "b", "c"]
 
-    def test_a_cancelled_job_that_waits_is_not_run(self, make_job: MakeJob, listener: Listener) -> None:
-        for key in ("running", "unwanted", "wanted"):
+    def test_a_cancelled_waiting_job_does_not_run(self, make_job: MakeJob, listener: Listener) -> None:
+        for key in ("running", "cancelled", "waiting"):
             listener.executor.submit(make_job(1, key=key), urgency=(0, 0))
-        listener.executor.cancel("unwanted")
+        listener.executor.cancel("cancelled")
         listener.executor.cancel("never submitted")
-        listener.until_ended("running", "wanted")
-        assert listener.results("unwanted") == []
+        listener.until_ended("running", "waiting")
+        assert listener.results("cancelled") == []
 
-    def test_the_end_of_a_cancelled_job_is_not_that_of_the_next(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_the_end_of_a_cancelled_job_does_not_end_the_next_one(self, make_job: MakeJob, listener: Listener) -> None:
         listener.executor.submit(make_job(2), urgency=(0, 0))
         listener.until(lambda _: len(listener.results()) == 2)
         listener.executor.cancel("0")
@@ -221,11 +226,11 @@ class ExecutorConformance:
         listener.executor.submit(make_job(4), urgency=(0, 0))
         listener.until_ended()
         ends = [event for event in listener.events if isinstance(event, JobDone)]
-        # The first job's end may have been reported before it was cancelled, and is then the only other one.
+        # The first job may have reported its end before it was cancelled.
         assert ends[-1] == JobDone("0", 4) or listener.until(lambda events: JobDone("0", 4) in events)
         assert [result.epoch for result in listener.results()] == [1, 2, 3, 4]
 
-    def test_a_job_that_no_worker_can_run_halts(self, make_job: MakeJob, listener: Listener) -> None:
+    def test_a_job_that_needs_missing_resources_halts(self, make_job: MakeJob, listener: Listener) -> None:
         job = dataclasses.replace(make_job(1), resources=Resources(n_cores=1, n_gpus=1000))
         listener.executor.submit(job, urgency=(0, 0))
         events = listener.until_ended()
@@ -233,30 +238,31 @@ class ExecutorConformance:
 
     def test_a_job_whose_worker_is_killed_has_the_same_results(self, make_job: MakeJob, listener: Listener) -> None:
         undisturbed, disturbed = (
-            make_job(_N_LONG_EPOCHS, key=key, max_epochs=_N_LONG_EPOCHS, n_train=20_000) for key in ("calm", "killed")
+            make_job(_N_LONG_EPOCHS, key=key, max_epochs=_N_LONG_EPOCHS, n_train=20_000)
+            for key in ("undisturbed", "killed")
         )
         listener.executor.submit(undisturbed, urgency=(0, 0))
-        listener.until_ended("calm")
+        listener.until_ended("undisturbed")
         listener.executor.submit(disturbed, urgency=(0, 0))
         listener.until(lambda _: len(listener.results("killed")) > 0)
         self.kill_a_worker(listener.executor)
         listener.until_ended("killed")
-        assert same(listener.results("killed"), listener.results("calm"))
+        assert same(listener.results("killed"), listener.results("undisturbed"))
         assert _tensors(disturbed) == _tensors(undisturbed)
         assert not any(isinstance(event, JobLost) for event in listener.events)
 
-    def test_a_worker_that_dies_before_it_reports_the_end_loses_no_job(
+    def test_no_job_is_lost_if_a_worker_dies_before_it_reports_the_end(
         self, make_job: MakeJob, start_faulty: StartFaulty
     ) -> None:
         listener = start_faulty("JobDone")
         listener.executor.submit(make_job(1), urgency=(0, 0))
         listener.until(lambda _: len(listener.results()) == 1)
-        # The scheduler too submits a trial's next job as soon as it has the last result of the job before.
+        # The scheduler also submits a trial's next job as soon as it has the last result of the previous one.
         listener.executor.submit(make_job(2), urgency=(1, 0))
         listener.until(lambda events: JobDone("0", 2) in events)
         assert [result.epoch for result in listener.results()] == [1, 2]
 
-    def test_a_job_that_kills_workers_without_progress_is_lost_and_others_run(
+    def test_a_job_that_kills_workers_without_progress_is_lost_but_other_jobs_run(
         self, make_job: MakeJob, start_faulty: StartFaulty
     ) -> None:
         listener = start_faulty(*["EpochDone:1"] * 3)
@@ -266,7 +272,7 @@ class ExecutorConformance:
         assert [event.key for event in listener.events if isinstance(event, JobLost)] == ["0"]
         assert len(listener.results("next")) == 2
 
-    def test_a_job_that_makes_progress_between_deaths_is_not_lost(
+    def test_a_job_that_makes_progress_between_worker_deaths_is_not_lost(
         self, make_job: MakeJob, start_faulty: StartFaulty
     ) -> None:
         listener = start_faulty(*(f"EpochDone:{epoch}" for epoch in range(2, 6)))
@@ -275,7 +281,7 @@ class ExecutorConformance:
         assert [result.epoch for result in listener.results()] == [1, 2, 3, 4, 5]
         assert not any(isinstance(event, JobLost) for event in listener.events)
 
-    def test_a_study_has_one_history_however_events_arrive(self, run_study: RunStudy) -> None:
+    def test_a_study_has_the_same_history_if_events_are_disturbed(self, run_study: RunStudy) -> None:
         executor = self.start(1)
         undisturbed = run_study(executor)
         executor.close()
@@ -286,14 +292,14 @@ class ExecutorConformance:
             finally:
                 executor.close()
 
-    def test_a_study_has_one_history_although_workers_die(
+    def test_a_study_has_the_same_history_if_workers_die(
         self, run_study: RunStudy, listener: Listener, start_faulty: StartFaulty
     ) -> None:
         undisturbed = run_study(listener.executor)
         faulty = start_faulty("JobDone", "EpochDone:2", "EpochDone:3", "JobDone")
         assert run_study(faulty.executor) == undisturbed
 
-    def test_waiting_without_a_job_returns_nothing(self, listener: Listener) -> None:
+    def test_waiting_without_jobs_returns_no_events(self, listener: Listener) -> None:
         assert list(listener.executor.wait(0.1)) == []
 
     def test_closing_ends_all_processes(self, make_job: MakeJob) -> None:
@@ -312,6 +318,6 @@ def _children() -> Sequence[psutil.Process]:
 
 
 def _tensors(job: Job) -> dict[str, bytes]:
-    """Return the tensors of a job's checkpoint: weights, moments, step and the best epoch's weights."""
+    """Return the tensors of a job's checkpoint: weights, Adam's moments, step and the best epoch's weights."""
     with safe_open(job.checkpoint, framework="np") as file:
         return {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118 (not a mapping)

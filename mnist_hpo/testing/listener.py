@@ -1,4 +1,4 @@
-"""Collects the events of an executor."""
+"""Collect the events of an executor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.learners.result import EpochResult
 
 TIMEOUT_S = 120.0
-"""Ends a test that hangs. It is far more than any test here needs, and decides nothing else."""
+"""Fails a test that hangs. Every test needs far less time, so no result depends on this."""
 
 
 class Listener:
@@ -42,11 +42,11 @@ class Listener:
         by_epoch: dict[int, EpochResult] = {}
         for event in self.events:
             if isinstance(event, EpochDone) and event.key == key:
-                known = by_epoch.setdefault(event.result.epoch, event.result)
-                assert known.same_numbers(event.result)
+                first = by_epoch.setdefault(event.result.epoch, event.result)
+                assert first.same_numbers(event.result)
         return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 def same(first: Sequence[EpochResult], second: Sequence[EpochResult]) -> bool:
-    """Whether two trainings have the same results to the last bit."""
+    """Return whether two trainings have bit-identical results."""
     return len(first) == len(second) and all(a.same_numbers(b) for a, b in zip(first, second, strict=True))

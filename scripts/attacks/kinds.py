@@ -28,7 +28,7 @@ def check_study(attack: Attack, reference: Reference, study: str = "determinism"
 
 
 def attack_run(attack: Attack, reference: Reference) -> None:
-    """Kill a run one to three times, then let it end."""
+    """Kill a run one to three times, then let it finish."""
     write_study(attack.folder, n_trials=N_TRIALS, max_epochs=MAX_EPOCHS)
     for _ in range(attack.rng.randint(1, 3)):
         started = attack.start("run", "determinism.yaml")
@@ -191,9 +191,9 @@ def attack_mlflow(attack: Attack, reference: Reference) -> None:
         started.process.wait(after_s)
     for file in (attack.folder / "mlruns").glob("mlflow.db*"):
         file.unlink(missing_ok=True)
-    in_the_middle = n_ended(attack.folder / "mlruns" / "optuna.db") < N_TRIALS
-    attack.done.append(f"mlflow.db deleted after {after_s:.1f} s, {'in the middle' if in_the_middle else 'at the end'}")
-    if started.expect(0, 3) == 0 and in_the_middle:
+    during_run = n_ended(attack.folder / "mlruns" / "optuna.db") < N_TRIALS
+    attack.done.append(f"mlflow.db deleted after {after_s:.1f} s, {'during the run' if during_run else 'at its end'}")
+    if started.expect(0, 3) == 0 and during_run:
         check_study(attack, reference)
     attack.start("sync", "determinism").expect(0)
     check_study(attack, reference)

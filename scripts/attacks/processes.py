@@ -1,4 +1,4 @@
-"""An attack's folder and processes: start the real command, kill one of its processes, keep the machine busy."""
+"""An attack's folder and processes: start the real command, kill one of its processes, put load on the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from proving import COMMAND, CheckFailedError, children, environment, is_alive, 
 MARK = "MNIST_HPO_ATTACK"
 """An environment variable that every process of an attack inherits, by which orphans are found."""
 TIMEOUT_S = 600.0
-"""Every command ends in a tenth of this time; one that takes longer than this hangs."""
+"""A command that takes longer than this hangs; every command normally ends in a tenth of this time."""
 TEMPORARY = (".new", ".tmp", ".partial", ".old")
 
 
@@ -32,18 +32,18 @@ class Started:
     errors: Path
 
     def wait(self) -> int:
-        """Wait for its end; return the exit code."""
+        """Wait until the process ends; return the exit code."""
         try:
             return self.process.wait(TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise CheckFailedError(f"hangs: {' '.join(self.arguments)}") from None
 
     def message(self) -> str:
-        """Return what it wrote to standard error."""
+        """Return what the process wrote to standard error."""
         return self.errors.read_text(errors="replace")
 
     def expect(self, *codes: int) -> int:
-        """Wait for its end; return the exit code, which must be one of these, without a traceback."""
+        """Wait until the process ends; return the exit code, which must be one of `codes`, without a traceback."""
         code = self.wait()
         message = self.message()
         if code not in codes or "Traceback" in message:

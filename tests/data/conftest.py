@@ -1,4 +1,4 @@
-"""Real MNIST for the tests, from the user's own cache, by the way that the user gets it."""
+"""Fixtures with real MNIST, prepared in the user's cache as for any study."""
 
 import dataclasses
 import gzip
@@ -36,7 +36,7 @@ def mnist() -> PreparedDataset:
 
 @pytest.fixture(scope="session")
 def mnist_files(mnist: PreparedDataset) -> dict[str, NDArray[np.uint8]]:
-    """The contents of the four original files, by undoing what `prepare` did."""
+    """The contents of the four original files, rebuilt from the prepared dataset."""
     search = load_search(mnist.directory, "standard")
     test_images, test_labels = load_test(mnist.directory, "standard")
     original_order = np.argsort(permutation(60_000, SPLIT_KEY))
@@ -50,7 +50,7 @@ def mnist_files(mnist: PreparedDataset) -> dict[str, NDArray[np.uint8]]:
 
 @pytest.fixture(scope="session")
 def mnist_folder(mnist_files: dict[str, NDArray[np.uint8]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The four original files, unpacked."""
+    """The four original files, uncompressed."""
     folder = tmp_path_factory.mktemp("mnist-idx")
     for name, array in mnist_files.items():
         (folder / name).write_bytes(idx_bytes(array))
@@ -59,7 +59,7 @@ def mnist_folder(mnist_files: dict[str, NDArray[np.uint8]], tmp_path_factory: py
 
 @pytest.fixture
 def tiny(mnist_files: dict[str, NDArray[np.uint8]]) -> DatasetInfo:
-    """A dataset of its own: the first rows of MNIST, which are prepared in no time."""
+    """A small dataset with the first rows of MNIST, which is prepared quickly."""
     return dataclasses.replace(
         dataset_info("mnist"),
         name="tiny-mnist",
@@ -88,7 +88,7 @@ def tiny_idx(mnist_files: dict[str, NDArray[np.uint8]]) -> dict[str, bytes]:
 
 @pytest.fixture(scope="session")
 def coloured(mnist_files: dict[str, NDArray[np.uint8]]) -> Arrays:
-    """Digits as another dataset has them: 2,000 to learn from and 400 to test, 20 × 18 pixels in three colours."""
+    """A dataset of another shape: 2,000 training and 400 test images of 20 × 18 pixels in three channels."""
     n_rows = {TRAIN_IMAGES: 2000, TRAIN_LABELS: 2000}
     few = {name: array[: n_rows.get(name, 400)] for name, array in mnist_files.items()}
 
@@ -101,7 +101,7 @@ def coloured(mnist_files: dict[str, NDArray[np.uint8]]) -> Arrays:
 
 @pytest.fixture
 def start_prepare(tmp_path: Path, mnist_folder: Path) -> Callable[[], "subprocess.Popen[str]"]:
-    """Starts a real process that prepares all of MNIST in tmp_path/root, and prints its log and the digest."""
+    """Start a process that prepares all of MNIST in tmp_path/root and prints its log and the digest."""
     program = """if True:
         from mnist_hpo.data.prepare import prepare
         from mnist_hpo.data.registry import dataset_info

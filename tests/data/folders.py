@@ -1,4 +1,4 @@
-"""Folders of images and labels, as users have them, and a study over one."""
+"""Write folders of images and labels in the supported formats, and a study that uses one."""
 
 import gzip
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ fixed: {depth: 1, batch_size: 50, learning_rate: 0.01}
 
 
 def idx_bytes(array: NDArray[np.generic], code: int = 0x08) -> bytes:
-    """An IDX file, written after the format's description and not with the code under test."""
+    """Return an IDX file, encoded independently of the code under test."""
     sizes = b"".join(size.to_bytes(4, "big") for size in array.shape)
     big_endian = array.astype(array.dtype.newbyteorder(">"))
     return bytes([0, 0, code, array.ndim]) + sizes + big_endian.tobytes()
@@ -39,7 +39,7 @@ def save_idx(folder: Path, arrays: Mapping[str, NDArray[np.uint8]], *, gzipped: 
 
 
 def save_keras(folder: Path, arrays: Mapping[str, NDArray[np.generic]], name: str = "digits.npz") -> Path:
-    """One .npz file, with labels of 64 bits as most people have them."""
+    """Write one .npz file, with the usual int64 labels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.savez(
         folder / name,

@@ -14,7 +14,7 @@ from mnist_hpo.spec.errors import UserError
 SPLITS = ["standard", "paper"]
 
 
-def test_the_four_original_files_can_be_made_again_from_the_arrays(mnist: PreparedDataset, mnist_folder):
+def test_the_four_original_files_can_be_rebuilt_from_the_arrays(mnist: PreparedDataset, mnist_folder):
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in mnist_folder.iterdir()}
     assert found == mnist.file_sha256
 
@@ -36,7 +36,7 @@ def test_shapes_and_types(mnist: PreparedDataset, split: str):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_the_parts_hold_every_row_once(mnist: PreparedDataset, mnist_files, split: str):
+def test_train_valid_and_test_contain_every_row_exactly_once(mnist: PreparedDataset, mnist_files, split: str):
     search = load_search(mnist.directory, split)
     parts = [
         (search.train_images, search.train_labels),
@@ -57,7 +57,7 @@ def row_hashes(rows) -> list[int]:
     return sorted(hash(row.tobytes()) for row in rows)
 
 
-def test_the_splits_never_change(mnist: PreparedDataset):
+def test_the_splits_are_fixed(mnist: PreparedDataset):
     permutations = {name: split.permutation_sha256 for name, split in mnist.splits.items()}
     assert permutations == {
         "standard": "17cca33c06e9b566861309d7a53ecf67f6f6972eebecc4ab64d31b6eaeecdbd5",
@@ -68,7 +68,7 @@ def test_the_splits_never_change(mnist: PreparedDataset):
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_class_counts_are_those_of_the_arrays(mnist: PreparedDataset, split: str):
+def test_class_counts_match_the_arrays(mnist: PreparedDataset, split: str):
     search = load_search(mnist.directory, split)
     labels = {
         "train": search.train_labels,
@@ -79,7 +79,7 @@ def test_class_counts_are_those_of_the_arrays(mnist: PreparedDataset, split: str
     assert mnist.splits[split].class_counts == counts
 
 
-def test_nothing_is_copied_and_nothing_can_be_written(mnist: PreparedDataset):
+def test_arrays_are_memory_mapped_shared_and_read_only(mnist: PreparedDataset):
     search = load_search(mnist.directory, "standard")
     assert isinstance(search.development_images, np.memmap)
     assert np.shares_memory(search.train_images, search.development_images)
@@ -89,18 +89,18 @@ def test_nothing_is_copied_and_nothing_can_be_written(mnist: PreparedDataset):
         search.train_images[0, 0] = 1
 
 
-def test_unknown_split_is_refused_with_those_that_are_there(mnist: PreparedDataset):
+def test_an_unknown_split_is_rejected_and_the_known_ones_are_listed(mnist: PreparedDataset):
     with pytest.raises(UserError, match="splits prepared here: standard, paper"):
         load_search(mnist.directory, "train")
 
 
 @pytest.mark.parametrize("load", [load_search, load_test])
-def test_unprepared_folder_is_refused_with_the_way_out(tmp_path, load):
-    with pytest.raises(UserError, match="nothing prepared here; `mnist-hpo data` prepares it"):
+def test_an_unprepared_dataset_is_rejected_and_the_command_to_prepare_it_is_named(tmp_path, load):
+    with pytest.raises(UserError, match="no prepared dataset here; `mnist-hpo data` prepares it"):
         load(tmp_path, "standard")
 
 
-def test_workers_import_nothing_heavy():
+def test_reading_arrays_imports_neither_slow_packages_nor_the_test_rows():
     program = "import sys, mnist_hpo.data.arrays; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
     assert "numpy" in modules

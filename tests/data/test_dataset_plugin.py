@@ -1,4 +1,4 @@
-"""A dataset is one new file: here in a package of a third party, installed in a folder outside this repository."""
+"""A dataset can be added as one new file: here, in a third-party package installed outside this repository."""
 
 import hashlib
 import os
@@ -11,7 +11,7 @@ from folders import Arrays, idx_bytes, save_idx
 from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS
 
 DATASET = '''\
-"""Coloured digits, which the package brings along."""
+"""Coloured digits, which the package contains."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ fixed: {depth: 1, batch_size: 50, learning_rate: 0.01}
 
 @pytest.fixture
 def dataset(coloured: Arrays) -> str:
-    """The file above, with the digests of its files."""
+    """The module above, with the digests of its files."""
     text = DATASET
     for constant, name in [
         ("TRAIN_IMAGES", TRAIN_IMAGES),
@@ -61,7 +61,7 @@ def dataset(coloured: Arrays) -> str:
 
 
 def install(site: Path, text: str, entry: str = "coloured = someones_dataset:DATASET") -> dict[str, str]:
-    """As pip does; return the environment in which Python finds it."""
+    """Install the package as pip does, and return the environment variables with which Python finds it."""
     metadata = site / "someones_dataset-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: someones-dataset\nVersion: 1.0\n")
@@ -79,7 +79,7 @@ def folder_with(tmp_path: Path) -> Folder:
     return folder
 
 
-def test_a_study_trains_on_a_dataset_of_another_package(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
+def test_a_study_can_use_a_dataset_from_another_package(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset)
     save_idx(tmp_path / "site" / "digits", coloured)
     folder = folder_with(tmp_path)
@@ -92,7 +92,7 @@ def test_a_study_trains_on_a_dataset_of_another_package(tmp_path: Path, coloured
         assert trial["n_parameters"] == 20 * 18 * 3 * width + width + 10 * width + 10
 
 
-def test_the_verb_data_prepares_it(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
+def test_the_data_command_prepares_the_dataset(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset)
     save_idx(tmp_path / "site" / "digits", coloured, gzipped=True)
     shown = folder_with(tmp_path).call("data", "coloured", "--json", **environment).json()
@@ -102,7 +102,7 @@ def test_the_verb_data_prepares_it(tmp_path: Path, coloured: Arrays, dataset: st
 
 
 @pytest.mark.slow
-def test_its_best_trial_is_trained_again_and_tested(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
+def test_the_best_trial_on_the_dataset_is_retrained_and_tested(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset)
     save_idx(tmp_path / "site" / "digits", coloured)
     folder = folder_with(tmp_path)
@@ -117,13 +117,13 @@ def test_a_dataset_that_is_not_installed_is_unknown(tmp_path: Path) -> None:
     assert_refused(refused, "small.yaml, line 2: dataset: unknown dataset 'coloured'; known are mnist")
 
 
-def test_a_split_that_it_does_not_have(tmp_path: Path, dataset: str) -> None:
+def test_an_unknown_split_of_the_dataset_is_rejected(tmp_path: Path, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset.replace('"small": Split', '"standard": Split'))
     refused = folder_with(tmp_path).call("run", "small.yaml", **environment)
     assert_refused(refused, "line 3: split: unknown split of coloured 'small'; known are standard")
 
 
-def test_files_that_are_not_there_are_told(tmp_path: Path, dataset: str) -> None:
+def test_a_missing_folder_of_the_dataset_is_reported(tmp_path: Path, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset)
     refused = folder_with(tmp_path).call("run", "small.yaml", **environment)
     assert refused.code == 2
@@ -143,7 +143,9 @@ def test_files_that_are_not_there_are_told(tmp_path: Path, dataset: str) -> None
         ("mnist", "", "mnist = someones_dataset:DATASET of mnist_hpo.datasets: another dataset has this name"),
     ],
 )
-def test_a_broken_package_is_named(tmp_path: Path, dataset: str, entry: str, text: str | None, message: str) -> None:
+def test_a_broken_dataset_module_is_reported_by_name(
+    tmp_path: Path, dataset: str, entry: str, text: str | None, message: str
+) -> None:
     broken = dataset.replace('name="coloured"', 'name="mine"') if text is None else text
     environment = install(tmp_path / "site", broken, f"{entry} = someones_dataset:DATASET")
     assert_refused(folder_with(tmp_path).call("run", "small.yaml", **environment), message)

@@ -1,4 +1,4 @@
-"""Studies over a folder of images and labels, run by real processes as users run them."""
+"""Studies that use a folder of images and labels, run with the command line."""
 
 import shutil
 import subprocess
@@ -16,7 +16,7 @@ from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_LABELS
 
 
 class Studies:
-    """Working folders that share the place where datasets are prepared."""
+    """Working folders that share one folder of prepared datasets."""
 
     def __init__(self, base: Path) -> None:
         self.base, self.root = base, base / "datasets"
@@ -40,7 +40,7 @@ def studies(tmp_path: Path) -> Studies:
 
 
 @pytest.mark.slow
-def test_a_study_goes_on_where_its_folder_has_moved_and_stops_where_its_files_have_changed(
+def test_a_study_continues_with_a_moved_dataset_folder_but_not_with_changed_files(
     coloured: Arrays, studies: Studies
 ) -> None:
     folder = studies.folder("moving")
@@ -52,7 +52,7 @@ def test_a_study_goes_on_where_its_folder_has_moved_and_stops_where_its_files_ha
     (prepared,) = studies.prepared()
     assert prepared.startswith("folder-")
 
-    # Elsewhere, and in the other format: the same images and labels.
+    # The same images and labels in another folder and another format.
     shutil.rmtree(folder.path / "digits")
     save_keras(folder.path / "moved" / "here", coloured)
     (folder.path / "small.yaml").write_text(STUDY.replace("path: digits", "path: moved/here"))
@@ -66,23 +66,23 @@ def test_a_study_goes_on_where_its_folder_has_moved_and_stops_where_its_files_ha
     save_keras(folder.path / "moved" / "here", {**coloured, TRAIN_LABELS: changed})
     refused = folder.call("run", "small.yaml", **studies.environment)
     assert refused.code == 2
-    *_, message, file, way_out = refused.err.splitlines()
+    *_, message, file, advice = refused.err.splitlines()
     assert message.startswith(
         "error: the study 'small' was started with other images or labels in the dataset's folder"
     )
     assert file.startswith(f"  {TRAIN_LABELS}: ")
-    assert way_out == "Put the folder back as it was, or give the study another name."
+    assert advice == "Put the folder back as it was, or give the study another name."
     assert studies.history(folder) == first["history_sha256"]
 
 
-def test_a_mistake_is_told_with_the_line_of_the_study_file(studies: Studies) -> None:
+def test_a_missing_dataset_folder_is_reported_with_the_line_of_the_study_file(studies: Studies) -> None:
     folder = studies.folder("missing")
     refused = folder.call("run", "small.yaml", **studies.environment)
     assert_refused(refused, f"small.yaml, line 2: dataset.path: {folder.path / 'digits'}: no such folder")
     assert not studies.root.exists()
 
 
-def test_the_verb_data_shows_a_folder_and_prepares_it(coloured: Arrays, studies: Studies) -> None:
+def test_the_data_command_prepares_a_folder_and_shows_it(coloured: Arrays, studies: Studies) -> None:
     folder = studies.folder("shown")
     save_keras(folder.path / "digits", coloured)
     shown = folder.call("data", "--path", "digits", "--json", **studies.environment).json()
@@ -98,12 +98,14 @@ def test_the_verb_data_shows_a_folder_and_prepares_it(coloured: Arrays, studies:
 
 
 @pytest.mark.slow
-def test_everything_else_works_on_such_a_study_and_without_its_folder(coloured: Arrays, studies: Studies) -> None:
+def test_retrain_report_compare_and_sync_work_after_the_dataset_folder_is_deleted(
+    coloured: Arrays, studies: Studies
+) -> None:
     folder, environment = studies.folder("whole"), studies.environment
     save_idx(folder.path / "digits", coloured, gzipped=True)
     folder.run("--workers", "1", **environment)
 
-    # Another machine, another format, another number of workers, and Python instead of the command line.
+    # Another root folder, another format, another number of workers, and the Python API instead of the command line.
     other = studies.folder("other")
     save_keras(other.path / "elsewhere", coloured)
     program = f"""if True:
@@ -128,7 +130,7 @@ def test_everything_else_works_on_such_a_study_and_without_its_folder(coloured: 
     check_in_mlflow(folder, studies.prepared()[0], retrained)
     assert folder.call("report", "small", **environment).code == 0
 
-    # Two studies over the same content compare, wherever it lies.
+    # Two studies of the same content are comparable, although it lies in different folders.
     second = STUDY.replace("name: small", "name: second").replace("path: digits", "path: again")
     save_keras(folder.path / "again", coloured)
     (folder.path / "second.yaml").write_text(second)
@@ -136,19 +138,19 @@ def test_everything_else_works_on_such_a_study_and_without_its_folder(coloured: 
     assert folder.call("compare", "small", "second", "--json").json()["comparable"]
     assert len(studies.prepared()) == 1
 
-    # Another tracking store is written from the record alone; training needs the images.
+    # `sync` needs only the study's record; `retrain` needs the images.
     shutil.rmtree(studies.root)
     synced = folder.call("sync", "small", "--tracking-uri", "sqlite:///mlruns/again.db", **environment)
     assert synced.code == 0, synced.err
     refused = folder.call("retrain", "small", **environment)
-    assert_refused(refused, "nothing prepared here; prepare it from the folder", "mnist-hpo data --path DIR")
+    assert_refused(refused, "no prepared dataset here; prepare it from the folder", "mnist-hpo data --path DIR")
     folder.call("data", "--path", "again", "--json", **environment).json()
     again = folder.call("retrain", "small", "--seeds", "1", "--json", **environment).json()
     assert again["test_accuracy"] == retrained["test_accuracy"]
 
 
 def check_model(folder: Folder, arrays: Arrays, environment: dict[str, str]) -> float:
-    """The accuracy of the champion, asked for in Python with images as they look."""
+    """Return the test accuracy of the champion, loaded with the Python API and given images [n, height, width, 3]."""
     np.save(folder.path / "images.npy", arrays[TEST_IMAGES])
     program = "import mnist_hpo, numpy as np; print(*mnist_hpo.load_model('small').predict(np.load('images.npy')))"
     predicted = subprocess.run(

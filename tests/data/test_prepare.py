@@ -24,7 +24,7 @@ from mnist_hpo.spec.errors import UserError
 FILES = [("images", TRAIN_IMAGES, TEST_IMAGES), ("labels", TRAIN_LABELS, TEST_LABELS)]
 
 
-def test_the_records_are_tfds_records_and_need_no_tensorflow(mnist, mnist_files):
+def test_tfds_reads_the_records_without_tensorflow(mnist, mnist_files):
     builder = tfds.builder_from_directory(mnist.directory / "records" / "mnist" / "1.0.0")
     for split, files in {"train": "train", "test": "t10k"}.items():
         records = builder.as_data_source(split)
@@ -36,7 +36,7 @@ def test_the_records_are_tfds_records_and_need_no_tensorflow(mnist, mnist_files)
     assert "tensorflow" not in sys.modules
 
 
-def test_records_that_come_back_in_another_order_are_refused(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_records_that_are_read_back_in_another_order_are_rejected(tiny, tiny_folder, tmp_path, monkeypatch):
     read = tfds.core.DatasetBuilder.as_data_source
 
     class Reversed(list):
@@ -44,11 +44,11 @@ def test_records_that_come_back_in_another_order_are_refused(tiny, tiny_folder, 
             return [self[-1 - row] for row in rows]
 
     monkeypatch.setattr(tfds.core.DatasetBuilder, "as_data_source", lambda self, split: Reversed(read(self, split)))
-    with pytest.raises(UserError, match="the records do not give back train-images-idx3-ubyte"):
+    with pytest.raises(UserError, match="the records differ from train-images-idx3-ubyte"):
         prepare(tiny, source=tiny_folder, root=tmp_path)
 
 
-def test_a_second_time_reads_only_the_metadata_prints_nothing_and_loads_no_tfds(mnist):
+def test_preparing_again_reads_only_the_metadata_logs_nothing_and_does_not_import_tfds(mnist):
     program = """if True:
         import sys
         from mnist_hpo.data.prepare import prepare
@@ -63,7 +63,7 @@ def test_a_second_time_reads_only_the_metadata_prints_nothing_and_loads_no_tfds(
     assert printed == f"{mnist.digest} {mnist.directory / 'metadata.json'}\n\n"
 
 
-def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path):
+def test_the_metadata_describes_the_prepared_dataset(tiny, tiny_folder, tmp_path):
     prepared = prepare(tiny, source=tiny_folder, root=tmp_path)
     assert prepared == load_prepared(tmp_path / tiny.name)
     assert prepared.name == tiny.name
@@ -77,7 +77,7 @@ def test_what_is_prepared_is_what_its_metadata_says(tiny, tiny_folder, tmp_path)
 
 
 @pytest.mark.parametrize(("split", "n_drawn"), [("standard", 300), ("paper", 400)])
-def test_splits_are_drawn_by_the_permutation(tiny, tiny_folder, tmp_path, mnist_files, split, n_drawn):
+def test_splits_follow_the_permutation(tiny, tiny_folder, tmp_path, mnist_files, split, n_drawn):
     prepared = prepare(tiny, source=tiny_folder, root=tmp_path)
     search, test = load_search(prepared.directory, split), load_test(prepared.directory, split)
     info = prepared.splits[split]
@@ -85,7 +85,7 @@ def test_splits_are_drawn_by_the_permutation(tiny, tiny_folder, tmp_path, mnist_
     assert info.permutation_sha256 == hashlib.sha256(order.astype("<i8").tobytes()).hexdigest()
 
     rows_of = {name: np.concatenate([mnist_files[train][:300], mnist_files[test][:100]]) for name, train, test in FILES}
-    order = np.concatenate([order, np.arange(n_drawn, 400)])  # `standard` draws nothing from the test files
+    order = np.concatenate([order, np.arange(n_drawn, 400)])  # `standard` does not permute the test files.
     parts = dict(zip(("train", "valid", "test"), np.split(order, np.cumsum([info.n_train, info.n_valid])), strict=True))
     images = {"train": search.train_images, "valid": search.valid_images, "test": test[0]}
     labels = {"train": search.train_labels, "valid": search.valid_labels, "test": test[1]}
@@ -95,7 +95,7 @@ def test_splits_are_drawn_by_the_permutation(tiny, tiny_folder, tmp_path, mnist_
         assert info.class_counts[part] == [list(labels[part]).count(digit) for digit in range(10)]
 
 
-def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_folder, tmp_path, capfd, monkeypatch):
+def test_preparing_prints_nothing_and_leaves_no_temporary_files(tiny, tiny_folder, tmp_path, capfd, monkeypatch):
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     lines: list[str] = []
@@ -106,7 +106,7 @@ def test_it_leaves_no_word_but_the_log_and_no_file_but_the_dataset(tiny, tiny_fo
     assert "prepared in" in lines[-1]
 
 
-def test_a_prepared_dataset_comes_before_a_named_folder_and_the_log_says_so(tiny, tiny_folder, tmp_path):
+def test_a_prepared_dataset_takes_precedence_over_the_data_source_and_the_log_says_so(tiny, tiny_folder, tmp_path):
     prepare(tiny, source=tiny_folder, root=tmp_path)
     lines: list[str] = []
     prepared = prepare(tiny, source=tmp_path / "elsewhere", root=tmp_path, log=lines.append)
@@ -118,7 +118,7 @@ def test_a_prepared_dataset_comes_before_a_named_folder_and_the_log_says_so(tiny
 
 def test_a_prepared_dataset_may_be_moved(tiny, tiny_folder, tmp_path):
     prepare(tiny, source=tiny_folder, root=tmp_path / "old")
-    shutil.copytree(tmp_path / "old", tmp_path / "new", copy_function=shutil.copyfile)  # new times of change
+    shutil.copytree(tmp_path / "old", tmp_path / "new", copy_function=shutil.copyfile)  # Modification times change.
     lines: list[str] = []
     assert prepare(tiny, root=tmp_path / "new", log=lines.append).directory == tmp_path / "new" / tiny.name
     assert lines == []
@@ -139,7 +139,7 @@ def delete_labels(directory: Path) -> Path:
 
 
 def cut_labels(directory: Path) -> Path:
-    """What a power failure can leave behind: the right time of change, but not all of the content."""
+    """Truncate the file but keep its modification time, as a power failure can."""
     path = directory / "paper" / "test_labels.npy"
     stat = path.stat()
     path.write_bytes(path.read_bytes()[:-1])
@@ -180,26 +180,26 @@ def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path,
     assert load_test(again.directory, "paper")[1].shape == (80,)
 
 
-def test_changed_splits_are_prepared_anew(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_a_dataset_is_prepared_again_if_its_splits_change(tiny, tiny_folder, tmp_path, monkeypatch):
     prepare(tiny, source=tiny_folder, root=tmp_path)
     monkeypatch.setitem(tiny.splits, "paper", SplitPlan("all", n_train=200, n_valid=100, n_test=100))
     assert prepare(tiny, source=tiny_folder, root=tmp_path).splits["paper"].n_train == 200
 
 
-def test_changed_digests_are_not_met_by_what_was_prepared_before(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_a_dataset_is_prepared_again_if_its_digests_change(tiny, tiny_folder, tmp_path, monkeypatch):
     prepare(tiny, source=tiny_folder, root=tmp_path)
     monkeypatch.setitem(tiny.file_sha256, TEST_LABELS, "0" * 64)
     with pytest.raises(UserError, match=f"{TEST_LABELS}.gz: wrong digest"):
         prepare(tiny, source=tiny_folder, root=tmp_path)
 
 
-def test_a_root_that_cannot_be_written_is_named_with_the_way_out(tiny, tiny_folder, tmp_path):
+def test_an_unwritable_root_is_reported_with_how_to_choose_another(tiny, tiny_folder, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be prepared in .*file.*\n.*MNIST_HPO_DATA_DIR"):
         prepare(tiny, source=tiny_folder, root=tmp_path / "file")
 
 
-def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder, tmp_path):
+def test_a_broken_log_pipe_is_not_reported_as_an_unwritable_root(tiny, tiny_folder, tmp_path):
     def log(line: str) -> None:
         raise BrokenPipeError
 
@@ -207,7 +207,7 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_the_root(tiny, tiny_folder,
         prepare(tiny, source=tiny_folder, root=tmp_path, log=log)
 
 
-def test_the_directory_is_absolute_so_that_workers_may_run_elsewhere(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_the_directory_is_absolute_so_that_workers_may_run_in_another_folder(tiny, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MNIST_HPO_DATA_DIR", "here")
     assert prepare(tiny, source=Path("tiny-idx")).directory == tmp_path / "here" / tiny.name
@@ -222,7 +222,7 @@ def test_the_directory_is_absolute_so_that_workers_may_run_elsewhere(tiny, tiny_
         ({"MNIST_HPO_DATA_DIR": "", "XDG_CACHE_HOME": ""}, "/home/ada/.cache/mnist-hpo/datasets"),
     ],
 )
-def test_where_datasets_are_kept(monkeypatch, environment, root):
+def test_the_default_root_follows_the_environment(monkeypatch, environment, root):
     for name in ("MNIST_HPO_DATA_DIR", "XDG_CACHE_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in (environment | {"HOME": "/home/ada"}).items():
@@ -230,27 +230,27 @@ def test_where_datasets_are_kept(monkeypatch, environment, root):
     assert default_root() == Path(root)
 
 
-def test_one_that_is_killed_leaves_nothing_to_trust_and_others_take_turns(start_prepare, tmp_path):
-    """Real processes and all of MNIST: one is killed midway, one starts anew, one waits and uses what that made."""
+def test_a_killed_process_leaves_no_dataset_and_concurrent_processes_prepare_it_once(start_prepare, tmp_path):
+    """One process is killed while it prepares MNIST, a second starts again, and a third waits for the second."""
     root = tmp_path / "root"
 
-    def folders_being_made() -> set[Path]:
+    def partial_folders() -> set[Path]:
         return set(root.glob(".mnist.partial-*/mnist/records/mnist"))
 
     with start_prepare() as killed:
-        half_made = wait_for(folders_being_made)
+        left_behind = wait_for(partial_folders)
         killed.kill()
-    assert folders_being_made() == half_made
-    with pytest.raises(UserError, match="nothing prepared here"):
+    assert partial_folders() == left_behind
+    with pytest.raises(UserError, match="no prepared dataset here"):
         load_prepared(root / "mnist")
 
     with start_prepare() as first:
-        wait_for(lambda: folders_being_made() - half_made)
+        wait_for(lambda: partial_folders() - left_behind)
         with start_prepare() as second:
             second_log = second.communicate(timeout=120)[0].splitlines()
         first_log = first.communicate(timeout=120)[0].splitlines()
 
-    assert "nothing prepared here; preparing" in first_log[0]
+    assert "no prepared dataset here; preparing" in first_log[0]
     assert "prepared in" in first_log[-2]
     assert second_log == [
         "mnist: another process is preparing it; waiting for it to finish",

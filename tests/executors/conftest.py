@@ -1,4 +1,4 @@
-"""Jobs on a few thousand real digits, and executors that are closed whatever happens."""
+"""Fixtures: jobs that train on a few thousand real digits, and an executor with one worker."""
 
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -16,9 +16,9 @@ MakeJob = Callable[..., Job]
 
 @pytest.fixture
 def make_job(few_digits: Path, tmp_path: Path) -> MakeJob:
-    """A job of this many epochs; every optional hyperparameter is in use, so that all of the state matters."""
+    """Return a function that makes a job; its hyperparameters use every part of a training's state."""
 
-    def make(last_epoch: int, *, key: str = "0", max_epochs: int = 10, **parameters: ParameterValue) -> Job:
+    def make(last_epoch: int, *, key: str = "0", max_epochs: int = 10, **hyperparameters: ParameterValue) -> Job:
         values: dict[str, ParameterValue] = {
             "depth": 2,
             "width": 32,
@@ -30,7 +30,7 @@ def make_job(few_digits: Path, tmp_path: Path) -> MakeJob:
         }
         return Job(
             key=key,
-            training=TrainingConfig("mlp", values | parameters, seed=2**40 + 5, max_epochs=max_epochs),
+            training=TrainingConfig("mlp", values | hyperparameters, seed=2**40 + 5, max_epochs=max_epochs),
             data=DataRef(str(few_digits), "standard", 10),
             last_epoch=last_epoch,
             checkpoint=str(tmp_path / "checkpoints" / f"trial-{key}.safetensors"),
@@ -41,7 +41,7 @@ def make_job(few_digits: Path, tmp_path: Path) -> MakeJob:
 
 @pytest.fixture(scope="session")
 def executor() -> Generator[LocalExecutor]:
-    """One worker for all tests: to start one takes seconds, and what a test kills is replaced."""
+    """An executor with one worker, shared because a start takes seconds; it replaces workers that tests kill."""
     executor = LocalExecutor(1)
     yield executor
     executor.close()

@@ -1,4 +1,4 @@
-"""Checkpoints of this and of other versions; `test_damaged_checkpoints` has those that are damaged."""
+"""Checkpoints of this and of other versions; see `test_damaged_checkpoints` for damaged ones."""
 
 import dataclasses
 from collections.abc import Callable
@@ -48,7 +48,7 @@ def change_metadata(path: str, **changes: str | None) -> None:
     save_file(tensors, path, {name: value for name, value in (metadata | changes).items() if value is not None})
 
 
-def test_the_tensors_have_the_names_that_older_versions_know(saved: tuple[Job, Learner, Progress]) -> None:
+def test_the_names_of_the_tensors_are_fixed(saved: tuple[Job, Learner, Progress]) -> None:
     metadata, tensors = read(saved[0].checkpoint)
     assert metadata["format"] == str(FORMAT)
     moments = [f"state.optimizer_state.{moment}{path}" for moment in ("mean", "square") for path in PATHS]
@@ -57,7 +57,7 @@ def test_the_tensors_have_the_names_that_older_versions_know(saved: tuple[Job, L
     assert sorted(tensors) == sorted(moments + counters + weights)
 
 
-def test_one_of_the_version_before_is_continued(saved: tuple[Job, Learner, Progress]) -> None:
+def test_a_checkpoint_of_the_previous_version_is_continued(saved: tuple[Job, Learner, Progress]) -> None:
     job, learner, progress = saved
     change_metadata(job.checkpoint, format=None)
     loaded = load_checkpoint(job, learner)
@@ -69,15 +69,15 @@ def test_one_of_the_version_before_is_continued(saved: tuple[Job, Learner, Progr
 
 
 @pytest.mark.parametrize("number", [str(FORMAT + 1), "0", "two", ""])
-def test_one_of_another_format_is_not_read(saved: tuple[Job, Learner, Progress], number: str) -> None:
-    """Its training then starts anew, with the same results."""
+def test_a_checkpoint_of_another_format_is_ignored(saved: tuple[Job, Learner, Progress], number: str) -> None:
+    """The training then starts from the beginning, with the same results."""
     job, learner, _ = saved
     change_metadata(job.checkpoint, format=number)
     assert load_checkpoint(job, learner) is None
 
 
-def test_one_of_another_kind_of_cpu_is_not_read(saved: tuple[Job, Learner, Progress]) -> None:
-    """A worker reports the epochs of a checkpoint as its own."""
+def test_a_checkpoint_from_another_kind_of_cpu_is_ignored(saved: tuple[Job, Learner, Progress]) -> None:
+    """Otherwise the worker would report epochs of the other CPU as its own."""
     job, learner, _ = saved
     machine = read(job.checkpoint)[0]["machine"]
     change_metadata(job.checkpoint, machine=f"{machine} avx1024")
@@ -86,7 +86,7 @@ def test_one_of_another_kind_of_cpu_is_not_read(saved: tuple[Job, Learner, Progr
     assert load_checkpoint(job, learner) is not None
 
 
-def test_one_of_another_training_is_not_read(saved: tuple[Job, Learner, Progress]) -> None:
+def test_a_checkpoint_of_another_training_is_ignored(saved: tuple[Job, Learner, Progress]) -> None:
     job, learner, _ = saved
     assert load_checkpoint(job, learner) is not None
     other = dataclasses.replace(job.training, seed=job.training.seed + 1)

@@ -1,4 +1,4 @@
-"""An executor is one new file: here in a package of a third party, installed in a folder outside this repository."""
+"""An executor can be added as one new file: here, in a third-party package installed outside this repository."""
 
 import importlib
 import os
@@ -126,20 +126,20 @@ def folder_with_study(tmp_path: Path, name: str) -> Folder:
 
 
 @pytest.mark.slow
-def test_a_study_runs_on_an_executor_of_another_package_with_the_same_history(tmp_path: Path) -> None:
+def test_a_study_has_the_same_history_on_an_executor_from_another_package(tmp_path: Path) -> None:
     environment = install(tmp_path / "site", "process_per_job = someones_executor:EXECUTOR")
     local, other = (folder_with_study(tmp_path, name) for name in ("local", "other"))
     expected = local.run().json()["history_sha256"]
     assert other.run("--executor", "process_per_job", **environment).json()["history_sha256"] == expected
 
 
-def test_an_unknown_executor_is_refused_before_anything_is_recorded(tmp_path: Path) -> None:
+def test_an_unknown_executor_is_rejected_before_anything_is_recorded(tmp_path: Path) -> None:
     folder = folder_with_study(tmp_path, "unknown")
     assert_refused(folder.call("run", "small.yaml", "--executor", "cloud"), "unknown executor 'cloud'; known are local")
     assert not (folder.path / "mlruns").exists()
 
 
-def test_an_executor_that_cannot_be_loaded_is_refused_with_the_reason(tmp_path: Path) -> None:
+def test_an_executor_that_cannot_be_loaded_is_rejected_with_the_reason(tmp_path: Path) -> None:
     environment = install(tmp_path / "site", "broken = someones_executor:MISSING")
     outcome = folder_with_study(tmp_path, "broken").call("run", "small.yaml", "--executor", "broken", **environment)
     assert_refused(outcome, "the executor broken (someones_executor:MISSING) cannot be loaded: ")

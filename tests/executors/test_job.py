@@ -63,7 +63,7 @@ def test_a_message_is_decoded_as_it_was_encoded(message: Message) -> None:
     assert repr(decode_message(encode_message(message))) == repr(message)
 
 
-def test_a_loss_that_is_not_finite_is_decoded_as_such() -> None:
+def test_nan_and_infinite_losses_survive_encoding() -> None:
     seconds = {field.name: 0.0 for field in dataclasses.fields(EpochResult)}
     result = EpochResult(**seconds | {"epoch": 1, "train_loss": math.nan, "valid_loss": math.inf})
     event = EpochDone("0", result, {"cpu": "x86_64"})

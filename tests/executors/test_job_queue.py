@@ -1,4 +1,4 @@
-"""Whatever happens to workers, a job that is wanted waits, runs, has ended, or is lost for a reason."""
+"""The job queue loses no job: each one waits, runs, has ended, or was lost after its workers died repeatedly."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,22 +17,22 @@ def job_of(key: str, last_epoch: int) -> Job:
 
 
 class Workers(RuleBasedStateMachine):
-    """Workers that take jobs, report their epochs from the first on, end them, or die at any moment.
+    """Workers that take jobs, report their epochs from the first one, end them, or die at any time.
 
-    A training's next job is submitted as soon as the last epoch of its present one is reported, as the scheduler does.
+    A training's next job is submitted as soon as the last epoch of its current one is reported, as by the scheduler.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.queue = JobQueue()
         self.running: list[tuple[Job, int]] = []
-        """With the last epoch that is reported."""
+        """The running jobs, each with the last epoch that it has reported."""
         self.wanted: dict[str, int] = {}
         """By key: the last epoch of the latest job."""
         self.seen: dict[str, int] = {}
-        """By key: the last epoch that anyone reported since the key's jobs began."""
+        """By key: the highest epoch that any worker has reported."""
         self.deaths: dict[str, int] = {}
-        """By key: since an epoch was reported for the first time."""
+        """By key: the number of workers that died since an epoch was last reported for the first time."""
 
     @rule(key=KEYS, urgency=st.tuples(st.integers(0, 9), st.integers(0, 9)), n_epochs=st.integers(1, 3))
     def submit(self, key: str, urgency: tuple[int, int], n_epochs: int) -> None:
@@ -77,7 +77,7 @@ class Workers(RuleBasedStateMachine):
         lost = self.queue.worker_died(job, "killed")
         if lost is not None:
             assert lost.key == job.key
-            assert self.deaths[job.key] >= MAX_ATTEMPTS, "it has finished an epoch since"
+            assert self.deaths[job.key] >= MAX_ATTEMPTS, "the job has made progress between the deaths"
             self.forget(job.key)
 
     @rule(key=KEYS)
@@ -86,25 +86,25 @@ class Workers(RuleBasedStateMachine):
         self.forget(key)
 
     def forget(self, key: str) -> None:
-        # `LocalExecutor` drops what a cancelled job reports.
+        # `LocalExecutor` ignores the messages of a cancelled job.
         self.running = [(job, epoch) for job, epoch in self.running if job.key != key]
         for by_key in (self.wanted, self.seen, self.deaths):
             by_key.pop(key, None)
 
     @invariant()
-    def every_epoch_that_is_wanted_will_be_reported(self) -> None:
+    def every_wanted_epoch_is_seen_running_or_waiting(self) -> None:
         waiting = [job for _, job in self.queue._waiting.values()]
         for key, last_epoch in self.wanted.items():
             jobs = [job for job, _ in self.running] + waiting
-            coming = [job.last_epoch for job in jobs if job.key == key]
-            assert max([self.seen.get(key, 0), *coming]) == last_epoch
+            expected = [job.last_epoch for job in jobs if job.key == key]
+            assert max([self.seen.get(key, 0), *expected]) == last_epoch
 
 
 TestWorkers = Workers.TestCase
 TestWorkers.settings = settings(max_examples=100, stateful_step_count=40)
 
 
-def test_of_two_jobs_of_a_training_the_longer_one_waits_with_the_more_urgent_urgency() -> None:
+def test_two_jobs_of_a_training_are_merged_into_the_longer_one_with_the_higher_urgency() -> None:
     for first, second in ((3, 6), (6, 3)):
         queue = JobQueue()
         queue.submit(job_of("a", first), (5, 0))
@@ -114,7 +114,7 @@ def test_of_two_jobs_of_a_training_the_longer_one_waits_with_the_more_urgent_urg
         assert queue.choose(lambda _: False, 2) == job_of("a", 6)
 
 
-def test_a_preferred_job_is_chosen_among_the_most_urgent_ones_only() -> None:
+def test_a_preferred_job_is_chosen_only_among_the_most_urgent_ones() -> None:
     queue = JobQueue()
     for index, key in enumerate("abc"):
         queue.submit(job_of(key, 1), (index, 0))

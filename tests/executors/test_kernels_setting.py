@@ -1,4 +1,4 @@
-"""Workers train with the kernels or with their references in JAX, as `MNIST_HPO_KERNELS` says."""
+"""`MNIST_HPO_KERNELS` decides whether workers train with the kernels or with their JAX reference implementations."""
 
 from collections.abc import Callable
 
@@ -20,7 +20,7 @@ def valid_losses(job: Job) -> list[float]:
         executor.close()
 
 
-def test_a_training_without_kernels_learns_the_same_but_for_rounding(
+def test_a_training_without_kernels_has_the_same_losses_up_to_rounding(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = {}
@@ -29,5 +29,5 @@ def test_a_training_without_kernels_learns_the_same_but_for_rounding(
         losses[setting] = valid_losses(make_job(2, key=setting))
     assert losses["on"][1] < losses["on"][0] < np.log(10)
     np.testing.assert_allclose(losses["off"], losses["on"], rtol=1e-2)
-    # Were they equal, the setting would not have reached the worker, and studies could be continued under the other.
+    # Equal losses would mean that the setting did not reach the worker.
     assert losses["off"] != losses["on"]

@@ -1,4 +1,4 @@
-"""The executor `local`: it conforms, replaces its workers and pins each to a core."""
+"""The `local` executor conforms to the interface, replaces dead workers and pins each worker to a core."""
 
 import os
 import shutil
@@ -45,7 +45,7 @@ def test_idle_workers_that_die_are_replaced(make_job: MakeJob, listener: Listene
     assert not any(isinstance(event, JobLost) for event in listener.events)
 
 
-def test_workers_that_cannot_start_are_told_as_such_and_no_job_is_blamed(
+def test_workers_that_cannot_start_are_reported_and_no_job_is_lost(
     make_job: MakeJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
@@ -70,7 +70,7 @@ def test_each_worker_is_pinned_to_a_core_of_its_own(make_job: MakeJob) -> None:
         for index in range(len(cores)):
             executor.submit(make_job(1, key=str(index)), urgency=(0, 0))
         listener.until_ended(*map(str, range(len(cores))))
-        # A worker pins itself when it starts; one of them may have run all the jobs before another one has started.
+        # A worker pins itself when it starts. Some may still be starting, because the others can run all the jobs.
         deadline = time.monotonic() + TIMEOUT_S
         while pins := [pid for pid in executor.worker_pids() if len(os.sched_getaffinity(pid)) > 1]:
             assert time.monotonic() < deadline, f"not pinned: {pins}"
@@ -80,7 +80,7 @@ def test_each_worker_is_pinned_to_a_core_of_its_own(make_job: MakeJob) -> None:
         executor.close()
 
 
-def test_a_worker_loads_nothing_of_search_storage_or_tracking() -> None:
+def test_a_worker_does_not_import_search_storage_or_tracking_packages() -> None:
     program = "import mnist_hpo.executors.worker as worker, sys; worker.load_most_used(); print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     loaded = {name.partition(".")[0] for name in output.split()}

@@ -1,4 +1,4 @@
-"""A machine without memory or disk space, and a coordinator that is killed."""
+"""Workers that run out of memory or disk space, and workers whose coordinator is killed."""
 
 import os
 import resource
@@ -18,9 +18,8 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process's memory so")
-def test_running_out_of_memory_is_named(make_job: MakeJob, tmp_path: Path) -> None:
-    """In a process of its own, whose workers inherit a limit: what a small job takes, and 100 MB. 8192² weights take
-    more."""
+def test_a_job_that_runs_out_of_memory_is_lost_with_that_reason(make_job: MakeJob, tmp_path: Path) -> None:
+    """The workers inherit a memory limit: what a small job needs, plus 100 MB. 8192² weights need more."""
     script = tmp_path / "coordinate.py"
     script.write_text(
         """\
@@ -57,7 +56,7 @@ executor.close()
 
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Generator[Path | None]:
-    """A disk of 64 kB, or None where this user may not mount one."""
+    """A disk of 64 kB, or None if this user may not mount one."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
@@ -67,22 +66,22 @@ def tiny_disk(tmp_path: Path) -> Generator[Path | None]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
-def test_a_full_disk_halts_and_when_there_is_room_the_job_goes_on(
+def test_a_full_disk_halts_a_job_which_continues_once_there_is_space(
     make_job: MakeJob, listener: Listener, tiny_disk: Path | None, tmp_path: Path
 ) -> None:
     job = make_job(2)
     if tiny_disk is not None:
         Path(job.checkpoint).parent.symlink_to(tiny_disk)
-        why = "No space left on device"
+        cause = "No space left on device"
     else:
         (pid,) = listener.executor.worker_pids()
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        why = "File too large"
+        cause = "File too large"
     listener.executor.submit(job, urgency=(0, 0))
     listener.until_ended()
     halted = [event for event in listener.events if isinstance(event, Halted)]
-    assert [event.reason for event in halted] == [f"{job.checkpoint}: cannot write a checkpoint: {why}"]
-    assert list(Path(job.checkpoint).parent.iterdir()) == [], "nothing half-written is left behind"
+    assert [event.reason for event in halted] == [f"{job.checkpoint}: cannot write a checkpoint: {cause}"]
+    assert list(Path(job.checkpoint).parent.iterdir()) == [], "no incomplete file is left behind"
 
     if tiny_disk is not None:
         subprocess.run(["mount", "-o", "remount,size=10m", str(tiny_disk)], check=True)
@@ -116,13 +115,13 @@ def test_workers_end_when_their_coordinator_is_killed(make_job: MakeJob, tmp_pat
         "executor.submit(decode_job(sys.argv[1].encode()), urgency=(0, 0))\n"
         "while True: executor.wait(1.0)\n"
     )
-    # One worker is in the middle of an epoch of many minutes, the other one is idle.
+    # One worker runs an epoch of many minutes, the other one is idle.
     job = encode_job(make_job(1, width=8192, batch_size=1)).decode()
     coordinator = subprocess.Popen([sys.executable, script, job], stdout=subprocess.PIPE, text=True)
     assert coordinator.stdout is not None
     pids = [int(pid) for pid in coordinator.stdout.readline().split()]
     deadline = time.monotonic() + TIMEOUT_S
-    while max(map(cpu_seconds, pids)) < 6:  # to start and to compile takes less
+    while max(map(cpu_seconds, pids)) < 6:  # Starting and compiling takes less.
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert len(pids) == 2

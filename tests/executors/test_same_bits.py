@@ -1,4 +1,4 @@
-"""Workers compute the same bits as the training core in any process, whatever the user's environment."""
+"""Workers compute the same bits as `Training` in this process, whatever the user's environment."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +18,7 @@ from mnist_hpo.testing.listener import Listener, same
 MakeJob = Callable[..., Job]
 
 
-def test_the_settings_of_the_user_change_no_bit(
+def test_environment_variables_of_the_user_do_not_change_results(
     make_job: MakeJob, listener: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener.executor.submit(make_job(2), urgency=(0, 0))
@@ -28,16 +28,16 @@ def test_the_settings_of_the_user_change_no_bit(
     monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "bfloat16")
     monkeypatch.setenv("PYTHONHASHSEED", "1")
     executor = LocalExecutor(1)
-    set_up = Listener(executor)
+    with_variables = Listener(executor)
     try:
-        executor.submit(make_job(2, key="set up"), urgency=(0, 0))
-        set_up.until_ended("set up")
+        executor.submit(make_job(2, key="with variables"), urgency=(0, 0))
+        with_variables.until_ended("with variables")
     finally:
         executor.close()
-    assert same(set_up.results("set up"), listener.results())
+    assert same(with_variables.results("with variables"), listener.results())
 
 
-def test_a_worker_computes_the_bits_that_the_core_computes_anywhere(make_job: MakeJob, listener: Listener) -> None:
+def test_a_worker_computes_the_same_results_as_this_process(make_job: MakeJob, listener: Listener) -> None:
     job = make_job(3)
     listener.executor.submit(job, urgency=(0, 0))
     listener.until_ended()

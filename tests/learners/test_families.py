@@ -125,3 +125,12 @@ def test_a_scikit_learn_estimator_is_fitted_to_a_growing_share(make_training: Ma
     assert whole.valid_losses == progress.valid_losses[-1:]
     again = run(make_training(model="svm", max_epochs=2, schedule_epochs=3, n_train=600), 2)
     assert again.valid_losses == progress.valid_losses[:2]
+
+
+def test_examples_for_the_calibration_are_not_fitted_to(make_training: MakeTraining, digits: Digits) -> None:
+    """A model of nearest neighbours stores the examples that it is fitted to. By default a tenth is held out."""
+    rows = training_rows(len(digits[0]), 600, seed=3)
+    for values, n_held_out in (({}, 60), ({"calibration_share": 0.02}, 12)):
+        progress = run(make_training(model="knn", max_epochs=1, n_train=600, **values), 1)
+        expected = digits[0].images[rows[n_held_out:]].reshape(600 - n_held_out, -1)
+        assert np.array_equal(progress.best_model["images"], expected)

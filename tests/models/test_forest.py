@@ -100,6 +100,12 @@ def test_a_class_without_training_examples_is_never_predicted(digits: Digits, cl
 @pytest.mark.parametrize("values", [{}, {"max_depth": 3}, {"min_samples_leaf": 5}])
 def test_the_counted_parameters_are_the_maximum(digits: Digits, values: dict[str, Any]) -> None:
     tensors = fit(digits[0][:500], digits[1][:500], 10, setting(**values))
-    n_inner = len(tensors["leaf"]) - len(tensors["shares"])
+    is_leaf = tensors["children"][:, 0] == np.arange(len(tensors["children"]))
     described = describe(DataShape((28, 28, 1), 10, n_train=500, n_valid=100), setting(**values))
-    assert tensors["shares"].size + 4 * n_inner <= described.n_parameters
+    assert 10 * is_leaf.sum() + 4 * (~is_leaf).sum() <= described.n_parameters
+
+
+def test_equal_leaves_are_stored_once(digits: Digits) -> None:
+    """Every leaf of a tree without limits holds a single class."""
+    tensors = fit(digits[0][:500], digits[1][:500], 10, setting())
+    assert np.array_equal(tensors["shares"], np.eye(10)[::-1])

@@ -1,9 +1,9 @@
-"""A coordinator in a process of its own, to be killed: coordinate.py URL FOLDER STUDY_JSON. Prints a line a record."""
+"""A coordinator process that tests kill: coordinate.py URL FOLDER STUDY_JSON. It prints a line per recorded change."""
 
 import sys
 from pathlib import Path
 
-from pretending import PretendingExecutor, run_giving_up
+from simulated_executor import SimulatedExecutor, run_and_give_up
 
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
@@ -20,7 +20,7 @@ def main(url: str, folder: str, study_json: str) -> None:
     study = Study.model_validate_json(study_json)
     with study_lock(url, study.name):
         storage = StudyStorage.create(url, study, study_file="", context={})
-        run_giving_up(study, storage, PretendingExecutor(), checkpoints=Path(folder), observers=[Printer()])
+        run_and_give_up(study, storage, SimulatedExecutor(), checkpoints=Path(folder), observers=[Printer()])
         storage.close()
 
 

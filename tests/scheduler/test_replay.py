@@ -1,7 +1,7 @@
-"""A record that was changed is refused, and the message names the difference.
+"""A record that was changed is rejected, and the message gives the difference.
 
-The record is a real run's, in SQLite; each test changes a copy of it in one place. The study has eight trials of three
-epochs: 0, 2, 3 and 7 are complete, 1 and 4 diverged at epoch 1, 5 was pruned at epoch 2 and 6 at epoch 1.
+The record in SQLite comes from a real run; each test makes one change to a copy of it. The study has eight trials of
+three epochs: 0, 2, 3 and 7 are complete, 1 and 4 diverged at epoch 1, 5 was pruned at epoch 2 and 6 at epoch 1.
 """
 
 import contextlib
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from command import Folder
-from pretending import DATA, PretendingExecutor, plain
+from simulated_executor import DATA, SimulatedExecutor, reproducible
 
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.scheduler import Scheduler
@@ -36,7 +36,7 @@ class Record:
         self.change("UPDATE trials SET state = ? WHERE number = ?", state, number)
 
     def set_loss(self, number: int, epoch: int, valid_loss: float) -> None:
-        """In both places that hold it."""
+        """Change a loss in both tables that store it."""
         self.change(
             "UPDATE trial_intermediate_values SET intermediate_value = ? WHERE trial_id = ? AND step = ?",
             valid_loss,
@@ -65,7 +65,7 @@ class Record:
         self.change("DELETE FROM trial_intermediate_values WHERE trial_id = ? AND step = ?", number + 1, epoch)
 
     def add_epoch(self, number: int, epoch: int) -> None:
-        """One that the trial never ran, with its first epoch's loss."""
+        """Add an epoch that the trial never ran, with the loss of its first epoch."""
         self.change(
             "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) "
             "SELECT trial_id, ?, intermediate_value, 'FINITE' FROM trial_intermediate_values "
@@ -86,8 +86,8 @@ class Record:
         for table in ("trial_intermediate_values", "trial_user_attributes", "trial_params", "trials"):
             self.change(f"DELETE FROM {table} WHERE trial_id = ?", number + 1)
 
-    def replay(self, n_trials: int = 8) -> PretendingExecutor:
-        """Run the study on; return the executor, which trains nothing real."""
+    def replay(self, n_trials: int = 8) -> SimulatedExecutor:
+        """Continue the study with a simulated executor; return the executor."""
         path = self.folder.path / "small.yaml"
         path.write_text(path.read_text().replace("n_trials: 8", f"n_trials: {n_trials}"))
         file = read_study(path)
@@ -95,7 +95,7 @@ class Record:
         storage = StudyStorage.create(
             url, file.study, study_file=file.text, context=StudyStorage.load(url, file.study.name).context
         )
-        executor = PretendingExecutor()
+        executor = SimulatedExecutor()
         Scheduler(file.study, storage, executor, data=DATA, checkpoints=CheckpointStore(self.folder.path)).run()
         storage.close()
         return executor
@@ -111,7 +111,7 @@ def record(finished: Folder, tmp_path: Path) -> Record:
     return Record(folder)
 
 
-def test_a_record_as_it_was_written_replays_without_computing_or_writing(record: Record) -> None:
+def test_replaying_an_unchanged_record_computes_and_writes_nothing(record: Record) -> None:
     before = record.trials()
     assert [trial.state for trial in before] == [
         "complete",
@@ -133,12 +133,12 @@ def test_a_record_as_it_was_written_replays_without_computing_or_writing(record:
         pytest.param(
             lambda record: record.set_state(5, "RUNNING") or record.add_epoch(5, 3),
             "trial 5, epoch 2: recorded: the trial continues here; now: the trial is pruned here",
-            id="a trial runs on after its prune",
+            id="a trial continues after it was pruned",
         ),
         pytest.param(
             lambda record: record.delete_epoch(5, 2),
             "trial 5, epoch 1: recorded: the trial is pruned here; now: the trial continues here",
-            id="a prune comes an epoch early",
+            id="a trial is pruned an epoch early",
         ),
         pytest.param(
             lambda record: record.set_state(3, "PRUNED"),
@@ -158,7 +158,7 @@ def test_a_record_as_it_was_written_replays_without_computing_or_writing(record:
         pytest.param(
             lambda record: record.set_reason(4, "diverged at epoch 2"),
             "trial 4, epoch 1: recorded: the trial failed (diverged at epoch 2); now: its last epoch is 0",
-            id="a failure names another epoch",
+            id="a failure at another epoch",
         ),
         pytest.param(
             lambda record: record.set_value(3, 0.125),
@@ -203,7 +203,7 @@ def test_a_record_as_it_was_written_replays_without_computing_or_writing(record:
         ),
     ],
 )
-def test_a_changed_record_is_refused_with_the_difference(
+def test_a_changed_record_is_rejected_with_the_difference(
     record: Record, change: Callable[[Record], object], difference: str
 ) -> None:
     change(record)
@@ -211,7 +211,7 @@ def test_a_changed_record_is_refused_with_the_difference(
     with pytest.raises(UserError) as caught:
         record.replay(n_trials=9)
     assert str(caught.value).startswith(f"the record of 'small' does not replay: {difference}")
-    assert record.trials()[:8] == before, "nothing recorded is changed"
+    assert record.trials()[:8] == before, "the record is unchanged"
 
 
 @pytest.mark.parametrize(
@@ -231,14 +231,14 @@ def test_a_changed_record_is_refused_with_the_difference(
         ),
     ],
 )
-def test_a_record_that_contradicts_itself_is_refused(record: Record, sql: str, damage: str) -> None:
+def test_an_inconsistent_record_is_rejected(record: Record, sql: str, damage: str) -> None:
     record.change(sql)
     with pytest.raises(UserError) as caught:
         record.replay()
     assert f"the record of trial 3 of the study 'small' is damaged: {damage}" in str(caught.value)
 
 
-def test_the_command_refuses_a_changed_record_in_one_line(record: Record) -> None:
+def test_the_run_command_rejects_a_changed_record_with_one_line(record: Record) -> None:
     record.set_state(3, "PRUNED")
     outcome = record.folder.call("run", "small.yaml", "--workers", "1")
     assert outcome.code == 2
@@ -250,7 +250,7 @@ def test_the_command_refuses_a_changed_record_in_one_line(record: Record) -> Non
     assert last.endswith("under another name")
 
 
-def test_a_trial_that_an_older_version_recorded_as_failed_counts_as_given_up(record: Record) -> None:
+def test_a_lost_trial_recorded_as_failed_by_an_older_version_counts_as_given_up(record: Record) -> None:
     record.set_reason(4, "3 workers died of it: killed by SIGKILL (the system does so when memory runs out)")
     before = record.trials()
     assert record.replay().jobs == []
@@ -259,10 +259,10 @@ def test_a_trial_that_an_older_version_recorded_as_failed_counts_as_given_up(rec
     assert [trial.number for trial in before if trial.was_given_up] == [4]
 
 
-def test_an_ending_that_was_not_written_is_decided_again(record: Record) -> None:
-    """As after a kill between a trial's last epoch and its end."""
-    before = [plain(trial) for trial in record.trials()]
+def test_the_end_of_a_trial_that_was_not_recorded_is_decided_again(record: Record) -> None:
+    """This is the record after a kill between writing a trial's last epoch and its end."""
+    before = [reproducible(trial) for trial in record.trials()]
     for number in (3, 5):
         record.set_state(number, "RUNNING")
     assert record.replay().jobs == []
-    assert [plain(trial) for trial in record.trials()] == before
+    assert [reproducible(trial) for trial in record.trials()] == before

@@ -1,4 +1,4 @@
-"""One study after the other over pretended trainings: what is computed, recorded, kept and refused."""
+"""The scheduler with simulated training: submitted jobs, recorded results, kept checkpoints and errors."""
 
 import dataclasses
 import random
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from pretending import (
+from simulated_executor import (
     DATA,
-    LOST,
-    UNLUCKY,
-    PretendingExecutor,
+    OUT_OF_MEMORY,
+    SIGKILLED,
+    SimulatedExecutor,
     given_up,
-    plain,
-    run_giving_up,
+    reproducible,
+    run_and_give_up,
     study_of,
     virtual_history,
 )
@@ -31,7 +31,7 @@ from mnist_hpo.storage.records import TrialRecord, best_of, history_sha256, is_m
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.trial_plan import checkpoint_name
 
-Run = Callable[..., PretendingExecutor]
+Run = Callable[..., SimulatedExecutor]
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ def url(tmp_path: Path) -> str:
 
 @pytest.fixture
 def run(url: str, tmp_path: Path) -> Run:
-    """Runs a study to its end, or as far as it comes; returns the executor."""
+    """Return a function that runs a study and returns the executor."""
 
-    def run(study: Study, executor: PretendingExecutor | None = None, **options: object) -> PretendingExecutor:
-        executor = executor or PretendingExecutor()
+    def run(study: Study, executor: SimulatedExecutor | None = None, **options: object) -> SimulatedExecutor:
+        executor = executor or SimulatedExecutor()
         storage = StudyStorage.create(url, study, study_file="", context={})
-        run_giving_up(study, storage, executor, checkpoints=tmp_path / "checkpoints", **options)
+        run_and_give_up(study, storage, executor, checkpoints=tmp_path / "checkpoints", **options)
         return executor
 
     return run
@@ -61,7 +61,7 @@ def budget(n_trials: int) -> dict[str, int]:
 
 
 def after(n_polls: int) -> Callable[[], bool]:
-    """Says yes once it has been asked so often."""
+    """Return a `should_stop` that is False for the first `n_polls` calls, then True."""
     polls = iter(range(n_polls))
     return lambda: next(polls, None) is None
 
@@ -72,9 +72,9 @@ def test_every_storage_records_the_same_history(run: Run, url: str, tmp_path: Pa
     study = study_of("tpe", pruner, budget=budget(10))
     url = url.replace("journal", scheme)
     storage = StudyStorage.create(url, study, study_file="", context={})
-    run_giving_up(study, storage, PretendingExecutor(), checkpoints=tmp_path)
+    run_and_give_up(study, storage, SimulatedExecutor(), checkpoints=tmp_path)
     history = virtual_history(study)
-    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in history]
+    assert [reproducible(trial) for trial in recorded(url, study)] == [reproducible(trial) for trial in history]
     assert history_sha256(recorded(url, study)) == history_sha256(history)
 
 
@@ -86,11 +86,13 @@ def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_star
     for n_trials in (1, 5, 6, 16):
         run(study_of(sampler, pruner, slots=5, budget=budget(n_trials)))
     long = study_of(sampler, pruner, slots=5, budget=budget(16))
-    assert [plain(trial) for trial in recorded(url, long)] == [plain(trial) for trial in virtual_history(long)]
+    assert [reproducible(trial) for trial in recorded(url, long)] == [
+        reproducible(trial) for trial in virtual_history(long)
+    ]
 
 
 @pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_coordinator_killed_at_random_moments_goes_on_from_there(tmp_path: Path, scheme: str) -> None:
+def test_a_coordinator_killed_at_random_times_continues_with_the_same_history(tmp_path: Path, scheme: str) -> None:
     study = study_of("tpe", "hyperband", budget=budget(12))
     url = f"{scheme}:///{tmp_path}/optuna.db"
     script = Path(__file__).with_name("coordinate.py")
@@ -102,13 +104,14 @@ def test_a_coordinator_killed_at_random_moments_goes_on_from_there(tmp_path: Pat
             for _ in range(draw.randint(1, 12)):
                 coordinator.stdout.readline()
             coordinator.kill()
-        part = recorded(url, study)
-        assert 0 < len(part) <= 12
+        assert 0 < len(recorded(url, study)) <= 12
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(study)]
+    assert [reproducible(trial) for trial in recorded(url, study)] == [
+        reproducible(trial) for trial in virtual_history(study)
+    ]
 
 
-def test_every_slot_has_work_from_the_start(run: Run) -> None:
+def test_every_slot_has_a_job_from_the_start(run: Run) -> None:
     executor = run(study_of("random", "none", slots=5, budget=budget(8)))
     assert executor.n_jobs_at_each_wait[0] == 5
 
@@ -120,7 +123,7 @@ def test_without_a_pruner_a_trial_is_one_job(run: Run) -> None:
 
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
-def test_a_job_goes_to_the_next_epoch_where_a_decision_can_fall(run: Run, pruner: str) -> None:
+def test_a_job_ends_at_the_next_epoch_at_which_the_pruner_can_decide(run: Run, pruner: str) -> None:
     study = study_of("random", pruner)
     stops = sorted(decision_epochs(study) | {9})
     executor = run(study)
@@ -137,19 +140,19 @@ def test_jobs_that_are_needed_sooner_in_virtual_time_are_more_urgent(run: Run) -
     assert [int(job.key) for _, job in sorted(first, key=lambda pair: pair[0])] == by_cost
 
 
-def test_a_finished_study_that_is_run_again_computes_and_writes_nothing(run: Run, url: str) -> None:
+def test_running_a_finished_study_again_computes_and_writes_nothing(run: Run, url: str) -> None:
     study = study_of("random", "hyperband", budget=budget(25))
     run(study)
     before = recorded(url, study)
     assert {trial.state for trial in before} == {"complete", "pruned", "failed"}
-    told: list[TrialRecord] = []
+    observed: list[TrialRecord] = []
 
     class Observer:
-        trial_changed = staticmethod(told.append)
+        trial_changed = staticmethod(observed.append)
 
     assert run(study, observers=[Observer()]).jobs == []
-    assert recorded(url, study) == before, "with all times"
-    assert told == []
+    assert recorded(url, study) == before, "including all times"
+    assert observed == []
 
 
 def test_an_interrupted_study_computes_only_what_is_missing(run: Run, url: str) -> None:
@@ -167,7 +170,7 @@ def test_an_interrupted_study_computes_only_what_is_missing(run: Run, url: str) 
     assert "running" not in {trial.state for trial in ended}
 
 
-def test_failed_trials_say_why(run: Run, url: str) -> None:
+def test_failed_trials_have_a_reason(run: Run, url: str) -> None:
     study = study_of("random", "none", budget=budget(30))
     run(study)
     reasons = {trial.reason for trial in recorded(url, study) if trial.state == "failed"}
@@ -187,64 +190,70 @@ def losing_study() -> Study:
     return study_of("tpe", "median", enqueue=[{"learning_rate": 0.001, "width": 128, "dropout": 0.5}], seed=4)
 
 
-def test_a_trial_that_the_machine_cannot_train_halts_the_run_and_no_failure_is_recorded(
+def test_a_trial_that_the_machine_cannot_train_halts_the_run_and_is_not_recorded_as_failed(
     url: str, tmp_path: Path
 ) -> None:
     study = losing_study()
     storage = StudyStorage.create(url, study, study_file="", context={})
-    said: list[str] = []
+    messages: list[str] = []
     for _ in range(2):
         with pytest.raises(UserError) as caught:
-            Scheduler(study, storage, PretendingExecutor(), data=DATA, checkpoints=CheckpointStore(tmp_path)).run()
-        said.append(str(caught.value))
+            Scheduler(study, storage, SimulatedExecutor(), data=DATA, checkpoints=CheckpointStore(tmp_path)).run()
+        messages.append(str(caught.value))
         trials = recorded(url, study)
         assert (trials[0].state, list(trials[0].epochs)) == ("running", [1])
         assert not is_machine_dependent(trials)
-    assert said[0] == said[1]
-    assert said[0].startswith(f"trial 0 cannot be trained on this machine: epoch 2: {LOST}. Its parameters: ")
-    assert "width=128" in said[0]
-    assert "Run the same command again on a better machine, or add --give-up-trial 0 " in said[0]
+    assert messages[0] == messages[1]
+    assert messages[0].startswith(
+        f"trial 0 cannot be trained on this machine: epoch 2: {OUT_OF_MEMORY}. Its parameters: "
+    )
+    assert "width=128" in messages[0]
+    assert "Run the same command again on a better machine, or add --give-up-trial 0 " in messages[0]
 
 
-def test_a_trial_that_another_machine_can_train_leaves_no_trace_in_the_history(
+def test_a_lost_trial_that_succeeds_on_another_machine_does_not_change_the_history(
     url: str, tmp_path: Path, run: Run
 ) -> None:
-    class Unlucky(PretendingExecutor):
-        """Never trains trial 3."""
+    class LosesTrial3(SimulatedExecutor):
+        """Loses every job of trial 3."""
 
         def wait(self, timeout_s: float) -> list[Event]:
             events = super().wait(timeout_s)
-            return [JobLost("3", UNLUCKY) if isinstance(e, EpochDone) and e.key == "3" else e for e in events]
+            return [JobLost("3", SIGKILLED) if isinstance(e, EpochDone) and e.key == "3" else e for e in events]
 
     study = study_of("tpe", "median")
     storage = StudyStorage.create(url, study, study_file="", context={})
-    with pytest.raises(UserError, match=f"trial 3 cannot be trained on this machine: epoch 1: {UNLUCKY}"):
-        run_giving_up(study, storage, Unlucky(), checkpoints=tmp_path, never=[3])
+    with pytest.raises(UserError, match=f"trial 3 cannot be trained on this machine: epoch 1: {SIGKILLED}"):
+        run_and_give_up(study, storage, LosesTrial3(), checkpoints=tmp_path, never=[3])
     run(study)
     history = virtual_history(study)
     assert history[3].state != "failed"
-    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in history]
+    assert [reproducible(trial) for trial in recorded(url, study)] == [reproducible(trial) for trial in history]
 
 
-def test_a_trial_that_is_given_up_is_replayed_and_extended_as_such(url: str, tmp_path: Path, run: Run) -> None:
+def test_a_trial_that_was_given_up_stays_so_when_the_study_is_replayed_or_extended(
+    url: str, tmp_path: Path, run: Run
+) -> None:
     study = losing_study()
     with pytest.raises(Interrupted):
         run(study, should_stop=after(30))
-    # The command that an interrupted run says to repeat names the trial again.
+    # An interrupted run tells the user to repeat its command, which contains --give-up-trial again.
     run(study, give_up=[0])
     run(study, give_up=[0])
     trials = recorded(url, study)
     assert (trials[0].state, list(trials[0].epochs), trials[0].reason) == ("failed", [1], given_up(0))
     assert is_machine_dependent(trials)
-    assert [plain(trial) for trial in trials] == [plain(trial) for trial in virtual_history(study)]
+    assert [reproducible(trial) for trial in trials] == [reproducible(trial) for trial in virtual_history(study)]
 
     assert run(study).jobs == []
     longer = study.model_copy(update={"budget": study.budget.model_copy(update={"n_trials": 12})})
     run(longer)
-    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(longer)]
+    assert [reproducible(trial) for trial in recorded(url, study)] == [
+        reproducible(trial) for trial in virtual_history(longer)
+    ]
 
 
-def test_a_trial_may_be_given_up_before_it_begins(run: Run, url: str) -> None:
+def test_a_trial_can_be_given_up_before_it_starts(run: Run, url: str) -> None:
     study = study_of("random", "none")
     executor = run(study, give_up=[6])
     assert "6" not in {job.key for _, job in executor.jobs}
@@ -257,7 +266,7 @@ def test_a_trial_that_has_ended_cannot_be_given_up(run: Run, url: str) -> None:
     run(study)
     before = recorded(url, study)
     ended = next(trial for trial in before if trial.state == "complete")
-    with pytest.raises(UserError, match=rf"trial {ended.number} of 'pretended' has already ended \(complete\)"):
+    with pytest.raises(UserError, match=rf"trial {ended.number} of 'simulated' has already ended \(complete\)"):
         run(study, give_up=[ended.number])
     assert recorded(url, study) == before
 
@@ -265,19 +274,19 @@ def test_a_trial_that_has_ended_cannot_be_given_up(run: Run, url: str) -> None:
 def test_a_trial_beyond_the_budget_cannot_be_given_up() -> None:
     study = study_of("random", "none")
     check_give_up(study, [0, 7])
-    with pytest.raises(UserError, match=r"--give-up-trial 8: 'pretended' has no such trial; its trials are 0 to 7"):
+    with pytest.raises(UserError, match=r"--give-up-trial 8: 'simulated' has no such trial; its trials are 0 to 7"):
         check_give_up(study, [8])
 
 
-def test_a_halt_says_what_to_do(run: Run) -> None:
+def test_the_error_for_a_halted_run_tells_how_to_continue(run: Run) -> None:
     with pytest.raises(
         UserError, match=r"the disk is full; nothing is lost: put this right, then run the same command"
     ):
-        run(study_of("random", "none"), PretendingExecutor(halt_after=2))
+        run(study_of("random", "none"), SimulatedExecutor(halt_after=2))
 
 
-def test_a_result_of_another_kind_of_cpu_is_refused_and_not_recorded(run: Run, url: str) -> None:
-    class Mixed(PretendingExecutor):
+def test_a_result_from_another_kind_of_cpu_is_rejected_and_not_recorded(run: Run, url: str) -> None:
+    class Mixed(SimulatedExecutor):
         def wait(self, timeout_s: float) -> list[Event]:
             events = super().wait(timeout_s)
             return [
@@ -292,61 +301,65 @@ def test_a_result_of_another_kind_of_cpu_is_refused_and_not_recorded(run: Run, u
         run(study, Mixed())
     assert all(len(trial.epochs) <= 1 for trial in recorded(url, study))
     run(study)
-    assert [plain(trial) for trial in recorded(url, study)] == [plain(trial) for trial in virtual_history(study)]
+    assert [reproducible(trial) for trial in recorded(url, study)] == [
+        reproducible(trial) for trial in virtual_history(study)
+    ]
 
 
 def test_only_the_best_trial_keeps_its_checkpoint(run: Run, url: str, tmp_path: Path) -> None:
     store = CheckpointStore(tmp_path / "checkpoints")
 
-    class Saving(PretendingExecutor):
+    class Saving(SimulatedExecutor):
         def wait(self, timeout_s: float) -> list[Event]:
-            told = list(super().wait(timeout_s))
-            for event in told:
+            events = list(super().wait(timeout_s))
+            for event in events:
                 if isinstance(event, EpochDone):
                     path = store.path(checkpoint_name(int(event.key)))
                     path.parent.mkdir(exist_ok=True)
                     path.write_bytes(b"state")
-            return told
+            return events
 
     study = study_of("random", "median")
-    half_written = store.path(checkpoint_name(2)).with_suffix(".safetensors.4711.tmp")
-    half_written.parent.mkdir()
-    half_written.touch()
+    temporary = store.path(checkpoint_name(2)).with_suffix(".safetensors.4711.tmp")
+    temporary.parent.mkdir()
+    temporary.touch()
     run(study, Saving())
     best = best_of(recorded(url, study))
     assert best is not None
     assert list((tmp_path / "checkpoints").iterdir()) == [store.path(checkpoint_name(best.number))]
 
 
-def test_observers_are_told_every_fact_in_order_after_it_is_recorded(run: Run, url: str) -> None:
+def test_observers_are_notified_of_every_change_in_order_after_it_is_recorded(run: Run, url: str) -> None:
     study = study_of("random", "hyperband")
-    told: list[TrialRecord] = []
+    observed: list[TrialRecord] = []
 
     class Observer:
         def trial_changed(self, trial: TrialRecord) -> None:
-            told.append(trial)
-            there = {known.number: known for known in recorded(url, study)}[trial.number]
-            assert plain(there) == plain(trial)
+            observed.append(trial)
+            stored = {record.number: record for record in recorded(url, study)}[trial.number]
+            assert reproducible(stored) == reproducible(trial)
 
     run(study, observers=[Observer()])
     history = virtual_history(study)
-    assert {trial.number: plain(trial) for trial in told} == {trial.number: plain(trial) for trial in history}
-    assert len(told) == sum(2 + len(trial.epochs) for trial in history)
+    assert {trial.number: reproducible(trial) for trial in observed} == {
+        trial.number: reproducible(trial) for trial in history
+    }
+    assert len(observed) == sum(2 + len(trial.epochs) for trial in history)
 
 
-def test_a_record_that_does_not_replay_is_refused_with_what_differs(url: str, tmp_path: Path, run: Run) -> None:
+def test_a_record_that_does_not_replay_is_rejected_with_the_difference(url: str, tmp_path: Path, run: Run) -> None:
     study = study_of("random", "none")
     other = study_of("random", "none", seed=1)
     storage = StudyStorage.create(url, study, study_file="", context={})
-    run_giving_up(other, storage, PretendingExecutor(), checkpoints=tmp_path)
+    run_and_give_up(other, storage, SimulatedExecutor(), checkpoints=tmp_path)
     with pytest.raises(UserError) as caught:
         run(study)
-    assert str(caught.value).startswith("the record of 'pretended' does not replay: trial 1: dropout: recorded ")
+    assert str(caught.value).startswith("the record of 'simulated' does not replay: trial 1: dropout: recorded ")
     assert "start a new one under another name" in str(caught.value)
 
 
-def test_a_result_that_comes_out_otherwise_is_refused(run: Run, url: str) -> None:
-    """Another kind of CPU computes the trials that were in flight: their first epochs differ in the last bits."""
+def test_a_result_that_differs_when_it_is_computed_again_is_rejected(run: Run, url: str) -> None:
+    """This happens if another kind of CPU continues a trial: its first epochs differ in the last bits."""
     study = study_of("random", "none", enqueue=[{"learning_rate": 0.001, "width": 64, "dropout": 0.25}] * 3)
     with pytest.raises(Interrupted):
         run(study, should_stop=after(2))

@@ -1,4 +1,4 @@
-"""Real storages of the two kinds that need no server."""
+"""The URL of a storage of each kind that needs no server: SQLite and a journal file."""
 
 from pathlib import Path
 

@@ -120,7 +120,7 @@ def test_temporary_files_of_a_killed_process_are_removed(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_real_runs_can_start_at_the_same_time_in_an_empty_folder(mnist: PreparedDataset, tmp_path: Path) -> None:
     for _ in range(2):
-        folder = make_folder(tmp_path, "together")
+        folder = make_folder(tmp_path, "concurrent")
         names = [f"small-{index}" for index in range(4)]
         for name in names:
             budget = ("{n_trials: 8, max_epochs: 3}", "{n_trials: 2, max_epochs: 1}")

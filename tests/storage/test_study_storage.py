@@ -175,7 +175,7 @@ def test_a_changed_file_is_refused_with_a_diff(url: str, study_of: StudyOf) -> N
     assert lines[-1] == (
         "Only budget.n_trials may change in a study that has results. Revert the change, or rename the study."
     )
-    assert len(create(url, file).trials()) == 4, "nothing is lost"
+    assert len(create(url, file).trials()) == 4, "no trial is lost"
     assert StudyStorage.load(url, "small").study_file == file.text
 
 
@@ -334,8 +334,8 @@ def history() -> list[TrialRecord]:
     ]
 
 
-def test_the_history_hash_never_changes() -> None:
-    # A constant, since users compare hashes of different versions.
+def test_the_history_hash_is_fixed() -> None:
+    # Users compare hashes of different versions.
     assert history_sha256(history()) == "ad151eb66397b8cff914ad6484bb8ce23d01ee699ae1009c3b397c454586282e"
 
 

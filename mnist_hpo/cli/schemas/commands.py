@@ -9,6 +9,8 @@ from pydantic import BaseModel
 from mnist_hpo.cli.schemas.bench import BenchOverheadOutput, BenchPeersOutput, BenchReplayOutput, BenchRooflineOutput
 from mnist_hpo.cli.schemas.compare import CompareOutput
 from mnist_hpo.cli.schemas.data import DataOutput
+from mnist_hpo.cli.schemas.ensemble import EnsembleOutput
+from mnist_hpo.cli.schemas.paper import PaperOutput
 from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.cli.schemas.study import RunOutput, StatusOutput
 from mnist_hpo.cli.schemas.trial import BestOutput, TrialsOutput
@@ -21,6 +23,8 @@ OUTPUTS: Mapping[str, type[BaseModel]] = {
     "best": BestOutput,
     "compare": CompareOutput,
     "data": DataOutput,
+    "ensemble": EnsembleOutput,
+    "paper": PaperOutput,
     "retrain": RetrainOutput,
     "run": RunOutput,
     "status": StatusOutput,

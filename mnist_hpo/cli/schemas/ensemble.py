@@ -32,6 +32,8 @@ class EnsembleOutput(Output):
     valid_accuracy: float
     n_seeds: int
     """How often the ensemble was trained on train + valid."""
+    train_s_mean: float
+    """Seconds of training all members once, without compiling: the mean over the seeds. Depends on the machine."""
     test_accuracy_mean: float
     test_accuracy_std: float
     test_log_loss_mean: float

@@ -31,6 +31,8 @@ class RetrainOutput(Output):
     """How many of the seeds diverged: their loss, in training or on test, is not finite."""
     registered_seed: int | None
     """The first seed, counted from 0, that did not diverge; its model is registered. Null if all seeds diverged."""
+    train_s_mean: float
+    """Seconds of a training on train + valid, without compiling: the mean over the seeds. Depends on the machine."""
     test_accuracy_mean: float | None
     test_accuracy_std: float | None
     test_log_loss_mean: float | None

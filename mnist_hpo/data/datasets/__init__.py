@@ -1,1 +1,1 @@
-"""The datasets that a study file can name: one file for each, which exports `DATASET`."""
+"""The datasets that a study file can name: one module per dataset, which exports `DATASET`."""

@@ -17,8 +17,6 @@ from mnist_hpo.spec.model import SklearnModel, Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
 _INVERSE_TEMPERATURE = "inverse_temperature"
-_HELD_BACK = 10
-"""One in this many training examples is held back to fit the temperature."""
 
 
 class SklearnLearner:
@@ -42,7 +40,7 @@ class SklearnLearner:
         self._n_epochs = config.schedule_epochs or config.max_epochs
         n_train = int(values.get("n_train", len(train)))
         rows = training_rows(len(train), n_train, config.seed)
-        n_held_back = n_train // _HELD_BACK
+        n_held_back = int(n_train * float(values["calibration_share"]))
         self._held_back, self._learned = rows[:n_held_back], rows[n_held_back:]
         self._images, self._labels = _as_taken(model, train.images), train.labels
 

@@ -1,8 +1,8 @@
-"""Kills worker processes at exact moments. Python imports this when a process starts whose PYTHONPATH has its folder.
+"""Kill worker processes just before they report given messages.
 
-MNIST_HPO_DIE_BEFORE names messages, separated by spaces: `JobDone`, or `EpochDone:3` for the result of epoch 3. A
-worker dies instead of reporting such a message, once for each time that it is named. The deaths are counted by files
-in the folder MNIST_HPO_DEATHS.
+Python imports this module at start if its folder is on PYTHONPATH. MNIST_HPO_DIE_BEFORE lists messages, separated by
+spaces: `JobDone`, or `EpochDone:3` for the result of epoch 3. A worker kills itself instead of reporting such a
+message, once for each time that the list contains it. Files in the folder MNIST_HPO_DEATHS count the deaths.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ _MODULE = "mnist_hpo.executors.run_job"
 
 
 class _PatchWhenImported:
-    """A finder that changes one module as soon as it has been imported, and imports nothing by itself."""
+    """A meta path finder that patches one module after its import, and leaves finding modules to the others."""
 
     def find_spec(self, name: str, _path: Sequence[str] | None, _target: ModuleType | None = None) -> ModuleSpec | None:
         if name != _MODULE:

@@ -1,8 +1,8 @@
-"""Whatever arrives when, whoever dies where: a study has one history.
+"""A study has the same history, however events arrive and wherever its coordinator is interrupted.
 
-A state machine runs a study again and again, each time until it is killed between two writes, stopped, or halted by a
-full disk, now and then with more trials than before, and always over an executor that delays, reorders, repeats and
-loses. At every moment the record must be a beginning of the one history, and in the end all of it.
+A Hypothesis state machine runs a study repeatedly. Each run is killed at a write, stopped, or halted by a full disk,
+and some runs extend the study. The executor delays, reorders, repeats and loses events. After each run the record must
+be a prefix of the expected history, and at the end all of it.
 """
 
 import tempfile
@@ -17,7 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 from optuna.storages import InMemoryStorage
 from optuna.study import StudyDirection
-from pretending import DATA, POLICIES, Choose, PretendingExecutor, lost_trial, plain, study_of, virtual_history
+from simulated_executor import (
+    DATA,
+    POLICIES,
+    Choose,
+    SimulatedExecutor,
+    lost_trial,
+    reproducible,
+    study_of,
+    virtual_history,
+)
 
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.scheduler import Interrupted, Scheduler
@@ -36,31 +45,31 @@ METHODS = [
 """Samplers with pruners, or with policies."""
 
 SCRIPTS = st.lists(st.integers(0, 23), max_size=60)
-"""What a `PretendingExecutor` draws, one after the other; then only zeros."""
+"""The successive decisions of a `SimulatedExecutor`, followed by zeros."""
 
 
 class Killed(BaseException):
-    """The coordinator is killed: nothing after this point of its code happens."""
+    """Raised to simulate that the coordinator is killed."""
 
 
-class MortalStorage(InMemoryStorage):
-    """What has been written stays; the writer may be killed just before or just after any write."""
+class CrashingStorage(InMemoryStorage):
+    """A storage that raises `Killed` before or after a given write, and keeps what has been written."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.writes_to_live: int | None = None
-        self.dies_after_the_write = False
+        self.writes_before_kill: int | None = None
+        self.kill_after_write = False
         self.written: list[tuple[object, ...]] = []
 
     def _write(self, write: Callable[..., Any], what: tuple[object, ...] | None, *arguments: Any) -> Any:
-        if self.writes_to_live is not None:
-            self.writes_to_live -= 1
-            if self.writes_to_live < 0 and not self.dies_after_the_write:
+        if self.writes_before_kill is not None:
+            self.writes_before_kill -= 1
+            if self.writes_before_kill < 0 and not self.kill_after_write:
                 raise Killed
         result = write(*arguments)
         if what is not None:
             self.written.append(what)
-        if self.writes_to_live is not None and self.writes_to_live < 0:
+        if self.writes_before_kill is not None and self.writes_before_kill < 0:
             raise Killed
         return result
 
@@ -86,23 +95,23 @@ def choose_from(script: list[int]) -> Choose:
 
 
 @cache
-def the_history(study_json: str) -> tuple[TrialRecord, ...]:
+def expected_history(study_json: str) -> tuple[TrialRecord, ...]:
     return virtual_history(Study.model_validate_json(study_json))
 
 
 @cache
-def the_writes(study_json: str) -> list[tuple[object, ...]]:
-    life = Life(Study.model_validate_json(study_json))
-    life.run_to_the_end()
-    return life.storage.written
+def expected_writes(study_json: str) -> list[tuple[object, ...]]:
+    runs = StudyRuns(Study.model_validate_json(study_json))
+    runs.run_to_the_end()
+    return runs.storage.written
 
 
-class Life:
-    """A study's storage, and the coordinators that come and go."""
+class StudyRuns:
+    """A study's storage, and the coordinators that run the study one after the other."""
 
     def __init__(self, study: Study) -> None:
         self.study = study
-        self.storage = MortalStorage()
+        self.storage = CrashingStorage()
         self.generations: list[int] = []
         self.begin_generation()
 
@@ -124,16 +133,16 @@ class Life:
         self,
         script: list[int] | None = None,
         *,
-        writes_to_live: int | None = None,
-        dies_after_the_write: bool = False,
+        writes_before_kill: int | None = None,
+        kill_after_write: bool = False,
         stop_after: int | None = None,
         halt_after: int | None = None,
         give_up: Collection[int] = (),
     ) -> str:
-        """One coordinator's life; how it ended."""
+        """Run the study with a new coordinator; return how the run ended."""
         polls = iter(range(stop_after)) if stop_after is not None else None
-        executor = PretendingExecutor(choose_from(script or []), halt_after=halt_after)
-        self.storage.writes_to_live, self.storage.dies_after_the_write = writes_to_live, dies_after_the_write
+        executor = SimulatedExecutor(choose_from(script or []), halt_after=halt_after)
+        self.storage.writes_before_kill, self.storage.kill_after_write = writes_before_kill, kill_after_write
         with tempfile.TemporaryDirectory() as folder:
             try:
                 Scheduler(
@@ -156,11 +165,11 @@ class Life:
                     raise
                 return "halted"
             finally:
-                self.storage.writes_to_live = None
+                self.storage.writes_before_kill = None
         return "ended"
 
     def run_to_the_end(self, script: list[int] | None = None) -> None:
-        """Coordinators, one after the other, until the study has ended; a trial that a second try loses is given up."""
+        """Run the study until it has ended. Give up a trial that is lost twice."""
         ended = self.run(script)
         while ended != "ended":
             assert ended.startswith("lost ")
@@ -171,7 +180,7 @@ class Life:
         return self.open().trials()
 
 
-class AnyOrder(RuleBasedStateMachine):
+class DisturbedStudy(RuleBasedStateMachine):
     sampler, pruner = "random", "none"
 
     @initialize(
@@ -184,83 +193,83 @@ class AnyOrder(RuleBasedStateMachine):
         self.budget = {"n_trials": n_trials, "max_epochs": 9, "patience_epochs": patience_epochs}
         self.fields = {"slots": slots, "seed": seed}
         self.extended = False
-        self.life = Life(self.study())
+        self.runs = StudyRuns(self.study())
 
     def study(self) -> Study:
         return study_of(self.sampler, self.pruner, budget=self.budget, **self.fields)
 
     @rule(script=SCRIPTS, writes=st.integers(0, 150), after=st.booleans())
-    def is_killed(self, script: list[int], writes: int, after: bool) -> None:
-        self.life.run(script, writes_to_live=writes, dies_after_the_write=after)
+    def kill(self, script: list[int], writes: int, after: bool) -> None:
+        self.runs.run(script, writes_before_kill=writes, kill_after_write=after)
 
     @rule(script=SCRIPTS, polls=st.integers(0, 40))
-    def is_stopped(self, script: list[int], polls: int) -> None:
-        self.life.run(script, stop_after=polls)
+    def stop(self, script: list[int], polls: int) -> None:
+        self.runs.run(script, stop_after=polls)
 
     @rule(script=SCRIPTS, waits=st.integers(0, 20))
-    def is_halted(self, script: list[int], waits: int) -> None:
-        self.life.run(script, halt_after=waits)
+    def halt(self, script: list[int], waits: int) -> None:
+        self.runs.run(script, halt_after=waits)
 
     @rule(n_more=st.integers(1, 4))
-    def is_extended(self, n_more: int) -> None:
+    def extend(self, n_more: int) -> None:
         if self.budget["n_trials"] + n_more <= 12:
             self.budget["n_trials"] += n_more
-            self.life.extend(self.study())
+            self.runs.extend(self.study())
             self.extended = policy_class(self.study()).extends_in_place
 
     @rule(script=SCRIPTS)
-    def is_left_alone(self, script: list[int]) -> None:
-        self.life.run_to_the_end(script)
-        history = the_history(self.study().model_dump_json())
-        assert [plain(trial) for trial in self.life.trials()] == [plain(trial) for trial in history]
-        assert history_sha256(self.life.trials()) == history_sha256(history)
+    def run_to_the_end(self, script: list[int]) -> None:
+        self.runs.run_to_the_end(script)
+        history = expected_history(self.study().model_dump_json())
+        assert [reproducible(trial) for trial in self.runs.trials()] == [reproducible(trial) for trial in history]
+        assert history_sha256(self.runs.trials()) == history_sha256(history)
 
     @invariant()
-    def the_record_is_a_beginning_of_the_one_history(self) -> None:
-        if not hasattr(self, "life"):
+    def the_record_is_a_prefix_of_the_expected_history(self) -> None:
+        if not hasattr(self, "runs"):
             return
-        history = the_history(self.study().model_dump_json())
-        recorded = self.life.trials()
-        for trial, whole in zip(recorded, history[: len(recorded)], strict=True):
-            assert trial.parameters == whole.parameters
-            assert trial.paused_after == whole.paused_after[: len(trial.paused_after)]
+        history = expected_history(self.study().model_dump_json())
+        recorded = self.runs.trials()
+        for trial, expected in zip(recorded, history[: len(recorded)], strict=True):
+            assert trial.parameters == expected.parameters
+            assert trial.paused_after == expected.paused_after[: len(trial.paused_after)]
             if trial.state not in ("running", "paused"):
-                assert plain(trial) == plain(whole)
-            assert list(trial.valid_loss.items()) == list(whole.valid_loss.items())[: len(trial.epochs)]
+                assert reproducible(trial) == reproducible(expected)
+            assert list(trial.valid_loss.items()) == list(expected.valid_loss.items())[: len(trial.epochs)]
 
     def teardown(self) -> None:
-        if not hasattr(self, "life"):
+        if not hasattr(self, "runs"):
             return
-        self.is_left_alone([])
-        in_order, written = the_writes(self.study().model_dump_json()), self.life.storage.written
+        self.run_to_the_end([])
+        in_order, written = expected_writes(self.study().model_dump_json()), self.runs.storage.written
         if self.extended:
             in_order, written = sorted(in_order, key=repr), sorted(written, key=repr)
-        assert written == in_order, "each fact is written once, in the order of virtual time"
+        assert written == in_order, "each start, epoch and end is written once, in the order of virtual time"
 
 
-def hunt(sampler: str, pruner: str, max_examples: int) -> None:
-    machine = type("Machine", (AnyOrder,), {"sampler": sampler, "pruner": pruner})
-    phases = set(Phase) - {Phase.explain}  # it traces every line, and takes minutes
+def check_history(sampler: str, pruner: str, max_examples: int) -> None:
+    machine = type("Machine", (DisturbedStudy,), {"sampler": sampler, "pruner": pruner})
+    phases = set(Phase) - {Phase.explain}  # It traces every line, which takes minutes.
     run_state_machine_as_test(
         machine, settings=settings(max_examples=max_examples, stateful_step_count=8, phases=phases)
     )
 
 
 @pytest.mark.parametrize(("sampler", "pruner"), METHODS)
-def test_a_study_has_one_history(sampler: str, pruner: str) -> None:
-    hunt(sampler, pruner, max_examples=10 if sampler == "tpe" else 16)
+def test_a_disturbed_study_has_the_expected_history(sampler: str, pruner: str) -> None:
+    check_history(sampler, pruner, max_examples=10 if sampler == "tpe" else 16)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("sampler", "pruner"), METHODS)
-def test_a_study_has_one_history_in_a_long_hunt(sampler: str, pruner: str) -> None:
-    hunt(sampler, pruner, max_examples=300)
+def test_a_disturbed_study_has_the_expected_history_in_many_examples(sampler: str, pruner: str) -> None:
+    check_history(sampler, pruner, max_examples=300)
 
 
 @pytest.mark.parametrize(("sampler", "pruner"), METHODS)
-def test_the_pretended_studies_have_all_that_can_happen(sampler: str, pruner: str) -> None:
-    """Else the hunt above would prove little."""
+def test_the_simulated_studies_have_trials_of_every_kind(sampler: str, pruner: str) -> None:
+    """The tests above rely on this."""
     seen = set[str]()
     for seed in range(12):
         budget = {"n_trials": 12, "max_epochs": 9, "patience_epochs": 2 if seed % 2 else None}

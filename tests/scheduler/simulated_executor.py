@@ -1,7 +1,7 @@
-"""An executor that trains nothing, and is as unreliable as one could be: it delays, reorders, loses and repeats.
+"""An executor that simulates training, and delays, reorders, repeats and loses events.
 
-A job's results are a pure function of the job. All that the executor is free to do is drawn from `choose`; where it
-always draws 0 it answers at once and in order.
+A job's results are a pure function of the job. `choose` makes all other decisions. If it always returns 0, every event
+is delivered at once, in order and exactly once.
 """
 
 import dataclasses
@@ -30,12 +30,12 @@ from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.trial_plan import training_config, trial_costs
 
 Choose = Callable[[int], int]
-"""Draws one of so many: 0 ≤ choose(n) < n."""
+"""Returns a number with 0 ≤ choose(n) < n."""
 
-LOST = "3 workers died of it: out of memory"
-"""Of a training that no worker of this machine can finish."""
-UNLUCKY = "3 workers died of it: killed by SIGKILL"
-"""Of a training that another try finishes."""
+OUT_OF_MEMORY = "3 workers died of it: out of memory"
+"""The reason of `JobLost` for a training that never succeeds on this machine."""
+SIGKILLED = "3 workers died of it: killed by SIGKILL"
+"""The reason of `JobLost` for a training that succeeds when it is tried again."""
 DATA = DataRef("nowhere", "standard", 10)
 
 SPACE = {
@@ -57,14 +57,14 @@ POLICIES: dict[str, dict[str, object]] = {
     "successive_halving, two objectives": TWO_OBJECTIVES
     | {"pruner": {"name": "successive_halving", "min_resource": 1, "reduction_factor": 2}},
 }
-"""What stands in the place of a pruner, by name."""
+"""Study-file fields that replace the pruner, by the name that `study_of` accepts as `pruner`."""
 
 
 def study_of(sampler: str, pruner: str, **fields: object) -> Study:
     options = {"tpe": {"n_startup_trials": 3}, "median": {"n_startup_trials": 2, "n_warmup_steps": 2}}
     options |= {"successive_halving": {"min_resource": 1, "reduction_factor": 2}}
     base = {
-        "name": "pretended",
+        "name": "simulated",
         "budget": {"n_trials": 8, "max_epochs": 9},
         "slots": 3,
         "sampler": {"name": sampler, **options.get(sampler, {})},
@@ -75,14 +75,14 @@ def study_of(sampler: str, pruner: str, **fields: object) -> Study:
     return Study.model_validate(base | POLICIES.get(pruner, {}) | fields)
 
 
-def pretended_result(training: TrainingConfig, epoch: int) -> EpochResult | str:
-    """What an epoch comes to: mostly a loss; some trainings diverge, and some take their workers down."""
+def simulated_result(training: TrainingConfig, epoch: int) -> EpochResult | str:
+    """Return an epoch's result, which may have diverged, or the reason why the training kills its worker."""
     rate, dropout = float(training.parameters["learning_rate"]), float(training.parameters["dropout"])
     width = int(training.parameters["width"])
     if rate > 0.03 and epoch >= 1 + training.seed % 4:
         loss = math.nan
     elif dropout > 0.3 and width == 128 and epoch >= 2:
-        return LOST
+        return OUT_OF_MEMORY
     else:
         noise = hashlib.sha256(f"{training.seed} {epoch}".encode()).digest()[0] / 256
         loss = abs(math.log10(rate) + 2.5) / 3 + dropout / 5 + 1 / width + 1 / (1 + epoch) + noise / 5
@@ -91,11 +91,11 @@ def pretended_result(training: TrainingConfig, epoch: int) -> EpochResult | str:
 
 
 def job_events(job: Job) -> list[Event]:
-    """What a job reports where nothing goes wrong."""
+    """Return the events of a job that is not disturbed."""
     events: list[Event] = []
     losses: list[float] = []
     for epoch in range(1, job.last_epoch + 1):
-        result = pretended_result(job.training, epoch)
+        result = simulated_result(job.training, epoch)
         if isinstance(result, str):
             return [*events, JobLost(job.key, result)]
         events.append(EpochDone(job.key, result, fingerprint()))
@@ -107,16 +107,22 @@ def job_events(job: Job) -> list[Event]:
     return [*events, JobDone(job.key, len(events))]
 
 
-class PretendingExecutor:
-    """An `Executor` without workers."""
+class SimulatedExecutor:
+    """An `Executor` without workers.
+
+    Args:
+        choose: makes the executor's decisions.
+        halt_after: report `Halted` from each `wait` after this many calls.
+
+    """
 
     def __init__(self, choose: Choose = lambda n: 0, *, halt_after: int | None = None) -> None:
         self._choose, self._halt_after = choose, halt_after
         self._queue: list[tuple[tuple[int, int], Job]] = []
-        self._lanes: list[list[Event]] = []
-        """What is still to be told of each job under way; a job's loss comes last."""
+        self._reports: list[list[Event]] = []
+        """The events of each running job that have not been delivered; `JobLost` comes last."""
         self.jobs: list[tuple[tuple[int, int], Job]] = []
-        """All that were ever submitted, with their urgency."""
+        """All jobs that have been submitted, with their urgency."""
         self.n_jobs_at_each_wait: list[int] = []
 
     def submit(self, job: Job, *, urgency: tuple[int, int]) -> None:
@@ -124,7 +130,7 @@ class PretendingExecutor:
         self._queue.append((urgency, job))
 
     def cancel(self, key: str) -> None:
-        if not self._choose(2):  # else it was under way already, and goes on to report
+        if not self._choose(2):  # Otherwise the job has started already and keeps reporting.
             self._queue = [(urgency, job) for urgency, job in self._queue if job.key != key]
 
     def wait(self, timeout_s: float) -> Sequence[Event]:
@@ -133,39 +139,39 @@ class PretendingExecutor:
             self._halt_after -= 1
             if self._halt_after < 0:
                 return [Halted("the disk is full")]
-        assert self._queue or self._lanes, "the scheduler waits for what will never come"
+        assert self._queue or self._reports, "the scheduler waits although no job is queued or running"
         for _ in range(1 + self._choose(3)):
             if self._queue:
                 self._start(self._queue.pop(self._choose(len(self._queue)))[1])
         if self._choose(4) == 1:
             return []
-        told: list[Event] = []
-        while self._lanes and len(told) < 1 + self._choose(8):
-            lane = self._lanes[self._choose(len(self._lanes))]
-            told.append(lane.pop(0))
-            if self._choose(6) == 1 and not isinstance(told[-1], JobLost):
-                self._lanes.append([told[-1]])  # heard twice
-            self._lanes = [lane for lane in self._lanes if lane]
-        return told
+        delivered: list[Event] = []
+        while self._reports and len(delivered) < 1 + self._choose(8):
+            report = self._reports[self._choose(len(self._reports))]
+            delivered.append(report.pop(0))
+            if self._choose(6) == 1 and not isinstance(delivered[-1], JobLost):
+                self._reports.append([delivered[-1]])  # Deliver it again later.
+            self._reports = [report for report in self._reports if report]
+        return delivered
 
     def close(self) -> None:
-        self._queue, self._lanes = [], []
+        self._queue, self._reports = [], []
 
     def _start(self, job: Job) -> None:
         events = job_events(job)
         if self._choose(4) == 1:
-            # The worker dies in the middle, and another one begins from the start or from some checkpoint.
+            # The worker dies, and another one continues from a checkpoint or from the start.
             died, resumed = self._choose(len(events)), self._choose(len(events))
             events = events[:died] + events[min(died, resumed) :]
         if self._choose(8) == 1 and not isinstance(events[-1], JobLost):
-            events = [*events[: self._choose(len(events))], JobLost(job.key, UNLUCKY)]
+            events = [*events[: self._choose(len(events))], JobLost(job.key, SIGKILLED)]
         if self._choose(4) == 1 and not isinstance(events[-1], JobLost):
-            events.insert(self._choose(len(events)), events.pop())  # out of order
-        self._lanes.append(events)
+            events.insert(self._choose(len(events)), events.pop())  # Deliver the last event early.
+        self._reports.append(events)
 
 
 def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
-    """The study's history by the definition of virtual time, one event after the other, in no hurry."""
+    """Return the study's history, computed sequentially from the definition of virtual time."""
     policy = make_policy(study)
     history: dict[int, TrialRecord] = {}
     heap: list[tuple[int, int, int]] = []
@@ -197,10 +203,10 @@ def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
     while heap:
         now, number, epoch = heapq.heappop(heap)
         trial = history[number]
-        result = pretended_result(training_config(study, number, trial.parameters), epoch)
+        result = simulated_result(training_config(study, number, trial.parameters), epoch)
         if isinstance(result, str) or result.diverged:
             policy.on_failure(number, epoch)
-            # Nobody gives a trial up before it was tried: it fails where the run has halted.
+            # A trial is given up only after it has halted the run, so it fails at this epoch.
             reason = given_up(number) if isinstance(result, str) else f"diverged at epoch {epoch}"
             change(number, state="failed", reason=reason)
         else:
@@ -229,7 +235,7 @@ def virtual_history(study: Study) -> tuple[TrialRecord, ...]:
 
 
 def measures(study: Study, trial: TrialRecord, result: EpochResult) -> dict[str, float]:
-    """What objectives can name."""
+    """Return the metrics that objectives can use, by name."""
     assert result.valid_loss is not None
     assert result.valid_accuracy is not None
     costs = trial_costs(study, trial.parameters)
@@ -238,27 +244,27 @@ def measures(study: Study, trial: TrialRecord, result: EpochResult) -> dict[str,
 
 
 def given_up(number: int) -> str:
-    """The reason of a trial that was given up."""
+    """Return the recorded reason of a trial that was given up."""
     return f"given up: asked for by --give-up-trial {number}"
 
 
 def lost_trial(error: UserError) -> int | None:
-    """The number of the trial that the error says cannot be trained; None for any other error."""
+    """Return the number of the trial that cannot be trained according to the error, or None for any other error."""
     found = re.match(r"trial (\d+) cannot be trained on this machine: ", str(error))
     return int(found[1]) if found else None
 
 
-def run_giving_up(
+def run_and_give_up(
     study: Study,
     storage: StudyStorage,
-    executor: PretendingExecutor,
+    executor: SimulatedExecutor,
     *,
     checkpoints: Path,
     give_up: Collection[int] = (),
     never: Collection[int] = (),
     **options: object,
 ) -> None:
-    """Run a study as a user who gives up every trial that the machine cannot train, but those of `never`."""
+    """Run a study, and give up every trial that the machine cannot train, except those in `never`."""
     while True:
         try:
             scheduler = Scheduler(
@@ -280,8 +286,8 @@ def run_giving_up(
             executor.close()
 
 
-def plain(trial: TrialRecord) -> str:
-    """All of a trial that must not depend on time."""
+def reproducible(trial: TrialRecord) -> str:
+    """Return everything in a trial except times, which must be the same in every run, as JSON."""
     epochs = [(epoch, float(loss).hex()) for epoch, loss in trial.valid_loss.items()]
     value = None if trial.value is None else trial.value.hex()
     more = trial.other_values, trial.paused_after
