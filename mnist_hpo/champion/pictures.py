@@ -144,8 +144,10 @@ def comparison_picture(rows: Sequence[tuple[str, float, float, float]]) -> Figur
         axes.annotate(name, (max(train_s, 1e-2), 100 * error), textcoords="offset points", xytext=(7, 5), fontsize=9)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
     axes.set_xlabel("seconds to train")
     axes.set_ylabel("test error in %, mean ± standard deviation over seeds")
     axes.grid(visible=True, which="both", alpha=0.2)
-    axes.margins(x=0.15)
+    axes.margins(x=0.25)
     return figure

@@ -121,7 +121,7 @@ def _picture(rows: Sequence[dict[str, Any]]) -> bytes:
     from mnist_hpo.champion.pictures import comparison_picture
 
     buffer = io.BytesIO()
-    errors = {f"{row['method']} ({row['split']})": row for row in rows}
+    errors = {row["method"] + ("" if row["split"] == "standard" else f" ({row['split']})"): row for row in rows}
     comparison_picture(
         [
             (name, row["train_s"], 1 - row["test_accuracy_mean"], row["test_accuracy_std"])

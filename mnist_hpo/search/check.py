@@ -9,10 +9,10 @@ from mnist_hpo.data.registry import DATASETS, dataset_info
 from mnist_hpo.learners.catalog import MODELS
 from mnist_hpo.learners.hyperparameters import complete, parameters_of
 from mnist_hpo.search.make_policy import POLICIES, make_policy
+from mnist_hpo.search.make_sampler import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, make_sampler
 from mnist_hpo.search.options import OptionError
 from mnist_hpo.search.pruners import PARETO_PRUNERS, PRUNERS, check_effective, make_pruner
 from mnist_hpo.search.rehearsal import find_cause, rehearse
-from mnist_hpo.search.samplers import SAMPLERS, make_sampler
 from mnist_hpo.search.space import corners, holds, n_grid_values, same_value
 from mnist_hpo.spec.errors import first_line, shown
 from mnist_hpo.spec.parameter import Number
@@ -60,8 +60,15 @@ def _known(file: StudyFile, location: Location, what: str, name: str, known: Col
 
 
 def _check_objectives(file: StudyFile) -> None:
-    """Check that the pruner can compare the study's objectives: Optuna's pruners compare a single value."""
+    """Check that the sampler and the pruner support the study's objectives."""
     study = file.study
+    if len(study.objectives) > 1 and study.sampler.name in SINGLE_OBJECTIVE_SAMPLERS:
+        others = [name for name in SAMPLERS if name not in SINGLE_OBJECTIVE_SAMPLERS]
+        file.fail(
+            ("sampler",),
+            f"{study.sampler.name} optimises one objective; with several, use {', '.join(others[:-1])} or {others[-1]}",
+        )
+    # Optuna's pruners compare a single value.
     if len(study.objectives) > 1 and study.pruner.name not in PARETO_PRUNERS:
         file.fail(
             ("pruner",),
@@ -189,7 +196,7 @@ def _check_options(file: StudyFile, section: str, make: Callable[[], object]) ->
     try:
         make()
     except OptionError as error:
-        file.fail((section, *filter(None, [error.option])), str(error))
+        file.fail((section, *error.location), str(error))
 
 
 def _check_rehearsal(file: StudyFile) -> None:

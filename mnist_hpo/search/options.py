@@ -12,10 +12,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.reader import nearest
+from mnist_hpo.spec.study import Method
 
 T = TypeVar("T")
 
-_PLAIN = {int, float, str, bool, type(None)}
+_PLAIN = {int, float, str, bool, type(None), Method}
 _MANY = 1_000_000
 """More trials or epochs than any study can have."""
 
@@ -34,6 +35,21 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
     # The first rung is at min_resource * reduction_factor ** min_early_stopping_rate epochs.
     "min_early_stopping_rate": (0, 20),
     "bootstrap_count": (0, _MANY),
+    "population_size": (2, 10_000),
+    "crossover_prob": (0, 1),
+    "swapping_prob": (0, 1),
+    "mutation_prob": (0, 1),
+    # With four objectives, 20 make 1,771 reference directions.
+    "dividing_parameter": (1, 20),
+    "sigma0": (0.001, 1),
+    "n_candidates": (16, 100_000),
+    # Fitting a Gaussian process takes time with the cube of this.
+    "max_points": (10, 2_000),
+    "percentile": (0, 100),
+    "patience": (0, _MANY),
+    "min_delta": (0, 1e300),
+    "p_threshold": (0, 1),
+    "n_startup_steps": (0, _MANY),
 }
 """The smallest and the largest reasonable value, by option. Optuna checks few of them, and some only during a run."""
 
@@ -42,11 +58,20 @@ _FOR_TYPE_CHECKERS = {"Callable": Callable, "Sequence": typing.Sequence, "Mappin
 
 
 class OptionError(ValueError):
-    """An option is unknown or has a value that the method does not accept."""
+    """An option is unknown or has a value that the method does not accept.
+
+    `location` is the option's name, or empty. An option of a method that is itself an option is within that one.
+    """
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
-        self.option = option
+        self.location = (option,) if option else ()
+
+    def within(self, option: str) -> OptionError:
+        """Return the error of a method as an error of the option that names the method."""
+        error = OptionError(option, str(self))
+        error.location += self.location
+        return error
 
 
 def integer_options(given: Mapping[str, object], **defaults: int) -> dict[str, int]:
@@ -81,12 +106,12 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
         OptionError: an option is unknown or has a value that the class does not accept. Names the option if known.
 
     """
-    known = plain_options(kind, ours)
+    known, checked = plain_options(kind, ours), dict[str, object]()
     for option, value in options.items():
         if option not in known:
             raise _unknown(option, known)
         try:
-            TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
+            checked[option] = TypeAdapter(known[option], config=ConfigDict(strict=True)).validate_python(value)
         except ValidationError as error:
             raise OptionError(option, f"{error.errors()[0]['msg']}, not {shown(value)}") from None
         if isinstance(value, int | float):
@@ -95,7 +120,9 @@ def build(kind: Callable[..., T], options: Mapping[str, object], ours: Mapping[s
         with warnings.catch_warnings():
             # Ignore that an option is experimental or deprecated, because the version of Optuna is locked.
             warnings.simplefilter("ignore")
-            return kind(**{**options, **ours})
+            return kind(**{**checked, **ours})
+    except OptionError:
+        raise
     except (ValueError, TypeError) as error:
         raise OptionError("", str(error)) from None
 
@@ -107,10 +134,10 @@ def _check_limits(option: str, value: float) -> None:
 
 
 def plain_options(kind: Callable[..., object], ours: Collection[str]) -> dict[str, Any]:
-    """Return the options that a file can set, with their types: numbers, strings and booleans, but no functions."""
+    """Return the options that a file can set, with their types: numbers, strings, booleans and methods."""
     hints = typing.get_type_hints(kind.__init__, localns=_FOR_TYPE_CHECKERS)
-    return {
-        name: hint
-        for name, hint in hints.items()
-        if name not in ("return", *ours) and set(typing.get_args(hint) or (hint,)) <= _PLAIN
-    }
+    return {name: hint for name, hint in hints.items() if name not in ("return", *ours) and _is_plain(hint)}
+
+
+def _is_plain(hint: object) -> bool:
+    return typing.get_origin(hint) is typing.Literal or set(typing.get_args(hint) or (hint,)) <= _PLAIN

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from mnist_hpo.search.decision_epochs import decision_epochs, halving_factor
 from mnist_hpo.search.pareto import Point, ranking
 from mnist_hpo.search.policy import Advice, Measures
-from mnist_hpo.search.pruners import decision_epochs, halving_factor
 from mnist_hpo.spec.study import Study
 
 

@@ -11,7 +11,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import Trial
 
-from mnist_hpo.search.samplers import make_sampler
+from mnist_hpo.search.make_sampler import make_sampler
 from mnist_hpo.search.space import distribution, distributions_of
 from mnist_hpo.spec.study import ParameterValue, Space, Study
 

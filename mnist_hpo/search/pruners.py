@@ -4,16 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import (
+    BasePruner,
+    HyperbandPruner,
+    MedianPruner,
+    NopPruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+    ThresholdPruner,
+    WilcoxonPruner,
+)
 
 from mnist_hpo.search.options import OptionError, build
-from mnist_hpo.spec.study import Study
+from mnist_hpo.spec.errors import shown
+from mnist_hpo.spec.reader import nearest
+from mnist_hpo.spec.study import Budget, Method, Study
+
+
+class WrappingPruner(PatientPruner):
+    """Optuna's patient pruner, which a study file can give another pruner."""
+
+    def __init__(
+        self, budget: Budget, *, wraps: Method | None = None, patience: int = 3, min_delta: float = 0.0
+    ) -> None:
+        super().__init__(None if wraps is None else _make_wrapped(wraps, budget), patience, min_delta)
+
 
 PRUNERS: Mapping[str, type[BasePruner]] = {
     "none": NopPruner,
     "median": MedianPruner,
+    "percentile": PercentilePruner,
+    "threshold": ThresholdPruner,
     "hyperband": HyperbandPruner,
     "successive_halving": SuccessiveHalvingPruner,
+    "wilcoxon": WilcoxonPruner,
+    "patient": WrappingPruner,
 }
 
 
@@ -28,20 +54,37 @@ def make_pruner(study: Study) -> BasePruner:
         OptionError: an option is unknown or has a value that the pruner refuses.
 
     """
-    return build(PRUNERS[study.pruner.name], {**_resources(study), **study.pruner.options}, {})
+    return _make(study.pruner, study.budget)
 
 
-def _resources(study: Study) -> dict[str, object]:
-    """Return resources that Optuna would otherwise guess from the trials that are complete at its first call."""
-    ours: dict[str, dict[str, object]] = {
-        "hyperband": {"min_resource": 1, "max_resource": study.budget.max_epochs},
+def default_options(name: str, budget: Budget) -> dict[str, object]:
+    """Return options whose default is not Optuna's. It has none, or guesses from the trials complete at first use."""
+    defaults: dict[str, dict[str, object]] = {
+        "percentile": {"percentile": 25.0},
+        "hyperband": {"min_resource": 1, "max_resource": budget.max_epochs},
         "successive_halving": {"min_resource": 1},
     }
-    resources = ours.get(study.pruner.name, {})
-    for name in resources:
-        if study.pruner.options.get(name) == "auto":
+    return defaults.get(name, {})
+
+
+def _make(method: Method, budget: Budget) -> BasePruner:
+    defaults = default_options(method.name, budget)
+    for name in defaults:
+        if method.options.get(name) == "auto":
             raise OptionError(name, f"'auto' is not deterministic; give the number of epochs, or leave {name} out")
-    return resources
+    kind = PRUNERS[method.name]
+    return build(kind, {**defaults, **method.options}, {"budget": budget} if kind is WrappingPruner else {})
+
+
+def _make_wrapped(method: Method, budget: Budget) -> BasePruner:
+    known = [name for name in PRUNERS if name not in ("none", "patient")]
+    try:
+        if method.name not in known:
+            problem = f"cannot wrap the pruner {shown(method.name)}{nearest(method.name, known)}"
+            raise OptionError("name", f"{problem}; can wrap {', '.join(known)}")
+        return _make(method, budget)
+    except OptionError as error:
+        raise error.within("wraps") from None
 
 
 def check_effective(study: Study) -> None:
@@ -51,15 +94,32 @@ def check_effective(study: Study) -> None:
         OptionError: an option has such a value.
 
     """
-    options, budget = study.pruner.options, study.budget
-    if study.pruner.name == "hyperband":
-        least, most = _integer(options, "min_resource", 1), _integer(options, "max_resource", budget.max_epochs)
+    wrapped = wrapped_method(study.pruner)
+    if wrapped is None:
+        return _check_effective(study.pruner, study.budget)
+    try:
+        _check_effective(wrapped, study.budget)
+    except OptionError as error:
+        raise error.within("wraps") from None
+
+
+def wrapped_method(method: Method) -> Method | None:
+    """Return the pruner that the pruner `patient` wraps, or None."""
+    wraps = method.options.get("wraps") if method.name == "patient" else None
+    return None if wraps is None else Method.model_validate(wraps)
+
+
+def _check_effective(method: Method, budget: Budget) -> None:
+    options = method.options
+    if method.name == "hyperband":
+        least = integer_option(method, "min_resource", 1)
+        most = integer_option(method, "max_resource", budget.max_epochs)
         if least > most:
             option = "min_resource" if "min_resource" in options else "max_resource"
             raise OptionError(
                 option, f"min_resource ({least}) is greater than max_resource ({most}): nothing is pruned"
             )
-    needed = _integer(options, "bootstrap_count", 0)
+    needed = integer_option(method, "bootstrap_count", 0)
     if needed >= budget.n_trials:
         raise OptionError(
             "bootstrap_count",
@@ -68,32 +128,8 @@ def check_effective(study: Study) -> None:
         )
 
 
-def decision_epochs(study: Study) -> frozenset[int]:
-    """Return the epochs after which the pruner may prune a trial; see `Policy.decision_epochs`."""
-    options, last = study.pruner.options, study.budget.max_epochs
-    match study.pruner.name:
-        case "none":
-            return frozenset()
-        case "median":
-            warmup, interval = _integer(options, "n_warmup_steps", 0), _integer(options, "interval_steps", 1)
-            first = warmup if warmup > 0 else interval
-            return frozenset([*([1] if warmup <= 1 else []), *range(first, last + 1, interval)])
-        case _:
-            return frozenset(rungs(_integer(options, "min_resource", 1), halving_factor(study), last))
-
-
-def halving_factor(study: Study) -> int:
-    """Return the `reduction_factor` of successive halving and hyperband: 1 of this many trials passes a rung."""
-    return _integer(study.pruner.options, "reduction_factor", 3 if study.pruner.name == "hyperband" else 4)
-
-
-def rungs(min_resource: int, reduction_factor: int, last: int) -> list[int]:
-    """Return the epochs min_resource · reduction_factor ** k up to `last`."""
-    epochs = (min_resource * reduction_factor**k for k in range(last.bit_length() + 1))
-    return [epoch for epoch in epochs if epoch <= last]
-
-
-def _integer(options: Mapping[str, object], name: str, default: int) -> int:
-    value = options.get(name, default)
+def integer_option(method: Method, name: str, default: int) -> int:
+    """Return the value of an option that has been checked to be an integer."""
+    value = method.options.get(name, default)
     assert isinstance(value, int)
     return value

@@ -10,16 +10,24 @@ import optuna
 
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.policy import Measures, Policy, Resume, Start
+from mnist_hpo.search.pruners import wrapped_method
 from mnist_hpo.spec.reader import Location
 from mnist_hpo.spec.study import Method, Study
 
 _N_STARTUP = 2
 """Trials before the sampler fits a model and the pruner prunes."""
 _N_CANDIDATES = 24
-"""Candidates of TPE. Whether more of them fit in memory is checked by the limits of the option."""
+"""Candidates of TPE and of a Gaussian process. The limits of the options check whether more of them fit in memory."""
 _SHORTENED = {
     "tpe": {"n_startup_trials": _N_STARTUP, "n_ei_candidates": _N_CANDIDATES},
+    "gp": {"n_startup_trials": _N_STARTUP, "n_candidates": _N_CANDIDATES},
+    "cmaes": {"population_size": _N_STARTUP},
+    "genetic": {"population_size": _N_STARTUP},
+    "nsgaii": {"population_size": _N_STARTUP},
+    "nsgaiii": {"population_size": _N_STARTUP},
     "median": {"n_startup_trials": _N_STARTUP},
+    "percentile": {"n_startup_trials": _N_STARTUP},
+    "patient": {"patience": 1},
 }
 """The largest value of each option in a rehearsal, by method."""
 _N_MODELLED = 5
@@ -103,9 +111,11 @@ def _shortened(method: Method) -> Method:
     """Return the method with options that let the sampler fit a model and the pruner prune after few trials."""
     options = dict(method.options)
     for name, most in _SHORTENED.get(method.name, {}).items():
-        value = options.get(name, most)
-        assert isinstance(value, int)
-        options[name] = min(value, most)
+        value = options.get(name)
+        options[name] = min(value, most) if isinstance(value, int) else most
+    wrapped = wrapped_method(method)
+    if wrapped is not None:
+        options["wraps"] = _shortened(wrapped)
     return Method(name=method.name, **options)
 
 

@@ -9,12 +9,14 @@ from contextlib import contextmanager
 from typing import ClassVar
 
 from optuna.storages import InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.search.pareto_pruner import ParetoPruner
 from mnist_hpo.search.policy import Advice, Finished, Measures, Next, Start
 from mnist_hpo.search.proposals import new_optuna_study, propose
-from mnist_hpo.search.pruners import decision_epochs, make_pruner
+from mnist_hpo.search.pruners import make_pruner
 from mnist_hpo.spec.study import Study
 
 
@@ -38,6 +40,17 @@ class _Storage(InMemoryStorage):
         """See `BaseStorage.get_all_trials`."""
         trials = super().get_all_trials(study_id, deepcopy, states)
         return [trial for trial in trials if self._highest is None or trial.number <= self._highest]
+
+    def get_best_trial(self, study_id: int) -> FrozenTrial:
+        """See `BaseStorage.get_best_trial`. The Wilcoxon pruner compares with this trial."""
+        if self._highest is None:
+            return super().get_best_trial(study_id)
+        complete = self.get_all_trials(study_id, deepcopy=False, states=(TrialState.COMPLETE,))
+        if not complete:
+            raise ValueError("No trials are completed yet.")
+        (direction,) = self.get_study_directions(study_id)
+        values = [trial.value for trial in complete if trial.value is not None]
+        return complete[values.index(max(values) if direction == StudyDirection.MAXIMIZE else min(values))]
 
 
 class SamplerPruner:

@@ -239,6 +239,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     return Folder(path)
 
 
+@pytest.mark.slow
 def test_the_commands_show_trials_with_absent_values(recorded: Folder) -> None:
     listed = recorded.call("trials", "conditional", "--csv", "trials.csv", "--json")
     with_it = [trial["number"] for trial in listed.json() if "momentum" in trial["params"]]

@@ -26,6 +26,7 @@ def test_a_best_model_that_is_trained_again_equals_the_recorded_one(finished: Fo
     assert (found / "weights.safetensors").read_bytes() == (recorded / "weights.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_training_that_differs_from_the_record_writes_no_model(finished: Folder, tmp_path: Path) -> None:
     """One recorded training loss differs in its last bit, as on a machine that rounds differently."""
     best = finished.status()["best"]

@@ -70,6 +70,7 @@ def start_without_an_epoch(folder: Folder, digest: str) -> StudyStorage:
     return storage
 
 
+@pytest.mark.slow
 def test_a_study_without_a_finished_epoch_may_be_changed(
     mnist: PreparedDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -84,6 +84,7 @@ def test_a_study_of_another_program_is_refused(recorded: Folder) -> None:
         assert_refused(recorded.call(verb, "theirs"), "'theirs'", "not mnist-hpo's")
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_the_best_model_is_replaced(recorded: Folder, status: dict[str, Any]) -> None:
     uid = optuna.load_study(study_name="small", storage=f"sqlite:///{recorded.storage}").user_attrs["mnist_hpo:uid"]
     bundle = recorded.path / "mlruns" / "checkpoints" / f"small-{uid[:8]}" / f"best-{status['best']['number']:05d}"

@@ -56,6 +56,31 @@ def test_with_all_options_the_number_of_workers_does_not_change_the_history(fold
     assert histories[0] == histories[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("sampler", "pruner", "objectives"),
+    [
+        ("{name: gp, n_startup_trials: 3}", "{name: wilcoxon, p_threshold: 0.3}", "[{metric: valid_loss}]"),
+        ("{name: cmaes, population_size: 3}", "{name: patient, patience: 1}", "[{metric: valid_loss}]"),
+        ("{name: genetic, population_size: 3}", "{name: threshold, upper: 1.0}", "[{metric: valid_loss}]"),
+        ("qmc", "{name: percentile, n_startup_trials: 2}", "[{metric: valid_accuracy}]"),
+        ("{name: nsgaiii, population_size: 3}", "none", "[{metric: valid_loss}, {metric: n_parameters}]"),
+    ],
+)
+def test_each_sampler_gives_one_history_for_1_2_and_4_workers(
+    folder: Folder, sampler: str, pruner: str, objectives: str
+) -> None:
+    histories = set[str]()
+    for n_workers in (1, 2, 4):
+        folder.write_study(
+            *("name: small", f"name: small{n_workers}"),
+            *("sampler: {name: tpe, n_startup_trials: 3}", f"sampler: {sampler}\nobjectives: {objectives}"),
+            *("pruner: {name: median, n_startup_trials: 2, n_warmup_steps: 0}", f"pruner: {pruner}"),
+        )
+        histories.add(folder.run("--workers", str(n_workers)).json()["history_sha256"])
+    assert len(histories) == 1
+
+
 def run_on_a_terminal(folder: Folder, *arguments: str) -> tuple[int, str]:
     controller, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 80))

@@ -9,6 +9,7 @@ import pytest
 from command import Call, Folder, Killed, TooLateError, assert_refused, make_folder, retry_if_too_late, wait_until_gone
 
 
+@pytest.mark.slow
 def test_a_study_continues_after_ctrl_c_and_sigterm(
     tmp_path: Path, shared_tracking: str, status: dict[str, Any]
 ) -> None:

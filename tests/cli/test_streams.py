@@ -80,6 +80,7 @@ def test_a_closed_pipe_ends_the_command_silently(recorded: Folder, command: list
     assert outcome.err == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("redirection", ["2> /dev/full", "2>&-"])
 def test_an_unwritable_standard_error_does_not_affect_the_result(recorded: Folder, redirection: str) -> None:
     usual = redirected(recorded, ["status", "small", "--json"], "")

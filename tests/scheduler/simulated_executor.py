@@ -60,15 +60,32 @@ POLICIES: dict[str, dict[str, object]] = {
 """Study-file fields that replace the pruner, by the name that `study_of` accepts as `pruner`."""
 
 
+MEDIAN = {"n_startup_trials": 2, "n_warmup_steps": 2}
+OPTIONS: dict[str, dict[str, object]] = {
+    "tpe": {"n_startup_trials": 3},
+    "gp": {"n_startup_trials": 3, "n_candidates": 32},
+    "cmaes": {"population_size": 3},
+    "genetic": {"population_size": 3},
+    "nsgaii": {"population_size": 3},
+    "nsgaiii": {"population_size": 3},
+    "median": MEDIAN,
+    "percentile": {"n_startup_trials": 2, "percentile": 30.0},
+    "threshold": {"upper": 0.9, "n_warmup_steps": 2},
+    "successive_halving": {"min_resource": 1, "reduction_factor": 2},
+    "wilcoxon": {"p_threshold": 0.3},
+    "patient": {"patience": 1},
+    "patient, median": {"patience": 1, "wraps": {"name": "median", **MEDIAN}},
+}
+"""Options with which a sampler learns and a pruner prunes within a few trials."""
+
+
 def study_of(sampler: str, pruner: str, **fields: object) -> Study:
-    options = {"tpe": {"n_startup_trials": 3}, "median": {"n_startup_trials": 2, "n_warmup_steps": 2}}
-    options |= {"successive_halving": {"min_resource": 1, "reduction_factor": 2}}
     base = {
         "name": "simulated",
         "budget": {"n_trials": 8, "max_epochs": 9},
         "slots": 3,
-        "sampler": {"name": sampler, **options.get(sampler, {})},
-        "pruner": {"name": pruner, **options.get(pruner, {})},
+        "sampler": {"name": sampler, **OPTIONS.get(sampler, {})},
+        "pruner": {"name": pruner.split(",")[0], **OPTIONS.get(pruner, {})},
         "space": GRID if sampler == "grid" else SPACE,
         "enqueue": [{"learning_rate": 0.001, "width": 64, "dropout": 0.25}],
     }

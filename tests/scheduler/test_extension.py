@@ -114,32 +114,40 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
-def study(n_trials: int, seed: int, *, policy: str = "asha", **fields: object) -> Study:
+def study(n_trials: int, seed: int, *, policy: str = "asha", sampler: str = "tpe", **fields: object) -> Study:
     budget = {"n_trials": n_trials, "max_epochs": 9}
-    return study_of("tpe", policy, budget=budget, seed=seed, space=SPACE, **fields)
+    return study_of(sampler, policy, budget=budget, seed=seed, space=SPACE, **fields)
 
 
 @cache
-def history(n_trials: int, seed: int, policy: str) -> Sequence[TrialRecord]:
-    return virtual_history(study(n_trials, seed, policy=policy))
+def history(n_trials: int, seed: int, policy: str, sampler: str = "tpe") -> Sequence[TrialRecord]:
+    return virtual_history(study(n_trials, seed, policy=policy, sampler=sampler))
 
 
-def assert_history(trials: Sequence[TrialRecord], n_trials: int, seed: int, policy: str = "asha") -> None:
-    expected = history(n_trials, seed, policy)
+def assert_history(
+    trials: Sequence[TrialRecord], n_trials: int, seed: int, policy: str = "asha", sampler: str = "tpe"
+) -> None:
+    expected = history(n_trials, seed, policy, sampler)
     assert [reproducible(trial) for trial in trials] == [reproducible(trial) for trial in expected]
     assert history_sha256(trials) == history_sha256(expected)
 
 
-@pytest.mark.parametrize("policy", ["asha", "asha, two objectives"])
-@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(
+    ("seed", "policy", "sampler"),
+    [
+        *((seed, policy, "tpe") for policy in ("asha", "asha, two objectives") for seed in SEEDS),
+        *((5, "asha", sampler) for sampler in ("gp", "cmaes", "genetic")),
+        *((5, "asha, two objectives", sampler) for sampler in ("nsgaii", "nsgaiii")),
+    ],
+)
 def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_start(
-    workspace: Workspace, seed: int, policy: str
+    workspace: Workspace, seed: int, policy: str, sampler: str
 ) -> None:
-    assert workspace.run(study(8, seed, policy=policy)) == "ended"
-    assert_history(workspace.recorded(), 8, seed, policy)
+    assert workspace.run(study(8, seed, policy=policy, sampler=sampler)) == "ended"
+    assert_history(workspace.recorded(), 8, seed, policy, sampler)
     before = {trial.number: trial for trial in workspace.recorded()}
-    assert workspace.run(study(12, seed, policy=policy)) == "ended"
-    assert_history(workspace.recorded(), 12, seed, policy)
+    assert workspace.run(study(12, seed, policy=policy, sampler=sampler)) == "ended"
+    assert_history(workspace.recorded(), 12, seed, policy, sampler)
     assert workspace.computed_twice() == []
     for job in workspace.jobs:
         known = before.get(int(job.key))

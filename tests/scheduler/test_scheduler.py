@@ -1,6 +1,7 @@
 """The scheduler with simulated training: submitted jobs, recorded results, kept checkpoints and errors."""
 
 import dataclasses
+import itertools
 import random
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from simulated_executor import (
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.messages import EpochDone, Event, JobLost
 from mnist_hpo.scheduler import Interrupted, Scheduler, check_give_up
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.connect import open_storage
@@ -78,8 +79,15 @@ def test_every_storage_records_the_same_history(run: Run, url: str, tmp_path: Pa
     assert history_sha256(recorded(url, study)) == history_sha256(history)
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        *itertools.product(("tpe", "random", "grid"), ("median", "hyperband", "successive_halving")),
+        *(("qmc", "percentile"), ("gp", "median"), ("cmaes", "hyperband"), ("genetic", "successive_halving")),
+        *(("nsgaii", "patient, median"), ("random", "threshold"), ("random", "wilcoxon"), ("random", "patient")),
+        *(("nsgaii", "successive_halving, two objectives"), ("nsgaiii", "successive_halving, two objectives")),
+    ],
+)
 def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_start(
     run: Run, url: str, sampler: str, pruner: str
 ) -> None:
@@ -91,9 +99,20 @@ def test_an_extended_study_has_the_history_of_one_that_was_as_long_from_the_star
     ]
 
 
-@pytest.mark.parametrize("scheme", ["sqlite", "journal"])
-def test_a_coordinator_killed_at_random_times_continues_with_the_same_history(tmp_path: Path, scheme: str) -> None:
-    study = study_of("tpe", "hyperband", budget=budget(12))
+@pytest.mark.parametrize(
+    ("scheme", "sampler", "pruner"),
+    [
+        ("sqlite", "tpe", "hyperband"),
+        ("journal", "tpe", "hyperband"),
+        pytest.param("sqlite", "gp", "wilcoxon", marks=pytest.mark.slow),
+        pytest.param("sqlite", "cmaes", "patient, median", marks=pytest.mark.slow),
+        pytest.param("journal", "nsgaii", "percentile", marks=pytest.mark.slow),
+    ],
+)
+def test_a_coordinator_killed_at_random_times_continues_with_the_same_history(
+    tmp_path: Path, scheme: str, sampler: str, pruner: str
+) -> None:
+    study = study_of(sampler, pruner, budget=budget(12))
     url = f"{scheme}:///{tmp_path}/optuna.db"
     script = Path(__file__).with_name("coordinate.py")
     command = [sys.executable, str(script), url, str(tmp_path), study.model_dump_json()]
@@ -122,8 +141,14 @@ def test_without_a_pruner_a_trial_is_one_job(run: Run) -> None:
     assert {job.last_epoch for _, job in executor.jobs} == {9}
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
-def test_a_job_ends_at_the_next_epoch_at_which_the_pruner_can_decide(run: Run, pruner: str) -> None:
+@pytest.mark.parametrize(
+    "pruner",
+    [
+        *("median", "hyperband", "successive_halving", "percentile", "threshold"),
+        *("wilcoxon", "patient", "patient, median"),
+    ],
+)
+def test_a_job_goes_to_the_next_epoch_where_a_decision_can_fall(run: Run, pruner: str) -> None:
     study = study_of("random", pruner)
     stops = sorted(decision_epochs(study) | {9})
     executor = run(study)

@@ -72,13 +72,14 @@ def test_a_budget_of_the_whole_grid_is_accepted(write_study: WriteStudy) -> None
         (
             "sampler: random",
             "sampler: tpee",
-            "sampler.name: unknown sampler 'tpee'; did you mean 'tpe'?; known are tpe, random, grid",
+            "sampler.name: unknown sampler 'tpee'; did you mean 'tpe'?; known are tpe, random, grid, "
+            "qmc, gp, cmaes, genetic, nsgaii, nsgaiii",
         ),
         (
             "pruner: none",
             "pruner: hyperban",
             "pruner.name: unknown pruner 'hyperban'; did you mean 'hyperband'?; "
-            "known are none, median, hyperband, successive_halving",
+            "known are none, median, percentile, threshold, hyperband, successive_halving, wilcoxon, patient",
         ),
     ],
 )
@@ -225,6 +226,39 @@ def test_an_integer_hyperparameter_searched_as_a_float_is_refused(write_study: W
             "'auto' is not deterministic; give the number of epochs, or leave max_resource out",
         ),
         ("pruner: none", "pruner: {name: none, patience: 3}", "pruner.patience", "unknown option; known are none"),
+        (
+            "sampler: random",
+            "sampler: {name: qmc, qmc_type: faure}",
+            "sampler.qmc_type",
+            "Input should be 'sobol' or 'halton', not 'faure'",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: patient, wraps: {name: median, warmup_steps: 4}}",
+            "pruner.wraps.warmup_steps",
+            "unknown option; did you mean 'n_warmup_steps'?; known are ",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: patient, wraps: {name: successive_halving, min_resource: auto}}",
+            "pruner.wraps.min_resource",
+            "'auto' is not deterministic; give the number of epochs, or leave min_resource out",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: patient, wraps: medain}",
+            "pruner.wraps.name",
+            "cannot wrap the pruner 'medain'; did you mean 'median'?; can wrap median, percentile, threshold, ",
+        ),
+        (
+            "pruner: none",
+            "pruner: {name: patient, wraps: patient}",
+            "pruner.wraps.name",
+            "cannot wrap the pruner 'patient'",
+        ),
+        ("pruner: none", "pruner: {name: patient, wraps: 3}", "pruner.wraps", "Input should be a "),
+        ("pruner: none", "pruner: {name: patient, wraps: {patience: 3}}", "pruner.wraps", "Field required"),
+        ("pruner: none", "pruner: threshold", "pruner", "Either lower or upper must be specified"),
     ],
 )
 def test_an_unknown_or_invalid_option_of_a_sampler_or_pruner_is_refused(
@@ -311,4 +345,15 @@ def test_an_incomplete_enqueued_trial_is_refused_with_a_grid(write_study: WriteS
     line = line_of(path, "- {width")
     assert refusal(path) == (
         f"{path}, line {line}: enqueue.0: the grid sampler cannot fill in learning_rate; give it here"
+    )
+
+
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "genetic"])
+def test_several_objectives_are_refused_where_a_sampler_optimises_one(write_study: WriteStudy, sampler: str) -> None:
+    path = write_study(
+        "sampler: random", f"sampler: {sampler}\nobjectives: [{{metric: valid_loss}}, {{metric: flops}}]"
+    )
+    assert refusal(path) == (
+        f"{path}, line {line_of(path, 'sampler: ')}: sampler: {sampler} optimises one objective; "
+        "with several, use tpe, random, grid, qmc, nsgaii or nsgaiii"
     )

@@ -2,11 +2,12 @@
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from policy_driver import Driver
 
-from mnist_hpo.search.pruners import decision_epochs
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.spec.study import Study
 
 MEDIAN = st.fixed_dictionaries(
@@ -36,6 +37,29 @@ HALVING = st.fixed_dictionaries(
         "bootstrap_count": st.integers(0, 3),
     },
 )
+PERCENTILE = st.builds(
+    lambda options, percentile: {**options, "name": "percentile", "percentile": percentile},
+    MEDIAN,
+    st.sampled_from([0.0, 10.0, 50.0, 100.0]),
+)
+THRESHOLD = st.fixed_dictionaries(
+    {"name": st.just("threshold"), "upper": st.sampled_from([0.2, 0.9])},
+    optional={"lower": st.just(0.1), "n_warmup_steps": st.integers(0, 12), "interval_steps": st.integers(1, 6)},
+)
+WILCOXON = st.fixed_dictionaries(
+    {"name": st.just("wilcoxon")},
+    optional={"p_threshold": st.sampled_from([0.1, 0.5]), "n_startup_steps": st.integers(0, 6)},
+)
+NOT_PATIENT = [MEDIAN, HYPERBAND, HALVING, PERCENTILE, THRESHOLD, WILCOXON]
+PATIENT = st.fixed_dictionaries(
+    {"name": st.just("patient")},
+    optional={
+        "patience": st.integers(0, 5),
+        "min_delta": st.sampled_from([0.0, 0.1]),
+        "wraps": st.one_of(st.none(), *NOT_PATIENT),
+    },
+)
+PRUNER = st.one_of(*NOT_PATIENT, PATIENT)
 
 
 def study_of(pruner: object, max_epochs: int) -> Study:
@@ -63,22 +87,35 @@ def epochs_where_trials_are_pruned(study: Study, seed: int) -> set[int]:
 
 
 @settings(max_examples=200)
-@given(st.one_of(MEDIAN, HYPERBAND, HALVING), st.integers(1, 20), st.integers(0, 2**32))
+@given(PRUNER, st.integers(1, 20), st.integers(0, 2**32))
 def test_optuna_prunes_only_at_decision_epochs(pruner: dict[str, object], max_epochs: int, seed: int) -> None:
     study = study_of(pruner, max_epochs)
     assert epochs_where_trials_are_pruned(study, seed) <= decision_epochs(study)
 
 
-def test_some_trial_is_pruned_at_every_decision_epoch() -> None:
-    """There are no more decision epochs than needed: a job that stops often is slow."""
-    for pruner in (
+@pytest.mark.parametrize(
+    "pruner",
+    [
         {"name": "median", "n_startup_trials": 1, "n_warmup_steps": 4, "interval_steps": 3},
         {"name": "hyperband", "reduction_factor": 3},
         {"name": "successive_halving", "min_resource": 2, "reduction_factor": 2},
-    ):
-        study = study_of(pruner, 13)
-        seen = set[int]().union(*(epochs_where_trials_are_pruned(study, seed) for seed in range(60)))
-        assert seen == decision_epochs(study)
+        {"name": "percentile", "n_startup_trials": 1, "n_warmup_steps": 4, "interval_steps": 3},
+        {"name": "threshold", "upper": 0.9, "n_warmup_steps": 4, "interval_steps": 3},
+        {"name": "wilcoxon", "p_threshold": 0.4},
+        {"name": "patient", "patience": 2},
+        {"name": "patient", "patience": 2, "wraps": {"name": "median", "n_startup_trials": 1, "interval_steps": 3}},
+        {"name": "patient", "patience": 2, "wraps": {"name": "successive_halving", "reduction_factor": 2}},
+    ],
+    ids=str,
+)
+def test_some_trial_is_pruned_at_every_decision_epoch(pruner: object) -> None:
+    """There are no more decision epochs than needed: a job that stops often is slow."""
+    study, seen = study_of(pruner, 13), set[int]()
+    for seed in range(60):
+        seen |= epochs_where_trials_are_pruned(study, seed)
+        if seen == decision_epochs(study):
+            return
+    raise AssertionError(seen)
 
 
 def test_without_a_pruner_there_are_no_decision_epochs() -> None:
@@ -90,8 +127,8 @@ def test_the_rungs_of_hyperband_and_successive_halving() -> None:
     assert decision_epochs(study_of("successive_halving", 30)) == {1, 4, 16}
 
 
-@settings(max_examples=60)
-@given(st.one_of(MEDIAN, HYPERBAND, HALVING), st.integers(0, 2**32))
+@settings(max_examples=100)
+@given(PRUNER, st.integers(0, 2**32))
 def test_pruning_uses_only_lower_numbered_trials(pruner: dict[str, object], seed: int) -> None:
     """Otherwise the trials that a larger budget adds would change the earlier ones."""
 
@@ -115,3 +152,17 @@ def test_pruning_uses_only_lower_numbered_trials(pruner: dict[str, object], seed
         return pruned_by_epoch
 
     assert decisions(4) == decisions(8)
+
+
+def test_the_wilcoxon_pruner_compares_with_the_best_of_the_lower_numbered_trials() -> None:
+    """A better trial with a higher number may end first, but a shorter study does not have it."""
+    for number_asked, pruned in ((1, False), (3, True)):
+        driver = Driver(study_of({"name": "wilcoxon", "p_threshold": 0.2}, 12))
+        for number, loss in ((0, 0.5), (2, 0.1)):
+            while driver.n_started <= number:
+                driver.start()
+            for epoch in range(1, 6):
+                driver.report(number, epoch, loss)
+            driver.complete(number, loss)
+        driver.start()
+        assert any(driver.report(number_asked, epoch, 0.3) for epoch in range(1, 6)) == pruned

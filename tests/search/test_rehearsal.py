@@ -14,10 +14,11 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial
 
 from mnist_hpo.search.check import check_study
+from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.search.make_policy import make_policy
-from mnist_hpo.search.pruners import PRUNERS, decision_epochs
+from mnist_hpo.search.make_sampler import SAMPLERS
+from mnist_hpo.search.pruners import PRUNERS
 from mnist_hpo.search.rehearsal import rehearse
-from mnist_hpo.search.samplers import SAMPLERS
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile, read_study
 
@@ -42,6 +43,20 @@ LATE = [
     ("successive_halving", "min_resource", "0", "1 to 1,000,000"),
     ("successive_halving", "min_early_stopping_rate", "1000000000", "0 to 20"),
     ("successive_halving", "bootstrap_count", "-2", "0 to 1,000,000"),
+    ("gp", "n_candidates", "15", "16 to 100,000"),
+    ("gp", "max_points", "2001", "10 to 2,000"),
+    ("cmaes", "population_size", "1", "2 to 10,000"),
+    ("cmaes", "sigma0", "0.0", "0.001 to 1"),
+    ("genetic", "mutation_prob", "1.5", "0 to 1"),
+    ("nsgaii", "crossover_prob", "-0.1", "0 to 1"),
+    ("nsgaii", "swapping_prob", "2", "0 to 1"),
+    ("nsgaiii", "dividing_parameter", "0", "1 to 20"),
+    ("percentile", "percentile", "101.0", "0 to 100"),
+    ("threshold", "n_warmup_steps", "-1", "0 to 1,000,000"),
+    ("wilcoxon", "p_threshold", "1.5", "0 to 1"),
+    ("wilcoxon", "n_startup_steps", "-1", "0 to 1,000,000"),
+    ("patient", "patience", "-1", "0 to 1,000,000"),
+    ("patient", "min_delta", "-0.5", "0 to 1e+300"),
 ]
 
 
@@ -78,6 +93,11 @@ def test_a_value_out_of_range_is_refused_with_the_limits(
         ),
         ("hyperband", "bootstrap_count: 4", "pruner.bootstrap_count: 4 trials must reach a rung before one can"),
         ("successive_halving", "bootstrap_count: 7", "budget.n_trials is 4: every trial would be pruned"),
+        (
+            "patient",
+            "wraps: {name: hyperband, min_resource: 10}",
+            "pruner.wraps.min_resource: min_resource (10) is greater than max_resource (9)",
+        ),
     ],
 )
 def test_a_pruner_that_prunes_nothing_or_everything_is_refused(
@@ -99,6 +119,19 @@ def test_a_pruner_that_prunes_nothing_or_everything_is_refused(
         ("hyperband", "max_resource: 1000000, reduction_factor: 2"),
         ("hyperband", "min_resource: 9, max_resource: 9, reduction_factor: 1000000, bootstrap_count: 3"),
         ("successive_halving", "min_early_stopping_rate: 20, reduction_factor: 1000000, min_resource: 1000000"),
+        ("qmc", "qmc_type: halton, scramble: false"),
+        ("qmc", "qmc_type: sobol, scramble: true"),
+        ("gp", "n_startup_trials: 0, n_candidates: 100000, max_points: 10"),
+        ("cmaes", "population_size: 10000, sigma0: 1"),
+        ("genetic", "population_size: 2, crossover_prob: 0, swapping_prob: 1, mutation_prob: 0.0"),
+        ("nsgaii", "population_size: 10000"),
+        ("nsgaiii", "dividing_parameter: 20"),
+        ("percentile", "percentile: 0.0, n_min_trials: 3"),
+        ("threshold", "lower: 0, upper: 10, n_warmup_steps: 2, interval_steps: 2"),
+        ("wilcoxon", "p_threshold: 0.0, n_startup_steps: 1000000"),
+        ("patient", "patience: 1000000, min_delta: 0.1"),
+        ("patient", "wraps: hyperband, patience: 0"),
+        ("patient", "wraps: {name: percentile, percentile: 50, n_startup_trials: 1000000}"),
     ],
 )
 def test_valid_options_are_accepted_without_output(

@@ -23,7 +23,24 @@ GRID = {
     "width": {"type": "categorical", "choices": [32, 64, 128]},
     "depth": {"type": "int", "low": 1, "high": 3, "step": 2},
 }
-SAMPLERS = ["tpe", "random", {"name": "tpe", "n_startup_trials": 3, "multivariate": True, "constant_liar": True}]
+SAMPLERS = [
+    "tpe",
+    "random",
+    {"name": "tpe", "n_startup_trials": 3, "multivariate": True, "constant_liar": True},
+    "qmc",
+    {"name": "qmc", "qmc_type": "halton"},
+    {"name": "gp", "n_startup_trials": 4, "n_candidates": 64},
+    {"name": "cmaes", "population_size": 4},
+    {"name": "genetic", "population_size": 4},
+    {"name": "nsgaii", "population_size": 4},
+    {"name": "nsgaiii", "population_size": 4},
+]
+PRUNERS: list[object] = [
+    *("median", "percentile", "hyperband", "successive_halving", "patient"),
+    {"name": "threshold", "upper": 3.0},
+    {"name": "wilcoxon", "p_threshold": 0.3},
+    {"name": "patient", "patience": 1, "wraps": "median"},
+]
 
 Point = tuple[tuple[str, ParameterValue], ...]
 
@@ -181,15 +198,17 @@ def test_a_sampler_learns_from_failed_trials() -> None:
     assert sum(rate > 0.01 for rate in rates[-20:]) <= 12
 
 
-@pytest.mark.parametrize("pruner", ["median", "hyperband", "successive_halving"])
-def test_a_hopeless_trial_is_pruned(pruner: str) -> None:
+@pytest.mark.parametrize("pruner", PRUNERS, ids=str)
+def test_a_hopeless_trial_is_pruned(pruner: object) -> None:
     driver = Driver(study_of(pruner=pruner))
     n_pruned = 0
     for number in range(30):
         driver.start()
         loss = 0.1 if number < 15 else 5.0
         for epoch in range(1, 10):
-            if driver.report(number, epoch, loss + 0.001 * number):
+            # Good trials improve with each epoch, and bad ones get worse.
+            change = 0.01 * (epoch if loss > 1 else -epoch)
+            if driver.report(number, epoch, loss + change + 0.001 * number):
                 driver.prune(number)
                 n_pruned += number >= 15
                 break

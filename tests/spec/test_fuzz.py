@@ -171,12 +171,16 @@ def _method(names: list[str], options: list[str]) -> st.SearchStrategy[object]:
 
 
 samplers = _method(
-    ["tpe", "random", "grid"],
-    ["n_startup_trials", "n_ei_candidates", "multivariate", "group", "prior_weight", "consider_endpoints", "seed"],
+    ["tpe", "random", "grid", "qmc", "gp", "cmaes", "genetic", "nsgaii", "nsgaiii"],
+    [
+        *("n_startup_trials", "n_ei_candidates", "multivariate", "group", "prior_weight", "consider_endpoints", "seed"),
+        *("qmc_type", "scramble", "n_candidates", "max_points", "population_size", "sigma0", "mutation_prob"),
+    ],
 )
 pruners = _method(
-    ["none", "median", "hyperband", "successive_halving"],
+    ["none", "median", "hyperband", "successive_halving", "percentile", "threshold", "wilcoxon", "patient"],
     [
+        *("percentile", "upper", "lower", "p_threshold", "n_startup_steps", "patience", "min_delta", "wraps"),
         *("n_startup_trials", "n_warmup_steps", "interval_steps", "n_min_trials", "min_resource", "max_resource"),
         *("reduction_factor", "bootstrap_count", "min_early_stopping_rate"),
     ],

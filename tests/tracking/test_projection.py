@@ -146,6 +146,7 @@ def assert_model_has_loss(
     assert losses.mean() == pytest.approx(valid_loss, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_sync_rebuilds_the_record_and_is_idempotent(
     finished: Folder, folder: Folder, trials: list[dict[str, Any]], mnist: PreparedDataset, tmp_path: Path
 ) -> None:

@@ -42,7 +42,7 @@ def failing_server() -> Generator[str]:
 @pytest.mark.parametrize(
     "server",
     [
-        "closed_port",
+        pytest.param("closed_port", marks=pytest.mark.slow),
         pytest.param("failing_server", marks=pytest.mark.slow),
         pytest.param("hanging_server", marks=pytest.mark.slow),
     ],

@@ -51,6 +51,7 @@ def writer_of(run: Call) -> psutil.Process:
     return writers[0]
 
 
+@pytest.mark.slow
 def test_a_writer_killed_after_the_last_trial_is_restarted(tmp_path: Path, trials: list[dict[str, Any]]) -> None:
     folder = make_folder(tmp_path, "killed")
     run = folder.start("run", "small.yaml")
@@ -215,6 +216,7 @@ assert [run.info.run_id for run in mlflow.search_runs(search_all_experiments=Tru
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "verb",
     [

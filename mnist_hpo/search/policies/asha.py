@@ -15,13 +15,15 @@ from typing import Any, ClassVar, Literal
 
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mnist_hpo.search.decision_epochs import rungs
 from mnist_hpo.search.options import integer_options
 from mnist_hpo.search.pareto import Point, ranking
 from mnist_hpo.search.policy import Advice, Finished, Measures, Next, Resume, Start, Wait
 from mnist_hpo.search.proposals import new_optuna_study, propose
-from mnist_hpo.search.pruners import rungs
 from mnist_hpo.search.space import distributions_of
 from mnist_hpo.spec.study import ParameterValue, Study
+
+DEFAULT_OPTIONS = {"min_resource": 1, "reduction_factor": 3}
 
 
 @dataclass
@@ -39,14 +41,14 @@ class _Trial:
 class Asha:
     """See `Policy` for the methods.
 
-    Options: `min_resource` (the epochs of the first rung, 1 by default) and `reduction_factor` (3 by default).
+    Options: `min_resource`, the epochs of the first rung, and `reduction_factor`.
     """
 
     extends_in_place: ClassVar[bool] = False
 
     def __init__(self, study: Study) -> None:
         assert study.policy is not None
-        options = integer_options(study.policy.options, min_resource=1, reduction_factor=3)
+        options = integer_options(study.policy.options, **DEFAULT_OPTIONS)
         self._spec, self._factor = study, options["reduction_factor"]
         epochs = rungs(options["min_resource"], self._factor, study.budget.max_epochs - 1)
         self._rungs: dict[int, dict[int, Point]] = {epoch: {} for epoch in epochs}
