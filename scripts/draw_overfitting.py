@@ -3,7 +3,7 @@
 Trains the first trial of each width in studies/overfitting.yaml again, because a record has no accuracy on train, and
 its train_loss is a mean over an epoch in which the weights change.
 
-Run:  .venv/bin/python scripts/draw_overfitting.py    (3 minutes of CPU time; after mnist-hpo data)
+Run:  .venv/bin/python scripts/draw_overfitting.py    (3 minutes of CPU time)
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator
 from numpy.typing import NDArray
 
 from mnist_hpo.analysis.charts.figure import SERIES_COLOURS
@@ -29,6 +30,8 @@ from mnist_hpo.trial_plan import training_config
 
 ROOT = Path(__file__).resolve().parents[1]
 N_WIDTHS = 5
+_LOWEST_PERCENT = 75
+"""Lower accuracies, of the first epochs, are not drawn."""
 
 
 def curves(study: Study, number: int) -> NDArray[np.float64]:
@@ -76,7 +79,11 @@ def draw(study: Study) -> Figure:
         if measure == 0:
             panel.set_yscale("log")
         else:
+            panel.set_ylim(_LOWEST_PERCENT, 100.5)
             panel.set_xlabel("epoch")
+    panels[0, 1].yaxis.set_major_locator(FixedLocator([0.3, 0.4, 0.5, 0.7, 1, 1.5, 2]))
+    panels[0, 1].yaxis.set_major_formatter("{x:g}")
+    panels[0, 1].yaxis.set_minor_locator(NullLocator())
     panels[0, 1].legend(fontsize=9)
     figure.suptitle(
         "MLPs with two hidden layers on 2,000 digits; a star marks the lowest loss on valid: from there on they overfit"
