@@ -38,7 +38,7 @@ def augment(
 
     A study file need not have been run. --trial N needs a recorded study.
 
-    Example: mnist-hpo augment studies/mlp_best.yaml --out grid.png
+    Example: mnist-hpo augment studies/mlp_best_augmented.yaml --out grid.png
     """
     if out is not None:
         OutputFile("--out", out, PNG_PICTURE, force).check()
