@@ -115,7 +115,7 @@ def truncated_weights(directory: Path) -> None:
 
 
 def a_newer_format(directory: Path) -> None:
-    change_description(directory, format=4)
+    change_description(directory, format=5)
 
 
 def the_old_format(directory: Path) -> None:
@@ -298,7 +298,7 @@ def test_the_message_names_the_file_and_the_fix(directory: Path) -> None:
     ):
         load_bundle(directory)
     a_newer_format(directory)
-    with pytest.raises(UserError, match=r"format 4, from a newer mnist-hpo; .* upgrade"):
+    with pytest.raises(UserError, match=r"format 5, from a newer mnist-hpo; .* upgrade"):
         load_bundle(directory)
 
 

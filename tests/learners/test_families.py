@@ -20,6 +20,8 @@ Digits = tuple[Examples, Examples]
 SMALL: dict[str, dict[str, ParameterValue]] = {
     "mlp": {"depth": 1, "width": 32, "batch_size": 50, "dropout": 0.2, "learning_rate": 0.01, "optimizer": "sgd"},
     "cnn": {"channels": 4, "batch_size": 20, "dropout": 0.1, "learning_rate": 0.01, "kernel_size": 5},
+    "rnn": {"width": 32, "batch_size": 10, "dropout": 0.1, "learning_rate": 0.01},
+    "transformer": {"patch_size": 7, "width": 32, "depth": 1, "batch_size": 10, "learning_rate": 0.005},
     "svm": {"C": 5.0},
 }
 """Hyperparameters for quick training; other models are trained with their defaults."""
