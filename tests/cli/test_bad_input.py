@@ -53,7 +53,7 @@ def test_a_missing_study_file_is_refused(folder: Folder) -> None:
     assert folder.files() == []
 
 
-@pytest.mark.parametrize("verb", ["status", "trials", "best", "report", "retrain", "sync", "run", "compare"])
+@pytest.mark.parametrize("verb", ["status", "trials", "best", "report", "augment", "retrain", "sync", "run", "compare"])
 def test_an_invalid_study_name_is_refused(finished: Folder, verb: str) -> None:
     beside = ["small"] if verb == "compare" else []
     for name in ("x" * 5000, "", "a\nb"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from command import PROGRAM, Folder, assert_refused
 
-VERBS = ["data", "run", "status", "trials", "best", "retrain", "report", "sync", "ui"]
+VERBS = ["data", "run", "status", "trials", "best", "retrain", "report", "augment", "sync", "ui"]
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -110,7 +110,7 @@ def test_the_storage_can_be_set_in_the_environment(finished: Folder, folder: Fol
     assert by_option["history_sha256"] == status["history_sha256"]
 
 
-@pytest.mark.parametrize("verb", ["status", "retrain", "report", "sync"])
+@pytest.mark.parametrize("verb", ["status", "retrain", "report", "augment", "sync"])
 def test_an_unknown_study_is_reported_with_the_nearest_name(finished: Folder, verb: str) -> None:
     assert_refused(finished.call(verb, "smal"), "'smal'", "did you mean 'small'?")
 

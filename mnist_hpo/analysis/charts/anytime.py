@@ -6,11 +6,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from mnist_hpo.analysis.anytime import AnytimePoint
-from mnist_hpo.analysis.charts.figure import whole_number_ticks
+from mnist_hpo.analysis.charts.figure import SERIES_COLOURS, whole_number_ticks
 from mnist_hpo.analysis.comparison import Compared, Comparison
 
-_COLOURS = ("#3b8fd6", "#e0803a", "#2fa57f", "#b56fc4", "#b8962a", "#8b95a3")
-"""Distinguishable with colour blindness in this order (after Okabe and Ito), and legible on dark and light pages."""
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _AXES = (("n_trials", "trials begun"), ("n_epochs", "epochs"), ("worker_s", "worker seconds"))
 
@@ -20,7 +18,11 @@ def anytime_figure(comparison: Comparison) -> go.Figure:
     axes, compared = anytime_axes(comparison), comparison.compared
     figure = make_subplots(1, len(axes), shared_yaxes=True, horizontal_spacing=0.03)
     for index, entry in enumerate(compared):
-        line = {"color": _COLOURS[index % len(_COLOURS)], "dash": _DASHES[index % len(_DASHES)], "width": 2.5}
+        line = {
+            "color": SERIES_COLOURS[index % len(SERIES_COLOURS)],
+            "dash": _DASHES[index % len(_DASHES)],
+            "width": 2.5,
+        }
         points = _extended_to_end(entry)
         for column, (field, title) in enumerate(axes, start=1):
             curve = go.Scatter(

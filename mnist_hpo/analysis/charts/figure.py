@@ -31,6 +31,8 @@ STATE_COLOURS: dict[TrialState, str] = {
     "running": "var(--running)",
     "paused": "var(--paused)",
 }
+SERIES_COLOURS = ("#3b8fd6", "#e0803a", "#2fa57f", "#b56fc4", "#b8962a", "#8b95a3")
+"""Distinguishable with colour blindness in this order (after Okabe and Ito), and legible on dark and light pages."""
 HOVER = "%{customdata}<extra></extra>"
 _N_DIGITS = 6
 _MAX_TICKS = 7

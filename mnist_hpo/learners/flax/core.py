@@ -138,7 +138,7 @@ def train_epoch(
     ) -> tuple[jax.Array, Statistics]:
         words = HashedWords(seed, step)
         model = nnx.merge(structure.training, parameters, statistics)
-        inputs = _step_images(program, dynamics, words, images, rows, mixing)
+        inputs = step_images(program, dynamics, words, images, rows, mixing)
         logits = model(inputs.reshape(-1, *program.input_shape), _dropout(program, dynamics, words))
         loss = softmax_loss(logits, labels, rows, dynamics.label_smoothing)
         if mixing is not None:
@@ -196,7 +196,7 @@ def predict(program: Program, parameters: Parameters, statistics: Statistics, im
     return jax.nn.log_softmax(logits.reshape(-1, program.n_classes)[:n_examples])
 
 
-def _step_images(
+def step_images(
     program: Program,
     dynamics: Dynamics,
     words: HashedWords,
@@ -204,7 +204,20 @@ def _step_images(
     rows: jax.Array,
     mixing: jax.Array | None,
 ) -> jax.Array:
-    """Return a step's images, f32[B, F]: augmented, then mixed, then disturbed."""
+    """Return the images that a step trains on: augmented, then mixed, then disturbed.
+
+    Args:
+        program: the static configuration.
+        dynamics: the traced hyperparameters.
+        words: the random words of the step.
+        images: u8[E, F].
+        rows: i32[B], the rows of the step.
+        mixing: f32[], the share of each image in its mixture with another one; None for no mixture.
+
+    Returns:
+        f32[B, F], from 0 to 1 before the noise is added.
+
+    """
     active = program.active
     if not any(name in active for name in INPUT_CHANGES):
         # Already rounded as the first product would round them, then cast back to float32; XLA removes that cast.

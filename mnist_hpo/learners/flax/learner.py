@@ -52,7 +52,7 @@ class FlaxLearner:
         self._programs, self._device = programs, device
         self._config, self._program, self._dynamic = config, program, dynamic
         self._train, self._n_train = train, n_train
-        self._seed = np.array([config.seed >> 32, config.seed & 0xFFFFFFFF], dtype=np.uint32)
+        self._seed = seed_words(config.seed)
 
     @property
     def compile_s(self) -> float:
@@ -67,7 +67,7 @@ class FlaxLearner:
         """See `Learner.advance`."""
         rows = self._rows(epoch)
         train_epoch = self._programs.train_epoch(self._program, len(self._train), len(rows))
-        arguments = rows, self._per_step(epoch, len(rows)), self._dynamics(), self._seed
+        arguments = rows, self._per_step(epoch, len(rows)), dynamics_of(self._dynamic), self._seed
         images, labels = (self._device.put(array) for array in (self._train.images, self._train.labels))
         start = time.perf_counter()
         state, losses = train_epoch(state, images, labels, *arguments)
@@ -120,8 +120,15 @@ class FlaxLearner:
             case _:
                 return None
 
-    def _dynamics(self) -> core.Dynamics:
-        return core.Dynamics(*(np.float32(getattr(self._dynamic, name)) for name in core.Dynamics._fields))
+
+def dynamics_of(dynamic: Hyperparameters) -> core.Dynamics:
+    """Return the traced hyperparameters of a training."""
+    return core.Dynamics(*(np.float32(getattr(dynamic, name)) for name in core.Dynamics._fields))
+
+
+def seed_words(seed: int) -> NDArray[np.uint32]:
+    """Return a seed below 2 ** 64 as u32[2]."""
+    return np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.uint32)
 
 
 def make_predictor(program: Program, tensors: Tensors) -> Predictor:

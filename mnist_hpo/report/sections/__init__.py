@@ -8,7 +8,7 @@ from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.importance import Importance
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.report.blocks import Section
-from mnist_hpo.report.sections import champion, history, parameters, provenance, summary, time, tradeoff
+from mnist_hpo.report.sections import champion, history, overfitting, parameters, provenance, summary, time, tradeoff
 
 
 def make_sections(view: StudyView, importance: Importance, tests: Sequence[ChampionTest]) -> list[Section]:
@@ -22,6 +22,7 @@ def make_sections(view: StudyView, importance: Importance, tests: Sequence[Champ
         *parameters.most_important(view, importance),
         parameters.parallel(view, importance),
         history.learning_curves(view),
+        *overfitting.overfitting(view),
         history.top_trials(view),
         time.timeline(view),
         time.time_spent(view),
