@@ -1,0 +1,127 @@
+"""A transformer over the patches of an image, with normalisation before each block.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (2021); the order of Xiong et al., "On Layer Normalization in the
+Transformer Architecture" (2020).
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+from mnist_hpo.spec.model import FlaxModel
+from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+
+if TYPE_CHECKING:
+    import jax
+    from flax import nnx
+
+    from mnist_hpo.layers.dropout import Dropout
+
+
+@cache
+def module() -> type[nnx.Module]:
+    """Return the class. It imports Flax here, because the coordinator loads this file too."""
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from mnist_hpo.layers.attention import attention
+    from mnist_hpo.layers.mixed_precision import dot_general
+
+    class SelfAttention(nnx.Module):
+        """Attention of each token to all tokens: f32[B, T, width] to the same shape."""
+
+        def __init__(self, width: int, n_heads: int, precision: str, *, rngs: nnx.Rngs) -> None:
+            self.n_heads, self.size, self.precision = n_heads, max(1, width // n_heads), precision
+            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+            # One product for queries, keys and values.
+            self.projection = linear(width, 3 * n_heads * self.size)
+            self.output = linear(n_heads * self.size, width)
+
+        def __call__(self, x: jax.Array) -> jax.Array:
+            n_examples, n_tokens, _ = x.shape
+            projected = self.projection(x).reshape(n_examples, n_tokens, 3, self.n_heads, self.size)
+            query, key, value = projected.transpose(2, 0, 3, 1, 4)
+            attended = attention(query, key, value, self.precision).transpose(0, 2, 1, 3)
+            return self.output(attended.reshape(n_examples, n_tokens, -1))
+
+    class Block(nnx.Module):
+        """Self-attention and a network of one hidden layer, each added to its input: f32[B, T, width]."""
+
+        def __init__(self, width: int, n_heads: int, n_hidden: int, precision: str, *, rngs: nnx.Rngs) -> None:
+            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+            self.norms = nnx.List([nnx.LayerNorm(width, rngs=rngs) for _ in range(2)])
+            self.attention = SelfAttention(width, n_heads, precision, rngs=rngs)
+            self.hidden, self.output = linear(width, n_hidden), linear(n_hidden, width)
+
+        def __call__(self, x: jax.Array, layer: int, dropout: Dropout) -> jax.Array:
+            x = x + dropout(layer, self.attention(self.norms[0](x)))
+            return x + dropout(layer + 1, self.output(nnx.gelu(self.hidden(self.norms[1](x)))))
+
+    class Transformer(nnx.Module):
+        """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes].
+
+        If the patch size does not divide the image's size, the image is extended by zeros below and on the right.
+        """
+
+        def __init__(
+            self,
+            input_shape: tuple[int, int, int],
+            n_classes: int,
+            hyperparameters: ParameterSet,
+            precision: str,
+            *,
+            rngs: nnx.Rngs,
+        ) -> None:
+            height, n_columns, n_channels = input_shape
+            width, self.patch_size = int(hyperparameters["width"]), int(hyperparameters["patch_size"])
+            self.with_token = hyperparameters["readout"] == "token"
+            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+            n_patches = math.ceil(height / self.patch_size) * math.ceil(n_columns / self.patch_size)
+            self.embedding = linear(self.patch_size**2 * n_channels, width)
+            # Of the class token, it is also the token itself.
+            self.positions = nnx.Param(jnp.zeros((n_patches + self.with_token, width)), role="bias")
+            n_heads, n_hidden = int(hyperparameters["n_heads"]), round(float(hyperparameters["mlp_ratio"]) * width)
+            self.blocks = nnx.List(
+                [
+                    Block(width, n_heads, max(1, n_hidden), precision, rngs=rngs)
+                    for _ in range(int(hyperparameters["depth"]))
+                ]
+            )
+            self.norm = nnx.LayerNorm(width, rngs=rngs)
+            self.logits = linear(width, n_classes)
+
+        def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            x = self.embedding(self._patches(x))
+            if self.with_token:
+                x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
+            x = dropout(0, x + self.positions[...])
+            for number, block in enumerate(self.blocks):
+                x = block(x, 2 * number + 1, dropout)
+            x = self.norm(x)
+            return self.logits(x[:, 0] if self.with_token else x.mean(axis=1))
+
+        def _patches(self, x: jax.Array) -> jax.Array:
+            """Cut f32[B, H, W, C] into f32[B, patches, pixels · C], row by row."""
+            size = self.patch_size
+            x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, -x.shape[2] % size), (0, 0)))
+            n, height, width, n_channels = x.shape
+            x = x.reshape(n, height // size, size, width // size, size, n_channels).transpose(0, 1, 3, 2, 4, 5)
+            return x.reshape(n, (height // size) * (width // size), size * size * n_channels)
+
+    return Transformer
+
+
+MODEL = FlaxModel(
+    hyperparameters={
+        "patch_size": Number(int, default=7, low=1, high=64),
+        "width": Number(int, default=64, low=1, high=4096),
+        "n_heads": Number(int, default=4, low=1, high=64),
+        "depth": Number(int, default=3, low=1, high=32),
+        "mlp_ratio": Number(float, default=2.0, low=0.1, high=16),
+        "readout": Choice("mean", ("mean", "token")),
+    },
+    module=module,
+    images="shaped",
+)
