@@ -80,8 +80,10 @@ def module() -> type[nnx.Module]:
             linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
             n_patches = math.ceil(height / self.patch_size) * math.ceil(n_columns / self.patch_size)
             self.embedding = linear(self.patch_size**2 * n_channels, width)
-            # Of the class token, it is also the token itself.
-            self.positions = nnx.Param(jnp.zeros((n_patches + self.with_token, width)), role="bias")
+            # A kernel for the one-hot number of a token, hence drawn like one: from zeros, training is slower. With a class
+            # token, its row is the token itself.
+            n_tokens = n_patches + self.with_token
+            self.positions = nnx.Param(jnp.zeros((n_tokens, width)), role="weight", fan_in=n_tokens)
             n_heads, n_hidden = int(hyperparameters["n_heads"]), round(float(hyperparameters["mlp_ratio"]) * width)
             self.blocks = nnx.List(
                 [
