@@ -98,7 +98,7 @@ def module() -> type[nnx.Module]:
             x = self.embedding(self._patches(x))
             if self.with_token:
                 x = jnp.pad(x, ((0, 0), (1, 0), (0, 0)))
-            x = dropout(0, x + self.positions[...])
+            x = dropout(0, x + self.positions[...][None])
             for number, block in enumerate(self.blocks):
                 x = block(x, 2 * number + 1, dropout)
             x = self.norm(x)
