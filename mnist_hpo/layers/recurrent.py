@@ -88,15 +88,11 @@ def _backward(
         saved, before, of_output = at_step
         of_input, of_product, of_before = cell.backward(saved, before, (of_carry[0] + of_output, *of_carry[1:]))
         of_product = of_product.astype(factor.dtype)
-        through = lax.dot_general(
-            of_product, factor, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-        )
+        through = lax.dot_general(of_product, factor, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
         return (of_before[0] + through, *of_before[1:]), (of_input, of_product)
 
     start = jax.tree.map(lambda array: jnp.zeros_like(array[0]), carries)
-    _, (of_inputs, of_products) = lax.scan(
-        step, start, (saved, before, gradient), reverse=not reverse
-    )
+    _, (of_inputs, of_products) = lax.scan(step, start, (saved, before, gradient), reverse=not reverse)
     outputs = before[0].reshape(-1, len(factor)).astype(factor.dtype)
     return of_inputs, kernel_gradient(outputs, of_products.reshape(len(outputs), -1))
 

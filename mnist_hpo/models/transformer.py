@@ -25,6 +25,7 @@ def module() -> type[nnx.Module]:
     """Return the class. It imports Flax here, because the coordinator loads this file too."""
     import jax.numpy as jnp
     from flax import nnx
+    from jax import lax
 
     from mnist_hpo.layers.attention import attention
     from mnist_hpo.layers.mixed_precision import dot_general
@@ -62,7 +63,9 @@ def module() -> type[nnx.Module]:
     class Transformer(nnx.Module):
         """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes].
 
-        If the patch size does not divide the image's size, the image is extended by zeros below and on the right.
+        Patches that share `overlap` rows or columns of pixels with the next one see the strokes between them (Yuan et
+        al., "Tokens-to-Token ViT", 2021). If the patches do not cover the image exactly, it is extended by zeros below
+        and on the right.
         """
 
         def __init__(
@@ -76,9 +79,10 @@ def module() -> type[nnx.Module]:
         ) -> None:
             height, n_columns, n_channels = input_shape
             width, self.patch_size = int(hyperparameters["width"]), int(hyperparameters["patch_size"])
+            self.stride = max(1, self.patch_size - int(hyperparameters["overlap"]))
             self.with_token = hyperparameters["readout"] == "token"
             linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
-            n_patches = math.ceil(height / self.patch_size) * math.ceil(n_columns / self.patch_size)
+            n_patches = self._n_patches(height) * self._n_patches(n_columns)
             self.embedding = linear(self.patch_size**2 * n_channels, width)
             # A kernel for the one-hot number of a token, hence drawn like one: from zeros, training is slower. With a class
             # token, its row is the token itself.
@@ -104,13 +108,24 @@ def module() -> type[nnx.Module]:
             x = self.norm(x)
             return self.logits(x[:, 0] if self.with_token else x.mean(axis=1))
 
+        def _n_patches(self, n_pixels: int) -> int:
+            """Return how many patches cover a row or column of pixels."""
+            return 1 + max(0, math.ceil((n_pixels - self.patch_size) / self.stride))
+
         def _patches(self, x: jax.Array) -> jax.Array:
             """Cut f32[B, H, W, C] into f32[B, patches, pixels · C], row by row."""
-            size = self.patch_size
-            x = jnp.pad(x, ((0, 0), (0, -x.shape[1] % size), (0, -x.shape[2] % size), (0, 0)))
-            n, height, width, n_channels = x.shape
-            x = x.reshape(n, height // size, size, width // size, size, n_channels).transpose(0, 1, 3, 2, 4, 5)
-            return x.reshape(n, (height // size) * (width // size), size * size * n_channels)
+            for axis in (1, 3):
+                # From [B, H, W, C] to [B, patches, pixels, W, C] to [B, patches, pixels, patches, pixels, C].
+                n_patches = self._n_patches(x.shape[axis])
+                missing = max(0, (n_patches - 1) * self.stride + self.patch_size - x.shape[axis])
+                x = jnp.pad(x, [(0, missing if each == axis else 0) for each in range(x.ndim)])
+                cuts = [
+                    lax.slice_in_dim(x, start, start + self.patch_size, axis=axis)
+                    for start in range(0, n_patches * self.stride, self.stride)
+                ]
+                x = jnp.stack(cuts, axis=axis)
+            n, n_rows, size, n_columns, _, n_channels = x.shape
+            return x.transpose(0, 1, 3, 2, 4, 5).reshape(n, n_rows * n_columns, size * size * n_channels)
 
     return Transformer
 
@@ -118,6 +133,7 @@ def module() -> type[nnx.Module]:
 MODEL = FlaxModel(
     hyperparameters={
         "patch_size": Number(int, default=7, low=1, high=64),
+        "overlap": Number(int, default=0, low=0, high=63),
         "width": Number(int, default=64, low=1, high=4096),
         "n_heads": Number(int, default=4, low=1, high=64),
         "depth": Number(int, default=3, low=1, high=32),

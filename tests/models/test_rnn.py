@@ -101,8 +101,12 @@ def test_dropout_applies_between_layers_and_before_the_logits() -> None:
         return x
 
     defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
-    network = MODEL.module()((8, 6, 1), 3, defaults | {"depth": 3, "width": 4}, "fp32", rngs=nnx.Rngs(0))
-    assert network(jnp.ones((2, 8, 6, 1)), dropout).shape == (2, 3)
+
+    def logits() -> jax.Array:
+        network = MODEL.module()((8, 6, 1), 3, defaults | {"depth": 3, "width": 4}, "fp32", rngs=nnx.Rngs(0))
+        return network(jnp.ones((2, 8, 6, 1)), dropout)
+
+    assert jax.eval_shape(logits).shape == (2, 3)
     assert seen == [(0, 8 * 2 * 4), (1, 8 * 2 * 4), (2, 2 * 4)]
 
 

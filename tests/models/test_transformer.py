@@ -59,24 +59,28 @@ def attended(x: Array, weights: Any, n_heads: int, size: int) -> Array:
     return linear(np.concatenate(heads, axis=1), weights["output"])
 
 
-def patches(image: Array, size: int) -> Array:
+def patches(image: Array, size: int, stride: int) -> Array:
     """Return the patches of [28, 28], row by row, each flat; beyond the image there are zeros."""
-    n = -(-28 // size)
-    padded = np.zeros((n * size, n * size))
+    starts = [0]
+    while starts[-1] + size < 28:
+        starts.append(starts[-1] + stride)
+    padded = np.zeros((28 + size, 28 + size))
     padded[:28, :28] = image
-    corners = [(row * size, column * size) for row in range(n) for column in range(n)]
-    return np.stack([padded[y : y + size, x : x + size].ravel() for y, x in corners])
+    return np.stack([padded[y : y + size, x : x + size].ravel() for y in starts for x in starts])
 
 
 @pytest.mark.parametrize("readout", ["mean", "token"])
-@pytest.mark.parametrize(("patch_size", "width", "n_heads"), [(7, 12, 3), (5, 8, 2), (10, 8, 3)])
+@pytest.mark.parametrize(
+    ("patch_size", "overlap", "width", "n_heads"),
+    [(7, 0, 12, 3), (5, 0, 8, 2), (10, 0, 8, 3), (8, 3, 8, 2), (8, 4, 8, 2)],
+)
 def test_the_network_equals_its_formula(
-    images: Array, readout: str, patch_size: int, width: int, n_heads: int
+    images: Array, readout: str, patch_size: int, overlap: int, width: int, n_heads: int
 ) -> None:
-    """Patches of 5 or 10 pixels reach over the image's edge, and 3 heads do not divide a width of 8."""
+    """Some patches reach over the image's edge, and 3 heads do not divide a width of 8."""
     program = program_of(
         "transformer",
-        **{"depth": 2, "width": width, "n_heads": n_heads, "patch_size": patch_size},
+        **{"depth": 2, "width": width, "n_heads": n_heads, "patch_size": patch_size, "overlap": overlap},
         readout=readout,
         precision="fp32",
     )
@@ -85,7 +89,7 @@ def test_the_network_equals_its_formula(
     weights = jax.tree.map(lambda w: w if w.any() else np.linspace(-1, 1, w.size, dtype=np.float32), state.parameters)
     all_logits = []
     for image in images[:5].reshape(-1, 28, 28) / 255:
-        x = linear(patches(image, patch_size), weights["embedding"])
+        x = linear(patches(image, patch_size, patch_size - overlap), weights["embedding"])
         if readout == "token":
             x = np.concatenate([np.zeros((1, width)), x])
         x = x + weights["positions"]
@@ -109,8 +113,12 @@ def test_dropout_applies_to_the_embedding_and_to_both_parts_of_each_block() -> N
 
     defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
     architecture = defaults | {"depth": 2, "width": 8, "patch_size": 4}
-    network = MODEL.module()((8, 12, 1), 3, architecture, "fp32", rngs=nnx.Rngs(0))
-    assert network(jnp.ones((2, 8, 12, 1)), dropout).shape == (2, 3)
+
+    def logits() -> jax.Array:
+        network = MODEL.module()((8, 12, 1), 3, architecture, "fp32", rngs=nnx.Rngs(0))
+        return network(jnp.ones((2, 8, 12, 1)), dropout)
+
+    assert jax.eval_shape(logits).shape == (2, 3)
     assert seen == [(layer, (2, 6, 8)) for layer in range(5)]
 
 
@@ -118,7 +126,7 @@ def test_dropout_applies_to_the_embedding_and_to_both_parts_of_each_block() -> N
 def test_counts_equal_a_calculation_by_hand(readout: str, n_tokens: int) -> None:
     width, n_hidden, n_pixels = 12, 24, 49
     architecture = {
-        **{"patch_size": 7, "width": width, "n_heads": 3, "depth": 2, "mlp_ratio": 2.0},
+        **{"patch_size": 7, "overlap": 0, "width": width, "n_heads": 3, "depth": 2, "mlp_ratio": 2.0},
         "readout": readout,
     }
     found = count("transformer", (28, 28, 1), 10, tuple(sorted(architecture.items())))
