@@ -76,7 +76,7 @@ def _forward(
 
 def _backward(
     cell: Cell,
-    precision: str,
+    _precision: str,
     reverse: bool,
     residuals: tuple[jax.Array, tuple[Carry, Saved]],
     gradient: jax.Array,
@@ -157,5 +157,5 @@ GRU = Cell(n_gates=3, n_carried=1, forward=_gru_forward, backward=_gru_backward)
 product as in cuDNN, so that one product serves all gates. The gates are reset, update and candidate."""
 
 LSTM = Cell(n_gates=4, n_carried=2, forward=_lstm_forward, backward=_lstm_backward)
-"""Hochreiter & Schmidhuber, "Long Short-Term Memory" (1997), with the forget gate of Gers et al. (2000), which starts with
-a bias of one (Jozefowicz et al., 2015). The gates are input, forget, candidate and output."""
+"""Hochreiter & Schmidhuber, "Long Short-Term Memory" (1997), with the forget gate of Gers et al. (2000), to which one
+is added (Jozefowicz et al., 2015). The gates are input, forget, candidate and output."""

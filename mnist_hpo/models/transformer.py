@@ -44,7 +44,9 @@ def module() -> type[nnx.Module]:
             n_examples, n_tokens, _ = x.shape
             projected = self.projection(x).reshape(n_examples, n_tokens, 3, self.n_heads, self.size)
             query, key, value = projected.transpose(2, 0, 3, 1, 4)
-            attended = attention(query, key, value, self.precision).transpose(0, 2, 1, 3)
+            # Weights of variance 2 / width give queries and keys a variance of two. Halving gives the scores one of one,
+            # as weights of variance 1 / width would; sharper attention at the start reached a higher error.
+            attended = attention(query / 2, key, value, self.precision).transpose(0, 2, 1, 3)
             return self.output(attended.reshape(n_examples, n_tokens, -1))
 
     class Block(nnx.Module):
@@ -84,8 +86,8 @@ def module() -> type[nnx.Module]:
             linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
             n_patches = self._n_patches(height) * self._n_patches(n_columns)
             self.embedding = linear(self.patch_size**2 * n_channels, width)
-            # A kernel for the one-hot number of a token, hence drawn like one: from zeros, training is slower. With a class
-            # token, its row is the token itself.
+            # A kernel for the one-hot number of a token, hence drawn like one: from zeros, training is slower. The row
+            # of the class token is the token itself.
             n_tokens = n_patches + self.with_token
             self.positions = nnx.Param(jnp.zeros((n_tokens, width)), role="weight", fan_in=n_tokens)
             n_heads, n_hidden = int(hyperparameters["n_heads"]), round(float(hyperparameters["mlp_ratio"]) * width)

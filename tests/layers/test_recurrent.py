@@ -102,11 +102,11 @@ def test_the_gradients_equal_finite_differences(cell: Cell, reverse: bool) -> No
 @DIRECTIONS
 def test_the_gradients_in_bf16_are_near_those_in_fp32(cell: Cell, reverse: bool) -> None:
     inputs, kernel, slope = problem(cell)
-    exactly, rounded = (
-        jax.vjp(lambda inputs, kernel: recur(inputs, kernel, cell, precision, reverse), inputs, kernel)[1](slope)  # noqa: B023
-        for precision in ("fp32", "bf16")
-    )
-    for found, expected in zip(rounded, exactly, strict=True):
+
+    def gradients(precision: str) -> Any:
+        return jax.vjp(lambda *factors: recur(*factors, cell, precision, reverse), inputs, kernel)[1](slope)
+
+    for found, expected in zip(gradients("bf16"), gradients("fp32"), strict=True):
         assert found.dtype == np.float32
         assert not np.array_equal(found, expected)
         np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.15)

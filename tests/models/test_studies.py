@@ -16,6 +16,8 @@ from mnist_hpo.data.held_out import load_test
 from mnist_hpo.data.prepared import PreparedDataset
 
 SHORT = {
+    "rnn": {"n_trials": "4", "max_epochs": "3", "n_train": "2000", "batch_size": "20"},
+    "transformer": {"n_trials": "4", "max_epochs": "3", "n_train": "4000", "batch_size": "20"},
     "cnn": {"n_trials": "4", "max_epochs": "2", "n_train": "400", "batch_size": "20"},
     "svm": {"n_trials": "4", "max_epochs": "2", "n_train": "400"},
 }
@@ -25,6 +27,8 @@ def short_form(study: str) -> str:
     text = (ROOT / "studies" / f"{study}.yaml").read_text()
     for name, value in SHORT[study].items():
         text, n_changed = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
+        if n_changed == 0:
+            text, n_changed = re.subn("fixed: {", f"fixed: {{{name}: {value}, ", text)
         assert n_changed == 1
     return text
 
@@ -71,7 +75,7 @@ def test_the_bundle_holds_the_model_that_was_tested(
     images, labels = load_test(mnist.directory, "standard")
     bundle = load_bundle(folder.path / figures["model"])
     assert bundle.model.model == name
-    assert bundle.model.parameters["n_train"] == 400
+    assert bundle.model.parameters["n_train"] == int(SHORT[name]["n_train"])
     found = bundle.log_probabilities(np.asarray(images))
     assert np.mean(found.argmax(axis=1) == labels) == figures["test_accuracy"][0]
     if name == "cnn" and bundle.model.parameters["architecture"] == "vgg":

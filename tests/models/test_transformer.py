@@ -54,7 +54,7 @@ def attended(x: Array, weights: Any, n_heads: int, size: int) -> Array:
     heads = []
     for head in range(n_heads):
         columns = slice(head * size, (head + 1) * size)
-        scores = np.exp(query[:, columns] @ key[:, columns].T / math.sqrt(size))
+        scores = np.exp(query[:, columns] @ key[:, columns].T / (2 * math.sqrt(size)))
         heads.append(scores / scores.sum(axis=1, keepdims=True) @ value[:, columns])
     return linear(np.concatenate(heads, axis=1), weights["output"])
 
