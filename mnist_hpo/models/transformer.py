@@ -44,7 +44,7 @@ def module() -> type[nnx.Module]:
             n_examples, n_tokens, _ = x.shape
             projected = self.projection(x).reshape(n_examples, n_tokens, 3, self.n_heads, self.size)
             query, key, value = projected.transpose(2, 0, 3, 1, 4)
-            # Weights of variance 2 / width give queries and keys a variance of two. Halving gives the scores one of one,
+            # Weights of variance 2 / width give queries and keys a variance of two. Halved, the scores have one of one,
             # as weights of variance 1 / width would; sharper attention at the start reached a higher error.
             attended = attention(query / 2, key, value, self.precision).transpose(0, 2, 1, 3)
             return self.output(attended.reshape(n_examples, n_tokens, -1))
