@@ -37,6 +37,8 @@ SHORT = {
     "knn_deskewed": Short("knn", 1000, 0.93, {"n_candidates": 20}),
     "forest": Short("forest", 1000, 0.87, {"n_trees": 50}),
     "logistic": Short("logistic", 1000, 0.84),
+    "rnn": Short("rnn", 2000, 0.8, {"max_epochs": 3, "batch_size": 20}),
+    "transformer": Short("transformer", 4000, 0.8, {"max_epochs": 3, "batch_size": 20}),
 }
 
 
@@ -47,6 +49,8 @@ def short_form(study: str) -> str:
         text = text.replace("fixed: {", "fixed: {n_train: 50000, ")
     for name, value in {"n_trials": 4, "n_train": short.n_train, **short.changes}.items():
         text, n_changed = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
+        if n_changed == 0:
+            text, n_changed = re.subn("fixed: {", f"fixed: {{{name}: {value}, ", text)
         assert n_changed == 1
     return text
 
@@ -94,6 +98,8 @@ def test_the_bundle_holds_the_model_that_was_tested(
     bundle = load_bundle(folder.path / figures["model"])
     assert bundle.model.model == SHORT[name].model
     assert bundle.model.parameters["n_train"] == SHORT[name].n_train
+    "rnn": Short("rnn", 2000, 0.8, {"max_epochs": 3, "batch_size": 20}),
+    "transformer": Short("transformer", 4000, 0.8, {"max_epochs": 3, "batch_size": 20}),
     found = bundle.log_probabilities(np.asarray(images))
     assert np.mean(found.argmax(axis=1) == labels) == figures["test_accuracy"][0]
     if name == "cnn" and bundle.model.parameters["architecture"] == "vgg":
