@@ -98,8 +98,6 @@ def test_the_bundle_holds_the_model_that_was_tested(
     bundle = load_bundle(folder.path / figures["model"])
     assert bundle.model.model == SHORT[name].model
     assert bundle.model.parameters["n_train"] == SHORT[name].n_train
-    "rnn": Short("rnn", 2000, 0.8, {"max_epochs": 3, "batch_size": 20}),
-    "transformer": Short("transformer", 4000, 0.8, {"max_epochs": 3, "batch_size": 20}),
     found = bundle.log_probabilities(np.asarray(images))
     assert np.mean(found.argmax(axis=1) == labels) == figures["test_accuracy"][0]
     if name == "cnn" and bundle.model.parameters["architecture"] == "vgg":
