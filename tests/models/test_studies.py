@@ -70,6 +70,7 @@ def test_a_study_runs_and_its_best_trial_is_reproduced_exactly(study: tuple[Fold
     folder, name, figures = study
     status = folder.call("status", name, "--json").json()
     assert (status["state"], status["n_trials"]["failed"]) == ("complete", 0)
+    assert f"{status['best']['metric']} {status['best']['value']:.5f}" in folder.call("status", name).out
     assert figures["reproduced"] == "exact"
     assert figures["n_diverged"] == 0
     assert figures["test_accuracy_mean"] > SHORT[name].floor
