@@ -157,7 +157,9 @@ def test_training_reduces_the_loss_and_repeats_bit_by_bit(
     rates = np.full(len(order), 0.01, np.float32)
     epoch = jax.jit(partial(core.train_epoch, program))
     runs = [
-        epoch(initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32))
+        epoch(
+            initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32)
+        )
         for _ in range(2)
     ]
     losses = np.asarray(runs[0][1])
