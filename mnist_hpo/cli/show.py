@@ -129,7 +129,8 @@ def status_of(study: Study, trials: Sequence[TrialRecord], storage_url: str, *, 
     found, figures = best_of(trials), study_figures(study, trials)
     best = None
     if found is not None:
-        best = BestTrial(number=found.number, value=objective_value(found), params=dict(found.parameters))
+        metric, value = study.objectives[0].metric, objective_value(found)
+        best = BestTrial(number=found.number, metric=metric, value=value, params=dict(found.parameters))
     return StatusOutput(
         study=study.name,
         description=study.description,
@@ -164,7 +165,7 @@ def status_table(summary: StatusOutput) -> Table:
     if summary.machine_dependent:
         table.add_row("machine", "results depend on the machine: it could not train a trial, which was given up")
     if summary.best:
-        table.add_row("best", f"#{summary.best.number}, valid_loss {summary.best.value:.5f}")
+        table.add_row("best", f"#{summary.best.number}, {summary.best.metric} {summary.best.value:.5f}")
         for name, value in summary.best.params.items():
             table.add_row(f"  {name}", f"{value:.6g}" if isinstance(value, float) else str(value))
     total_s = summary.worker_s.total

@@ -1,4 +1,4 @@
-"""Multi-head self-attention (Vaswani et al., "Attention Is All You Need", 2017)."""
+"""Attention by scaled dot products (Vaswani et al., "Attention Is All You Need", 2017)."""
 
 from __future__ import annotations
 
@@ -6,23 +6,33 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax import lax
+
+from mnist_hpo.layers.mixed_precision import FACTOR
 
 
-def attention(queries_keys_values: jax.Array, n_heads: int) -> jax.Array:
-    """Return the values of each place, weighted by the softmax of its query's scaled products with all keys.
+def attention(query: jax.Array, key: jax.Array, value: jax.Array, precision: str) -> jax.Array:
+    """Return softmax(Q K^T / sqrt(D)) V for each example and head, with weights that sum to one over the keys.
 
     Args:
-        queries_keys_values: f32[B, N, 3 D], side by side.
-        n_heads: divides D; each head has D / n_heads of the queries, keys and values.
+        query: f32[B, N, T, D], of N heads and T tokens.
+        key: f32[B, N, S, D].
+        value: f32[B, N, S, D].
+        precision: fp32 or bf16: the dtype to which the factors of the products are rounded.
 
     Returns:
-        f32[B, N, D], the heads side by side.
+        f32[B, N, T, D].
 
     """
-    n, n_places, width = queries_keys_values.shape
-    size = width // 3 // n_heads
-    parts = queries_keys_values.reshape(n, n_places, 3, n_heads, size).transpose(2, 0, 3, 1, 4)
-    queries, keys, values = parts[0], parts[1], parts[2]
-    scores = jnp.einsum("bhik,bhjk->bhij", queries, keys) / math.sqrt(size)
-    weighted = jnp.einsum("bhij,bhjk->bhik", jax.nn.softmax(scores, axis=-1), values)
-    return weighted.transpose(0, 2, 1, 3).reshape(n, n_places, n_heads * size)
+    dtype = FACTOR[precision]
+    # Scaling the queries costs less than scaling the scores.
+    query = query * (1 / math.sqrt(query.shape[-1]))
+    scores = _products(query.astype(dtype), key.astype(dtype), (3, 3))
+    weights = jax.nn.softmax(scores, axis=-1)
+    return _products(weights.astype(dtype), value.astype(dtype), (3, 2))
+
+
+def _products(left: jax.Array, right: jax.Array, axes: tuple[int, int]) -> jax.Array:
+    """Sum the products over one axis of each factor, for each example and head."""
+    dimensions = (((axes[0],), (axes[1],)), ((0, 1), (0, 1)))
+    return lax.dot_general(left, right, dimensions, preferred_element_type=jnp.float32)

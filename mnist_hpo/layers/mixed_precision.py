@@ -46,12 +46,17 @@ def _backward(precision: str, factors: tuple[jax.Array, jax.Array], gradient: ja
     x, kernel = factors
     if FACTOR[precision] != gradient.dtype:
         gradient = round_to_bf16(gradient)
-    # The kernel's gradient sums over the rows of both factors. For that XLA has no bfloat16 routine (it falls back to
-    # float32) and a slow float32 one. Its routines for rows times columns are fast, so x is transposed in memory.
-    return _sum_products(gradient, kernel, 1, 1), _sum_products(transpose(x), gradient, 1, 0)
+    return _sum_products(gradient, kernel, 1, 1), kernel_gradient(x, gradient)
 
 
 matmul.defvjp(_forward, _backward)
+
+
+def kernel_gradient(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """Return the sum over the rows of x [N, I] times gradient [N, O], both of a precision's dtype, as f32[I, O]."""
+    # XLA has no bfloat16 routine that sums over the rows of both factors (it falls back to float32) and a slow float32
+    # one. Its routines for rows times columns are fast, so x is transposed in memory.
+    return _sum_products(transpose(x), gradient, 1, 0)
 
 
 def _sum_products(left: jax.Array, right: jax.Array, left_axis: int, right_axis: int) -> jax.Array:

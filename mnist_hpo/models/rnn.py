@@ -1,9 +1,8 @@
-"""Recurrent networks that read an image row by row: GRU and LSTM, in one or both directions."""
+"""Recurrent networks that read an image row by row: stacked layers of a GRU or an LSTM, in one or both directions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 from mnist_hpo.spec.model import FlaxModel
@@ -15,37 +14,35 @@ if TYPE_CHECKING:
 
     from mnist_hpo.layers.dropout import Dropout
 
-_READ_OUT = 100
-"""The read-out's number as a layer that is dropped; recurrent layers are counted from 0."""
-
 
 @cache
 def module() -> type[nnx.Module]:
-    """Return the class. It imports Flax here, because the coordinator loads this file too, and Flax takes a second."""
+    """Return the class. It imports Flax here, because the coordinator loads this file too."""
     import jax.numpy as jnp
     from flax import nnx
 
     from mnist_hpo.layers.mixed_precision import dot_general
-    from mnist_hpo.layers.recurrent import gru, lstm
+    from mnist_hpo.layers.recurrent import GRU, LSTM, recur
 
-    cells: dict[str, tuple[int, Callable[..., jax.Array]]] = {"gru": (3, gru), "lstm": (4, lstm)}
+    class Recurrence(nnx.Module):
+        """One layer in one direction: f32[T, B, I] to f32[T, B, width]. One product projects all time steps."""
 
-    class Layer(nnx.Module):
-        """One direction: maps f32[batch, T, n_in] to the states f32[batch, T, width]."""
+        def __init__(
+            self, n_inputs: int, width: int, cell: str, precision: str, *, reverse: bool, rngs: nnx.Rngs
+        ) -> None:
+            self.cell, self.precision, self.reverse = {"gru": GRU, "lstm": LSTM}[cell], precision, reverse
+            n_columns = self.cell.n_gates * width
+            self.projection = nnx.Linear(n_inputs, n_columns, dot_general=dot_general(precision), rngs=rngs)
+            self.recurrent = nnx.Param(jnp.zeros((width, n_columns)), role="weight", fan_in=width)
 
-        def __init__(self, n_in: int, width: int, cell: str, precision: str, *, rngs: nnx.Rngs) -> None:
-            n_gates, self.scan = cells[cell]
-            linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
-            self.inputs = linear(n_in, n_gates * width)
-            self.recurrent = linear(width, n_gates * width, use_bias=False)
-            self.precision = precision
-
-        def __call__(self, x: jax.Array, *, reverse: bool) -> jax.Array:
-            # One product for the inputs of all times; only the recurrent product is computed time by time.
-            return self.scan(self.inputs(x), self.recurrent.kernel[...], self.precision, reverse=reverse)
+        def __call__(self, x: jax.Array, number: int, dropout: Dropout) -> jax.Array:
+            n_rows, n_examples, _ = x.shape
+            projected = self.projection(x)
+            noisy = dropout.noise(number, projected.reshape(n_rows * n_examples, -1)).reshape(projected.shape)
+            return recur(noisy, self.recurrent[...], self.cell, self.precision, self.reverse)
 
     class RNN(nnx.Module):
-        """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes]; a row is the input of one time."""
+        """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes]."""
 
         def __init__(
             self,
@@ -56,31 +53,37 @@ def module() -> type[nnx.Module]:
             *,
             rngs: nnx.Rngs,
         ) -> None:
-            _, n_columns, n_channels = input_shape
-            cell, width = str(hyperparameters["cell"]), int(hyperparameters["width"])
-            self.reads_last = hyperparameters["read_out"] == "last"
-            self.directions = (False, True) if hyperparameters["bidirectional"] == "yes" else (False,)
-            n_out = width * len(self.directions)
-            sizes = [n_columns * n_channels, *[n_out] * (int(hyperparameters["depth"]) - 1)]
+            depth, self.width = int(hyperparameters["depth"]), int(hyperparameters["width"])
+            directions = (False, True) if hyperparameters["direction"] == "both" else (False,)
+            cell, self.readout = str(hyperparameters["cell"]), str(hyperparameters["readout"])
+            n_row, n_between = input_shape[1] * input_shape[2], len(directions) * self.width
+
+            def make(n_inputs: int, reverse: bool) -> Recurrence:
+                return Recurrence(n_inputs, self.width, cell, precision, reverse=reverse, rngs=rngs)
+
             self.layers = nnx.List(
-                [nnx.List([Layer(n_in, width, cell, precision, rngs=rngs) for _ in self.directions]) for n_in in sizes]
+                [
+                    nnx.List([make(n_inputs, reverse) for reverse in directions])
+                    for n_inputs in (n_row, *[n_between] * (depth - 1))
+                ]
             )
-            self.logits = nnx.Linear(n_out, n_classes, dot_general=dot_general(precision), rngs=rngs)
+            self.logits = nnx.Linear(n_between, n_classes, dot_general=dot_general(precision), rngs=rngs)
 
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
-            x = x.reshape(*x.shape[:2], -1)
-            for index, layer in enumerate(self.layers):
-                if index > 0:
-                    x = dropout(index - 1, x)
-                outputs = [one(x, reverse=reverse) for one, reverse in zip(layer, self.directions, strict=True)]
+            n_examples, n_rows = x.shape[:2]
+            # Time first, so that a time step's rows are contiguous in memory.
+            x = x.reshape(n_examples, n_rows, -1).transpose(1, 0, 2)
+            for layer, directions in enumerate(self.layers):
+                if layer > 0:
+                    x = dropout(layer - 1, x.reshape(n_rows * n_examples, -1)).reshape(x.shape)
+                outputs = [one(x, 2 * layer + index, dropout) for index, one in enumerate(directions)]
                 x = jnp.concatenate(outputs, axis=2)
-            return self.logits(dropout(_READ_OUT, self.last(x) if self.reads_last else x.mean(axis=1)))
+            summary = x.mean(axis=0) if self.readout == "mean" else self._last(x)
+            return self.logits(dropout(len(self.layers) - 1, summary))
 
-        def last(self, x: jax.Array) -> jax.Array:
-            """Return the states after all rows; of the backward direction, that is the state at the first row."""
-            parts = jnp.split(x, len(self.directions), axis=2)
-            ends = [part[:, 0 if reverse else -1] for part, reverse in zip(parts, self.directions, strict=True)]
-            return jnp.concatenate(ends, axis=1)
+        def _last(self, x: jax.Array) -> jax.Array:
+            """Return the last output of each direction; that of the reverse one is at the first row."""
+            return jnp.concatenate([x[-1, :, : self.width], x[0, :, self.width :]], axis=1)
 
     return RNN
 
@@ -88,10 +91,10 @@ def module() -> type[nnx.Module]:
 MODEL = FlaxModel(
     hyperparameters={
         "cell": Choice("gru", ("gru", "lstm")),
-        "depth": Number(int, default=1, low=1, high=8),
-        "width": Number(int, default=128, low=1, high=2048),
-        "bidirectional": Choice("no", ("no", "yes")),
-        "read_out": Choice("last", ("last", "mean")),
+        "depth": Number(int, default=1, low=1, high=16),
+        "width": Number(int, default=128, low=1, high=4096),
+        "direction": Choice("forward", ("forward", "both")),
+        "readout": Choice("last", ("last", "mean")),
     },
     module=module,
     images="shaped",

@@ -29,7 +29,8 @@ def draw_picture(view: StudyView, importance: Importance) -> Figure:
     _draw_curves(axes[1, 0], trials)
     _draw_parallel(axes[1, 1], view)
     best = view.best
-    ending = f", best valid_loss {objective_value(best):.5f} (#{best.number:03d})" if best else ""
+    metric = view.study.objectives[0].metric
+    ending = f", best {metric} {objective_value(best):.5f} (#{best.number:03d})" if best else ""
     figure.suptitle(f"{view.study.name}: {len(trials)} trials{ending}")
     return figure
 

@@ -33,8 +33,9 @@ def experiment_tags(study: Study, trials: Sequence[TrialRecord], state: SearchSt
     if best is None:
         return {**tags, "mlflow.note.content": study.description}
     # The list shows only the first few words, so the best value comes before the description.
-    note = " · ".join(filter(None, [f"valid_loss {objective_value(best):.5f}", study.description]))
-    return {**tags, "best_valid_loss": f"{objective_value(best):.5f}", "mlflow.note.content": note}
+    metric, value = study.objectives[0].metric, f"{objective_value(best):.5f}"
+    note = " · ".join(filter(None, [f"{metric} {value}", study.description]))
+    return {**tags, f"best_{metric}": value, "mlflow.note.content": note}
 
 
 def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState) -> str:
@@ -43,7 +44,7 @@ def parent_note(study: Study, trials: Sequence[TrialRecord], state: SearchState)
     progress = f"**{state}**: {count_ended(trials)} of {study.budget.n_trials} trials ended ({counts or 'none yet'})"
     if best := best_of(trials):
         name = run_name(best.number, all_parameters(study, best.parameters))
-        progress += f", best valid_loss **{objective_value(best):.5f}**: {name}"
+        progress += f", best {study.objectives[0].metric} **{objective_value(best):.5f}**: {name}"
     dependence = machine_dependence(trials)
     files = "Artifacts: `study.yaml` (the study file); after the search, `trials.csv`, `plots.html` and `plots.png`."
     return "\n\n".join(filter(None, [study.description, progress, dependence, _top_table(study, trials), files]))

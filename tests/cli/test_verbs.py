@@ -39,7 +39,7 @@ def test_status_as_json_agrees_with_the_trials(status: dict[str, Any], trials: l
     assert sum(status["n_trials"].values()) == 8
     assert len(bytes.fromhex(status["history_sha256"])) == 32
     best = min((trial for trial in trials if trial["state"] == "complete"), key=lambda trial: trial["value"])
-    assert status["best"] == {key: best[key] for key in ("number", "value", "params")}
+    assert status["best"] == {key: best[key] for key in ("number", "value", "params")} | {"metric": "valid_loss"}
 
 
 def test_run_prints_the_status_at_its_end(finished: Folder, status: dict[str, Any]) -> None:

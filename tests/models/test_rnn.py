@@ -1,6 +1,6 @@
-"""The recurrent networks equal their formulas, computed time by time with NumPy."""
+"""The recurrent networks equal their formulas on real digits, and train to the same bits every time."""
 
-from itertools import product
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,80 +8,161 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from numpy.typing import NDArray
+from program import program_of
 
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.layers.dropout import no_dropout
+from mnist_hpo.learners.catalog import find_model
+from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.counting import count
+from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.models.rnn import MODEL
+from mnist_hpo.spec.model import Counts
+from mnist_hpo.spec.study import ParameterValue
 
-N_IMAGES, HEIGHT, WIDTH, N_UNITS, N_CLASSES = 3, 5, 4, 6, 3
-DEFAULTS = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
+Array = NDArray[Any]
+WIDTH = 5
+ARCHITECTURES = pytest.mark.parametrize(
+    "architecture",
+    [
+        {"cell": "gru", "direction": "forward", "readout": "last"},
+        {"cell": "gru", "direction": "both", "readout": "last"},
+        {"cell": "gru", "direction": "both", "readout": "mean"},
+        {"cell": "lstm", "direction": "forward", "readout": "last"},
+        {"cell": "lstm", "direction": "both", "readout": "last"},
+    ],
+    ids=lambda architecture: "-".join(architecture.values()),
+)
 
 
-def network(**hyperparameters: Any) -> nnx.Module:
-    values = DEFAULTS | {"width": N_UNITS} | hyperparameters
-    return MODEL.module()((HEIGHT, WIDTH, 1), N_CLASSES, values, "fp32", rngs=nnx.Rngs(0))
+@pytest.fixture(scope="module")
+def images(mnist: PreparedDataset) -> Array:
+    return np.array(load_search(mnist.directory, "standard").train_images[:200])
 
 
-def sigmoid(x: np.ndarray) -> np.ndarray:
+@pytest.fixture(scope="module")
+def labels(mnist: PreparedDataset) -> Array:
+    return np.array(load_search(mnist.directory, "standard").train_labels[:200])
+
+
+def sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
 
 
-def expected_states(layer: Any, x: np.ndarray, cell: str, *, reverse: bool) -> np.ndarray:
-    kernel, bias = np.asarray(layer.inputs.kernel[...], np.float64), np.asarray(layer.inputs.bias[...], np.float64)
-    recurrent = np.asarray(layer.recurrent.kernel[...], np.float64)
-    states = np.zeros((*x.shape[:2], N_UNITS))
-    state, memory = np.zeros((len(x), N_UNITS)), np.zeros((len(x), N_UNITS))
-    for time in reversed(range(x.shape[1])) if reverse else range(x.shape[1]):
-        own, past = np.split(x[:, time] @ kernel + bias, 3 if cell == "gru" else 4, axis=1), state @ recurrent
+def read(x: Array, weights: Any, cell: str) -> Array:
+    """Read a sequence [T, B, I] in its order; return the outputs [T, B, H]."""
+    hidden = memory = np.zeros((x.shape[1], WIDTH))
+    outputs = []
+    for row in x:
+        entering = row @ weights["projection"]["kernel"] + weights["projection"]["bias"]
+        recurrent = hidden @ weights["recurrent"]
         if cell == "gru":
-            r, z, n = np.split(past, 3, axis=1)
-            update = sigmoid(own[1] + z)
-            state = (1 - update) * np.tanh(own[2] + sigmoid(own[0] + r) * n) + update * state
+            r, u = (sigmoid((entering + recurrent)[:, i * WIDTH : (i + 1) * WIDTH]) for i in range(2))
+            candidate = np.tanh(entering[:, 2 * WIDTH :] + r * recurrent[:, 2 * WIDTH :])
+            hidden = (1 - u) * candidate + u * hidden
         else:
-            i, f, g, o = (a + b for a, b in zip(own, np.split(past, 4, axis=1), strict=True))
+            i, f, g, o = np.split(entering + recurrent, 4, axis=1)
             memory = sigmoid(f + 1) * memory + sigmoid(i) * np.tanh(g)
-            state = sigmoid(o) * np.tanh(memory)
-        states[:, time] = state
-    return states
+            hidden = sigmoid(o) * np.tanh(memory)
+        outputs.append(hidden)
+    return np.stack(outputs)
 
 
-@pytest.mark.parametrize(
-    ("cell", "bidirectional", "read_out"), list(product(("gru", "lstm"), ("no", "yes"), ("last", "mean")))
-)
-def test_logits_are_those_of_the_formula(cell: str, bidirectional: str, read_out: str) -> None:
-    net: Any = network(cell=cell, bidirectional=bidirectional, read_out=read_out, depth=2)
-    images = np.random.default_rng(0).normal(size=(N_IMAGES, HEIGHT, WIDTH, 1)).astype(np.float32)
-    x = images[..., 0].astype(np.float64)
-    directions = (False, True) if bidirectional == "yes" else (False,)
-    for layer in net.layers:
-        parts = [expected_states(one, x, cell, reverse=r) for one, r in zip(layer, directions, strict=True)]
-        x = np.concatenate(parts, axis=2)
-    ends = np.concatenate([part[:, 0 if r else -1] for part, r in zip(parts, directions, strict=True)], axis=1)
-    read = ends if read_out == "last" else x.mean(axis=1)
-    expected = read @ np.asarray(net.logits.kernel[...], np.float64) + np.asarray(net.logits.bias[...])
-    np.testing.assert_allclose(net(jnp.asarray(images), no_dropout), expected, rtol=1e-4, atol=1e-5)
+@ARCHITECTURES
+def test_the_network_equals_its_formula(images: Array, architecture: dict[str, ParameterValue]) -> None:
+    program = program_of("rnn", depth=2, width=WIDTH, precision="fp32", **architecture)
+    state = initial_state(program, seed=1)
+    # Biases other than their initial zeros.
+    weights = jax.tree.map(lambda w: w if w.any() else np.linspace(-1, 1, w.size, dtype=np.float32), state.parameters)
+    x = images[:20].reshape(-1, 28, 28).transpose(1, 0, 2) / 255
+    for layer in range(2):
+        directions = weights["layers"][layer]
+        forward = outputs = read(x, directions[0], str(architecture["cell"]))
+        last = forward[-1]
+        if architecture["direction"] == "both":
+            backward = read(x[::-1], directions[1], str(architecture["cell"]))
+            outputs = np.concatenate([forward, backward[::-1]], axis=2)
+            last = np.concatenate([forward[-1], backward[-1]], axis=1)
+        x = outputs
+    summary = x.mean(axis=0) if architecture["readout"] == "mean" else last
+    logits = summary @ weights["logits"]["kernel"] + weights["logits"]["bias"]
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    found = jax.jit(partial(core.predict, program))(weights, state.statistics, images[:20])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_dropout_applies_between_layers_and_before_the_logits() -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Recorder:
+        def __call__(self, layer: int, x: jax.Array) -> jax.Array:
+            seen.append((layer, x.size))
+            return x
+
+        def noise(self, _layer: int, x: jax.Array) -> jax.Array:
+            return x
+
+    defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
+
+    def logits() -> jax.Array:
+        network = MODEL.module()((8, 6, 1), 3, defaults | {"depth": 3, "width": 4}, "fp32", rngs=nnx.Rngs(0))
+        return network(jnp.ones((2, 8, 6, 1)), Recorder())
+
+    assert jax.eval_shape(logits).shape == (2, 3)
+    assert seen == [(0, 8 * 2 * 4), (1, 8 * 2 * 4), (2, 2 * 4)]
+
+
+def test_each_image_is_read_alone() -> None:
+    defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
+    network = MODEL.module()((8, 6, 2), 3, defaults | {"direction": "both"}, "fp32", rngs=nnx.Rngs(0))
+    x = np.random.default_rng(0).random((3, 8, 6, 2), dtype=np.float32)
+    alone = np.concatenate([network(x[i : i + 1], no_dropout) for i in range(3)])
+    np.testing.assert_allclose(network(x, no_dropout), alone, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("cell", "n_gates"), [("gru", 3), ("lstm", 4)])
+@pytest.mark.parametrize(("direction", "n_directions"), [("forward", 1), ("both", 2)])
+def test_counts_equal_a_calculation_by_hand(cell: str, n_gates: int, direction: str, n_directions: int) -> None:
+    """The recurrent products are counted once for each of the 28 rows."""
+    width, n_rows = 12, 28
+    architecture = {"cell": cell, "depth": 2, "width": width, "direction": direction, "readout": "last"}
+    model = find_model("rnn")
+    found = count("rnn", (n_rows, 30, 1), 10, tuple(sorted(architecture.items())))
+    assert model is MODEL
+    columns, between = n_gates * width, n_directions * width
+    first = n_directions * 30 * columns
+    others = n_directions * (2 * width * columns + between * columns)
+    logits = between * 10
+    assert found == Counts(
+        n_parameters=first + others + 2 * n_directions * columns + logits + 10,
+        forward_flops=2 * (n_rows * (first + others) + logits),
+        # The gradient of the images is not computed.
+        train_flops=4 * n_rows * first + 6 * (n_rows * others + logits),
+    )
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_gradients_are_those_of_finite_differences(cell: str) -> None:
-    graph, weights = nnx.split(network(cell=cell, bidirectional="yes"))
-    images = jnp.asarray(np.random.default_rng(1).normal(size=(2, HEIGHT, WIDTH, 1)), jnp.float32)
-
-    def loss(weights: Any) -> jax.Array:
-        return (nnx.merge(graph, weights)(images, no_dropout) ** 2).sum()
-
-    gradients = jax.grad(loss)(weights)
-    rng = np.random.default_rng(2)
-    direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), weights)
-    step = 1e-3
-    ahead, behind = (loss(jax.tree.map(lambda w, d, s=s: w + s * d, weights, direction)) for s in (step, -step))
-    along = sum(jnp.sum(g * d) for g, d in zip(jax.tree.leaves(gradients), jax.tree.leaves(direction), strict=True))
-    np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=5e-3)
-
-
-def test_the_products_of_all_times_are_counted() -> None:
-    architecture = tuple(sorted((DEFAULTS | {"width": N_UNITS, "cell": "lstm"}).items()))
-    found = count("rnn", (HEIGHT, WIDTH, 1), N_CLASSES, architecture)
-    inputs, recurrent = HEIGHT * WIDTH * 4 * N_UNITS, HEIGHT * N_UNITS * 4 * N_UNITS
-    assert found.forward_flops == 2 * (inputs + recurrent + N_UNITS * N_CLASSES)
-    assert found.n_parameters == (WIDTH + N_UNITS + 1) * 4 * N_UNITS + (N_UNITS + 1) * N_CLASSES
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_reduces_the_loss_and_repeats_bit_by_bit(
+    images: Array, labels: Array, cell: str, precision: str
+) -> None:
+    program = program_of(
+        "rnn", cell=cell, depth=2, width=16, direction="both", batch_size=50, precision=precision, dropout=0.1
+    )
+    zero = np.float32(0)
+    values = core.Dynamics(np.float32(0.1), zero, zero, zero, zero)
+    order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (15, 1))
+    rates = np.full(len(order), 0.01, np.float32)
+    epoch = jax.jit(partial(core.train_epoch, program))
+    runs = [
+        epoch(
+            initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32)
+        )
+        for _ in range(2)
+    ]
+    losses = np.asarray(runs[0][1])
+    assert losses[-4:].mean() < 0.5 * losses[:4].mean()
+    for first, second in zip(*map(jax.tree.leaves, runs), strict=True):
+        np.testing.assert_array_equal(first, second)

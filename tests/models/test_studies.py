@@ -37,6 +37,8 @@ SHORT = {
     "knn_deskewed": Short("knn", 1000, 0.93, {"n_candidates": 20}),
     "forest": Short("forest", 1000, 0.87, {"n_trees": 50}),
     "logistic": Short("logistic", 1000, 0.84),
+    "rnn": Short("rnn", 2000, 0.8, {"max_epochs": 3, "batch_size": 20}),
+    "transformer": Short("transformer", 4000, 0.8, {"max_epochs": 3, "batch_size": 20}),
 }
 
 
@@ -47,6 +49,8 @@ def short_form(study: str) -> str:
         text = text.replace("fixed: {", "fixed: {n_train: 50000, ")
     for name, value in {"n_trials": 4, "n_train": short.n_train, **short.changes}.items():
         text, n_changed = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
+        if n_changed == 0:
+            text, n_changed = re.subn("fixed: {", f"fixed: {{{name}: {value}, ", text)
         assert n_changed == 1
     return text
 
@@ -66,6 +70,7 @@ def test_a_study_runs_and_its_best_trial_is_reproduced_exactly(study: tuple[Fold
     folder, name, figures = study
     status = folder.call("status", name, "--json").json()
     assert (status["state"], status["n_trials"]["failed"]) == ("complete", 0)
+    assert f"{status['best']['metric']} {status['best']['value']:.5f}" in folder.call("status", name).out
     assert figures["reproduced"] == "exact"
     assert figures["n_diverged"] == 0
     assert figures["test_accuracy_mean"] > SHORT[name].floor

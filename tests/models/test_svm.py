@@ -116,7 +116,7 @@ def test_as_many_components_as_pixels_change_only_the_rounding(
 
 def test_principal_components_are_scikit_learns(digits: tuple[NDArray[np.uint8], NDArray[np.uint8]]) -> None:
     flat_images = digits[0].reshape(len(digits[0]), -1)
-    expected = PCA(30, svd_solver="full").fit(flat_images).components_
+    expected = np.asarray(PCA(30, svd_solver="full").fit(flat_images).components_)
     found = principal_components(flat_images, 30)
     assert found.shape == (784, 30)
     np.testing.assert_allclose(np.abs(expected @ found), np.eye(30), atol=1e-8)

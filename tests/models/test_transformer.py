@@ -1,5 +1,7 @@
-"""The transformer equals its formula, computed with NumPy."""
+"""The transformer equals its formula on real digits, and trains to the same bits every time."""
 
+import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,92 +9,158 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from scipy.special import erf, softmax
+from numpy.typing import NDArray
+from program import program_of
 
-from mnist_hpo.layers.attention import attention
-from mnist_hpo.layers.dropout import no_dropout
-from mnist_hpo.layers.patches import to_patches
+from mnist_hpo.data.arrays import load_search
+from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.counting import count
+from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.models.transformer import MODEL
+from mnist_hpo.spec.model import Counts
 
-N_CLASSES = 3
-SHAPE = (6, 7, 2)
-VALUES = {"patch_size": 3, "width": 8, "n_heads": 2, "depth": 2, "mlp_ratio": 2}
-
-
-def network(**hyperparameters: Any) -> nnx.Module:
-    return MODEL.module()(SHAPE, N_CLASSES, VALUES | hyperparameters, "fp32", rngs=nnx.Rngs(0))
+Array = NDArray[Any]
 
 
-def test_patches_are_cut_row_by_row_and_padded_with_zeros() -> None:
-    images = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-    padded = np.pad(images, ((0, 0), (0, 0), (0, 2), (0, 0)))
-    expected = np.stack([padded[:, i : i + 3, j : j + 3].reshape(2, -1) for i in (0, 3) for j in (0, 3, 6)], axis=1)
-    np.testing.assert_array_equal(to_patches(jnp.asarray(images), 3), expected)
+@pytest.fixture(scope="module")
+def images(mnist: PreparedDataset) -> Array:
+    return np.array(load_search(mnist.directory, "standard").train_images[:200])
 
 
-@pytest.mark.parametrize("n_heads", [1, 2, 4])
-def test_attention_is_computed_head_by_head(n_heads: int) -> None:
-    x = np.random.default_rng(1).normal(size=(2, 5, 24)).astype(np.float32)
-    queries, keys, values = np.split(x.astype(np.float64), 3, axis=2)
-    size = 8 // n_heads
+@pytest.fixture(scope="module")
+def labels(mnist: PreparedDataset) -> Array:
+    return np.array(load_search(mnist.directory, "standard").train_labels[:200])
+
+
+def linear(x: Array, weights: Any) -> Array:
+    return x @ weights["kernel"] + weights["bias"]
+
+
+def normalized(x: Array, weights: Any) -> Array:
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6) * weights["scale"] + weights[
+        "bias"
+    ]
+
+
+def gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def attended(x: Array, weights: Any, n_heads: int, size: int) -> Array:
+    """Return the output of self-attention for each token of [T, width], one head at a time."""
+    projected = linear(x, weights["projection"])
+    query, key, value = (projected[:, i * n_heads * size : (i + 1) * n_heads * size] for i in range(3))
     heads = []
     for head in range(n_heads):
-        part = slice(head * size, (head + 1) * size)
-        weights = softmax(queries[..., part] @ keys[..., part].swapaxes(1, 2) / np.sqrt(size), axis=2)
-        heads.append(weights @ values[..., part])
-    np.testing.assert_allclose(attention(jnp.asarray(x), n_heads), np.concatenate(heads, axis=2), rtol=1e-4, atol=1e-5)
+        columns = slice(head * size, (head + 1) * size)
+        scores = np.exp(query[:, columns] @ key[:, columns].T / (2 * math.sqrt(size)))
+        heads.append(scores / scores.sum(axis=1, keepdims=True) @ value[:, columns])
+    return linear(np.concatenate(heads, axis=1), weights["output"])
 
 
-def dense(layer: Any, x: np.ndarray) -> np.ndarray:
-    return x @ np.asarray(layer.kernel[...], np.float64) + np.asarray(layer.bias[...], np.float64)
+def patches(image: Array, size: int, stride: int) -> Array:
+    """Return the patches of [28, 28], row by row, each flat; beyond the image there are zeros."""
+    starts = [0]
+    while starts[-1] + size < 28:
+        starts.append(starts[-1] + stride)
+    padded = np.zeros((28 + size, 28 + size))
+    padded[:28, :28] = image
+    return np.stack([padded[y : y + size, x : x + size].ravel() for y in starts for x in starts])
 
 
-def normalised(x: np.ndarray) -> np.ndarray:
-    return (x - x.mean(axis=-1, keepdims=True)) / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-6)
+@pytest.mark.parametrize("readout", ["mean", "token"])
+@pytest.mark.parametrize(
+    ("patch_size", "overlap", "width", "n_heads"),
+    [(7, 0, 12, 3), (5, 0, 8, 2), (10, 0, 8, 3), (8, 3, 8, 2), (8, 4, 8, 2)],
+)
+def test_the_network_equals_its_formula(
+    images: Array, readout: str, patch_size: int, overlap: int, width: int, n_heads: int
+) -> None:
+    """Some patches reach over the image's edge, and 3 heads do not divide a width of 8."""
+    program = program_of(
+        "transformer",
+        **{"depth": 2, "width": width, "n_heads": n_heads, "patch_size": patch_size, "overlap": overlap},
+        readout=readout,
+        precision="fp32",
+    )
+    state = initial_state(program, seed=1)
+    # Biases other than their initial zeros.
+    weights = jax.tree.map(lambda w: w if w.any() else np.linspace(-1, 1, w.size, dtype=np.float32), state.parameters)
+    all_logits = []
+    for image in images[:5].reshape(-1, 28, 28) / 255:
+        x = linear(patches(image, patch_size, patch_size - overlap), weights["embedding"])
+        if readout == "token":
+            x = np.concatenate([np.zeros((1, width)), x])
+        x = x + weights["positions"]
+        for block in weights["blocks"].values():
+            x = x + attended(normalized(x, block["norms"][0]), block["attention"], n_heads, width // n_heads)
+            x = x + linear(gelu(linear(normalized(x, block["norms"][1]), block["hidden"])), block["output"])
+        x = normalized(x, weights["norm"])
+        all_logits.append(linear(x[0] if readout == "token" else x.mean(axis=0), weights["logits"]))
+    logits = np.stack(all_logits)
+    expected = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    found = jax.jit(partial(core.predict, program))(weights, state.statistics, images[:5])
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_logits_are_those_of_the_formula() -> None:
-    net: Any = network()
-    positions = np.random.default_rng(2).normal(size=(6, 8)).astype(np.float32)
-    net.positions[...] = jnp.asarray(positions)
-    images = np.random.default_rng(3).normal(size=(2, *SHAPE)).astype(np.float32)
-    x = dense(net.embedding, np.asarray(to_patches(jnp.asarray(images), 3), np.float64)) + positions
-    for block in net.blocks:
-        queries_keys_values = dense(block.queries_keys_values, normalised(x))
-        x = x + dense(block.mixed, np.asarray(attention(jnp.asarray(queries_keys_values, jnp.float32), 2)))
-        hidden = dense(block.hidden, normalised(x))
-        # JAX approximates the GELU by a tanh.
-        x = x + dense(block.output, hidden * 0.5 * (1 + erf(hidden / np.sqrt(2))))
-    expected = dense(net.logits, normalised(x).mean(axis=1))
-    np.testing.assert_allclose(net(jnp.asarray(images), no_dropout), expected, rtol=5e-3, atol=5e-3)
+def test_dropout_applies_to_the_embedding_and_to_both_parts_of_each_block() -> None:
+    seen: list[tuple[int, tuple[int, ...]]] = []
+
+    class Recorder:
+        def __call__(self, layer: int, x: jax.Array) -> jax.Array:
+            seen.append((layer, x.shape))
+            return x
+
+        def noise(self, _layer: int, x: jax.Array) -> jax.Array:
+            return x
+
+    defaults = {name: parameter.default for name, parameter in MODEL.hyperparameters.items()}
+    architecture = defaults | {"depth": 2, "width": 8, "patch_size": 4}
+
+    def logits() -> jax.Array:
+        network = MODEL.module()((8, 12, 1), 3, architecture, "fp32", rngs=nnx.Rngs(0))
+        return network(jnp.ones((2, 8, 12, 1)), Recorder())
+
+    assert jax.eval_shape(logits).shape == (2, 3)
+    assert seen == [(layer, (2, 6, 8)) for layer in range(5)]
 
 
-def test_gradients_are_those_of_finite_differences() -> None:
-    graph, weights = nnx.split(network())
-    images = jnp.asarray(np.random.default_rng(4).normal(size=(2, *SHAPE)), jnp.float32)
+@pytest.mark.parametrize(("readout", "n_tokens"), [("mean", 16), ("token", 17)])
+def test_counts_equal_a_calculation_by_hand(readout: str, n_tokens: int) -> None:
+    width, n_hidden, n_pixels = 12, 24, 49
+    architecture = {
+        **{"patch_size": 7, "overlap": 0, "width": width, "n_heads": 3, "depth": 2, "mlp_ratio": 2.0},
+        "readout": readout,
+    }
+    found = count("transformer", (28, 28, 1), 10, tuple(sorted(architecture.items())))
+    kernels = 4 * width * width + 2 * width * n_hidden
+    biases = 3 * width + width + n_hidden + width + 4 * width
+    attention = 2 * n_tokens * n_tokens * width
+    embedding, blocks, logits = 16 * n_pixels * width, 2 * (n_tokens * kernels + attention), 10 * width
+    assert found == Counts(
+        n_parameters=n_pixels * width + width + n_tokens * width + 2 * (kernels + biases) + 2 * width + logits + 10,
+        forward_flops=2 * (embedding + blocks + logits),
+        # The gradient of the images is not computed.
+        train_flops=4 * embedding + 6 * (blocks + logits),
+    )
 
-    def loss(weights: Any) -> jax.Array:
-        return (nnx.merge(graph, weights)(images, no_dropout) ** 2).sum()
 
-    gradients = jax.grad(loss)(weights)
-    rng = np.random.default_rng(5)
-    direction = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), weights)
-    step = 1e-3
-    ahead, behind = (loss(jax.tree.map(lambda w, d, s=s: w + s * d, weights, direction)) for s in (step, -step))
-    along = sum(jnp.sum(g * d) for g, d in zip(jax.tree.leaves(gradients), jax.tree.leaves(direction), strict=True))
-    np.testing.assert_allclose((ahead - behind) / (2 * step), along, rtol=1e-2)
-
-
-def test_the_width_is_rounded_up_to_a_multiple_of_the_heads() -> None:
-    assert network(width=7, n_heads=4)(jnp.ones((1, *SHAPE)), no_dropout).shape == (1, N_CLASSES)
-
-
-def test_parameters_and_products_are_counted() -> None:
-    found = count("transformer", SHAPE, N_CLASSES, tuple(sorted(VALUES.items())))
-    n_patches, width, patch = 6, 8, 18
-    block = n_patches * (4 * width**2 + 4 * width**2) + 2 * n_patches**2 * width
-    assert found.forward_flops == 2 * (n_patches * patch * width + 2 * block + width * N_CLASSES)
-    of_block = 4 * width + (3 * width**2 + 3 * width) + (width**2 + width) + (4 * width**2 + 3 * width)
-    ends = patch * width + width + n_patches * width + 2 * width + width * N_CLASSES + N_CLASSES
-    assert found.n_parameters == 2 * of_block + ends
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_training_reduces_the_loss_and_repeats_bit_by_bit(images: Array, labels: Array, precision: str) -> None:
+    program = program_of("transformer", depth=2, width=32, batch_size=50, precision=precision, dropout=0.1)
+    zero = np.float32(0)
+    values = core.Dynamics(np.float32(0.1), zero, zero, zero, zero)
+    order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (15, 1))
+    rates = np.full(len(order), 0.003, np.float32)
+    epoch = jax.jit(partial(core.train_epoch, program))
+    runs = [
+        epoch(
+            initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32)
+        )
+        for _ in range(2)
+    ]
+    losses = np.asarray(runs[0][1])
+    assert losses[-4:].mean() < 0.5 * losses[:4].mean()
+    for first, second in zip(*map(jax.tree.leaves, runs), strict=True):
+        np.testing.assert_array_equal(first, second)

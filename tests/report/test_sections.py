@@ -15,7 +15,7 @@ from mnist_hpo.analysis.charts.trials import MAX_CURVES, drawn_trials
 from mnist_hpo.analysis.importance import Importance, assess
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.trial_figures import best_accuracy
-from mnist_hpo.report.blocks import Missing, Points, Section, Table
+from mnist_hpo.report.blocks import Missing, Points, Section, Table, Tiles
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
 from mnist_hpo.report.sections.why import why_it_won
@@ -143,6 +143,8 @@ def test_the_summary_names_the_objective_of_the_study(view: StudyView) -> None:
     assert f"Trial #{first.number} has the highest valid_accuracy of " in text
     assert f"The runner-up, #{second.number}, is {(first.value or 0) - (second.value or 0):.5f} (" in text
     assert "valid_loss" not in text
+    tiles = next(block for block in sections(by_accuracy)["Why it won"].blocks if isinstance(block, Tiles))
+    assert tiles.figures[0][:2] == ("best valid_accuracy", f"{first.value:.5f}")
 
 
 def test_the_summary_compares_the_lead_with_the_variation_over_seeds(view: StudyView) -> None:

@@ -1,6 +1,7 @@
 """The summary of a study for MLflow, checked on invented trials whose figures can be calculated by hand."""
 
 import csv
+import dataclasses
 import io
 import re
 from pathlib import Path
@@ -9,7 +10,7 @@ import matplotlib.image
 import pytest
 
 from mnist_hpo.learners.result import EpochResult
-from mnist_hpo.spec.study import Study
+from mnist_hpo.spec.study import Objective, Study
 from mnist_hpo.storage.records import TrialRecord, TrialState
 from mnist_hpo.tracking.plots import write_plots
 from mnist_hpo.tracking.summary import experiment_tags, parent_note, progress, trials_csv
@@ -71,6 +72,16 @@ def test_tags_of_the_experiment() -> None:
     assert (tags["state"], tags["trials"], tags["best_valid_loss"]) == ("running", "4 of 5", "0.20000")
     assert tags["mlflow.note.content"] == "valid_loss 0.20000 · Widths <against> rates."
     assert experiment_tags(STUDY, [], "running")["mlflow.note.content"] == "Widths <against> rates."
+
+
+def test_tags_and_description_name_the_metric_of_the_objective() -> None:
+    study = STUDY.model_copy(update={"objectives": (Objective(metric="valid_accuracy"),)})
+    trials = [dataclasses.replace(TRIALS[0], value=0.6, signs=(-1,))]
+    tags = experiment_tags(study, trials, "running")
+    assert "best_valid_loss" not in tags
+    assert tags["best_valid_accuracy"] == "0.60000"
+    assert tags["mlflow.note.content"].startswith("valid_accuracy 0.60000")
+    assert "best valid_accuracy **0.60000**" in parent_note(study, trials, "running")
 
 
 def test_the_parent_runs_description_ranks_the_complete_trials() -> None:

@@ -48,8 +48,10 @@ class BestTrial(Output):
     """The best complete trial by the first objective, which is valid_loss by default."""
 
     number: int
+    metric: str
+    """The metric of the first objective."""
     value: float
-    """Its value of the first objective."""
+    """Its value of this metric."""
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
 

@@ -38,7 +38,9 @@ def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTes
         return Section("Why it won", "", [Tiles(tiles), Missing(reason, run_command(view))])
     accuracy = best_accuracy(best)
     value = f"{objective_value(best):.5f}"
-    tiles.insert(0, ("best valid_loss", value, f"trial #{best.number}, epoch {best.best_epoch}"))
+    tiles.insert(
+        0, (f"best {view.study.objectives[0].metric}", value, f"trial #{best.number}, epoch {best.best_epoch}")
+    )
     if accuracy is not None:
         tiles.insert(1, ("its validation accuracy", percent(accuracy), "on examples held back from training"))
     sentences = Points(why_it_won(view, importance, tests))
