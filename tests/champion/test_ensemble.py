@@ -102,6 +102,7 @@ def test_each_method_beats_a_broken_one(folder: Folder, method: str) -> None:
     assert figures["test_accuracy_mean"] >= figures["members_test_accuracy_mean"] - 0.01
 
 
+@pytest.mark.slow
 def test_the_result_does_not_depend_on_the_number_of_workers(folder: Folder, greedy: dict[str, Any]) -> None:
     options = ("--method", "greedy", "--top", "3", "--seeds", "2", "--workers", "1", "--name", "again")
     again = folder.call("ensemble", "small", *options, "--json").json()

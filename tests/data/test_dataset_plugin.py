@@ -79,6 +79,7 @@ def folder_with(tmp_path: Path) -> Folder:
     return folder
 
 
+@pytest.mark.slow
 def test_a_study_can_use_a_dataset_from_another_package(tmp_path: Path, coloured: Arrays, dataset: str) -> None:
     environment = install(tmp_path / "site", dataset)
     save_idx(tmp_path / "site" / "digits", coloured)

@@ -38,15 +38,25 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 SAMPLERS = ["tpe", "random", "grid"]
 PRUNERS = ["none", "median", "hyperband", "successive_halving"]
-METHODS = [
+FAST_METHODS = [
     *((sampler, pruner) for sampler in SAMPLERS for pruner in PRUNERS),
     *((sampler, policy) for sampler in ("tpe", "random") for policy in POLICIES),
+    ("gp", "hyperband"),
+    ("cmaes", "asha"),
+    ("nsgaii", "none"),
+    ("random", "wilcoxon"),
+]
+MORE_METHODS = [
     *((sampler, pruner) for sampler in ("qmc", "gp", "cmaes", "genetic", "nsgaii") for pruner in ("none", "hyperband")),
     *((sampler, "asha") for sampler in ("gp", "cmaes", "genetic")),
     *((sampler, policy) for sampler in ("nsgaii", "nsgaiii") for policy in POLICIES if "two" in policy),
     *(("random", pruner) for pruner in ("percentile", "threshold", "wilcoxon", "patient", "patient, median")),
 ]
 """Samplers with pruners, or with policies."""
+METHODS = [
+    *FAST_METHODS,
+    *(pytest.param(*method, marks=pytest.mark.slow) for method in MORE_METHODS if method not in FAST_METHODS),
+]
 
 SCRIPTS = st.lists(st.integers(0, 23), max_size=60)
 """The successive decisions of a `SimulatedExecutor`, followed by zeros."""

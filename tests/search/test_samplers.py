@@ -157,6 +157,7 @@ def random_search() -> float:
     return mean_lowest_loss("random", 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sampler", "most"),
     [("genetic", 0.75), ("nsgaii", 0.75), ("nsgaiii", 0.75), ("cmaes", 0.5), ("qmc", 1.1)],
@@ -166,6 +167,7 @@ def test_a_sampler_finds_lower_losses_than_random_search(random_search: float, s
     assert mean_lowest_loss(sampler, 30 if sampler == "qmc" else 8) < most * random_search
 
 
+@pytest.mark.slow
 def test_the_gaussian_process_finds_much_lower_losses_than_random_search(random_search: float) -> None:
     assert mean_lowest_loss({"name": "gp", "n_candidates": 128}, 1) < 0.05 * random_search
 
@@ -256,6 +258,7 @@ def dominated_area(points: list[tuple[float, float]]) -> float:
     return area
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["nsgaii", "nsgaiii"])
 def test_the_front_is_better_than_that_of_random_search(sampler: str) -> None:
     areas = {
