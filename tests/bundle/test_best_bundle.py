@@ -14,6 +14,7 @@ def best_bundle(folder: Folder, number: int) -> Path | None:
     return next((folder.path / "mlruns" / "checkpoints").rglob(f"best-{number:05d}"), None)
 
 
+@pytest.mark.slow
 def test_a_best_model_that_is_trained_again_equals_the_recorded_one(finished: Folder, tmp_path: Path) -> None:
     best = finished.status()["best"]
     folder = make_folder(tmp_path, "without-checkpoints")

@@ -17,6 +17,7 @@ from mnist_hpo.testing.listener import TIMEOUT_S, Listener
 MakeJob = Callable[..., Job]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux limits a process's memory so")
 def test_a_job_that_runs_out_of_memory_is_lost_with_that_reason(make_job: MakeJob, tmp_path: Path) -> None:
     """The workers inherit a memory limit: what a small job needs, plus 100 MB. 8192² weights need more."""

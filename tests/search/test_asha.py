@@ -120,6 +120,7 @@ def test_a_trial_pauses_exactly_at_the_rungs() -> None:
     assert slots.trials[0].epoch == 3
 
 
+@pytest.mark.slow
 @given(st.permutations(range(27)))
 def test_the_best_third_of_each_rung_is_eventually_promoted(order: list[int]) -> None:
     """With one slot and constant losses, the best 9 of 27 trials reach 3 epochs, and the best 3 of these reach 9.
