@@ -1,8 +1,10 @@
 """Recurrent layers over a sequence: the gated recurrent unit (GRU) and long short-term memory (LSTM).
 
-The gradients are written out because those that JAX derives from a scan are slow on a CPU: they compute the gradient of
-the recurrent kernel in each time step, as a product over the batch alone. Here the backward scan only stores the
-gradients of the gates, and a single product over all time steps follows it.
+The gradients are written out. Those that JAX derives from a scan compute the gradient of the recurrent kernel in each
+time step, as a product over the batch alone. Here the backward scan only stores the gradients of the gates, and a
+single product over all time steps follows it. For a GRU of 256 units, a batch of 128 and 28 steps, output and gradients
+take 39 ms of CPU time instead of 60 in bf16 and 75 instead of 84 in fp32 (one core of a Zen 4); up to 128 units they
+take about as long either way. Unrolled scans are slower: with 7 steps at a time and 128 units, 22 ms instead of 14.
 """
 
 from __future__ import annotations
