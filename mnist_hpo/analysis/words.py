@@ -47,9 +47,14 @@ def seeds_in_words(n_seeds: int, n_diverged: int) -> str:
 
 
 def mean_and_std(mean: float | None, std: float | None, *, percent: bool = False) -> str:
-    """Format as `0.0512 ± 0.0003` or `98.49 ± 0.05 %`; a dash if every seed diverged."""
-    if mean is None or std is None:
+    """Format as `0.0512 ± 0.0003` or `98.49 ± 0.05 %`.
+
+    Without a deviation, format the mean alone; without a mean, because every seed diverged, return a dash.
+    """
+    if mean is None:
         return "–"
+    if std is None:
+        return f"{100 * mean:.2f} %" if percent else f"{mean:.4f}" if mean < _LARGE else f"{mean:.3g}"
     if percent:
         return f"{100 * mean:.2f} ± {100 * std:.2f} %"
     return f"{mean:.4f} ± {std:.4f}" if max(mean, std) < _LARGE else f"{mean:.3g} ± {std:.3g}"

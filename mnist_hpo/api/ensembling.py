@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mnist_hpo.analysis.trial_figures import ranked
 from mnist_hpo.api.retraining import RetrainDisplay, write_errors_for_user
 from mnist_hpo.bundle.combination import Method
 from mnist_hpo.bundle.replace import replacing
@@ -23,7 +24,6 @@ from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.lock import study_lock
-from mnist_hpo.storage.records import TrialRecord
 from mnist_hpo.storage.study_storage import StudyStorage
 from mnist_hpo.tracking.client import check_reachable, user_errors
 from mnist_hpo.tracking.projection import Projection
@@ -68,7 +68,7 @@ def ensemble_recorded(
         members = [
             Member(study, trial, copy)
             for record, study in studies
-            for trial in best_trials(record.trials(), request.top)
+            for trial in ranked(record.trials())[: request.top]
             for copy in range(request.n_copies)
         ]
         check_members(members)
@@ -105,12 +105,6 @@ def ensemble_recorded(
         "report": str(ensemble.report),
         "model": str(ensemble.bundle),
     }
-
-
-def best_trials(trials: Sequence[TrialRecord], n: int) -> list[TrialRecord]:
-    """Return the n complete trials with the best values of the first objective, the best first."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return sorted(complete, key=lambda trial: (trial.minimized_values[0], trial.number))[:n]
 
 
 def _n_epochs(members: Sequence[Member], n_seeds: int) -> int:

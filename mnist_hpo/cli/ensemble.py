@@ -102,6 +102,7 @@ def ensemble(
 
 def _print(figures: dict[str, Any]) -> None:
     from mnist_hpo.analysis.words import mean_and_std
+    from mnist_hpo.cli.measures_table import measures_table
 
     out = console()
     members = Table(
@@ -120,14 +121,7 @@ def _print(figures: dict[str, Any]) -> None:
     members.add_section()
     members.add_row("ensemble", "", f"{figures['valid_loss']:.4f}", f"{100 * figures['valid_accuracy']:.2f} %")
     out.print(members)
-    table = Table(title="test", title_justify="left")
-    table.add_column("measure")
-    table.add_column(f"mean ± std over {figures['n_seeds']} seeds", justify="right")
-    for measure in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
-        text = mean_and_std(figures[f"test_{measure}_mean"], figures[f"test_{measure}_std"], percent=True)
-        table.add_row(measure.replace("_", " "), text)
-    table.add_row("log loss", mean_and_std(figures["test_log_loss_mean"], figures["test_log_loss_std"]))
-    table.add_row("calibration error", mean_and_std(figures["test_ece_mean"], figures["test_ece_std"]))
+    table = measures_table("test", figures, figures["n_seeds"])
     single = mean_and_std(figures["members_test_accuracy_mean"], figures["members_test_accuracy_std"], percent=True)
     table.add_row("accuracy of a member", single)
     out.print(table)

@@ -93,7 +93,7 @@ def _chosen(rows: tuple[Row, ...], methods: Sequence[str]) -> tuple[Row, ...]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="test, after a search by valid alone", title_justify="left")
+    table = Table(title="test results; every choice was made on valid", title_justify="left")
     table.add_column("method")
     table.add_column("split")
     for column in ("accuracy", "seeds", "macro F1", "train s", "predict µs", "parameters", "trials"):

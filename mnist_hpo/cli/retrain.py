@@ -6,7 +6,6 @@ import os
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from mnist_hpo.api.studies import recorded_study
 from mnist_hpo.cli.common import (
@@ -78,7 +77,7 @@ def retrain(
 
 
 def _print(figures: dict[str, Any]) -> None:
-    from mnist_hpo.analysis.words import mean_and_std
+    from mnist_hpo.cli.measures_table import measures_table
 
     out = console()
     out.print(f"reproduced: {figures['reproduced']}")
@@ -89,15 +88,8 @@ def _print(figures: dict[str, Any]) -> None:
         out.print("There is no model to test or to register. Re-train another trial: mnist-hpo retrain STUDY --trial N")
         out.print(f"report:  {figures['report']}  (learning_curves.png)")
         return
-    table = Table(title=f"{figures['study']}, trial #{figures['trial']}: test", title_justify="left")
-    table.add_column("measure")
-    table.add_column(f"mean ± std over {n_seeds - n_diverged} seeds", justify="right")
-    for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1"):
-        text = mean_and_std(figures[f"test_{name}_mean"], figures[f"test_{name}_std"], percent=True)
-        table.add_row(name.replace("_", " "), text)
-    table.add_row("log loss", mean_and_std(figures["test_log_loss_mean"], figures["test_log_loss_std"]))
-    table.add_row("calibration error", mean_and_std(figures["test_ece_mean"], figures["test_ece_std"]))
-    out.print(table)
+    title = f"{figures['study']}, trial #{figures['trial']}: test"
+    out.print(measures_table(title, figures, n_seeds - n_diverged))
     out.print(f"report:  {figures['report']}  (misclassified.png, reliability.png, per_class.csv, …)")
     out.print(f"model:   {figures['model']}, in MLflow {_model_address(figures)}")
     out.print(f"browse:  {command_line('ui')}")

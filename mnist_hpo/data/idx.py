@@ -45,7 +45,7 @@ def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
         expected_sha256: digest of the uncompressed file.
 
     Returns:
-        A read-only uint8 array with the shape in the file's header: [n] for labels, [n, height, width] for images.
+        A read-only uint8 array: [n] for labels, [n, height, width] for images, as the file's header says.
 
     Raises:
         UserError: the file cannot be read or unpacked, or its digest is wrong.
@@ -65,7 +65,7 @@ def read_any_idx(path: Path) -> NDArray[Any]:
     """Read an IDX file of unknown type, shape and digest.
 
     Returns:
-        A read-only array with the type and the shape in the file's header.
+        A read-only array. The file's header determines its type and shape.
 
     Raises:
         UserError: the file cannot be read or unpacked, or is not an IDX file.

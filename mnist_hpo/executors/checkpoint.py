@@ -63,7 +63,7 @@ def load_checkpoint(job: Job, learner: Learner) -> Progress | None:
             metadata = file.metadata() or {}
             if not _can_continue(job, metadata):
                 return None
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
     except (FileNotFoundError, SafetensorError):
         return None
     if metadata.get("sha256") != _sha256(metadata.get("results", ""), tensors):

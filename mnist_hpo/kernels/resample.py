@@ -1,4 +1,4 @@
-"""Resample images at shifted coordinates by bilinear interpolation. XLA computes all of it anew for each neighbour."""
+"""Resample images by bilinear interpolation. XLA would recompute the coordinates for each of the four neighbours."""
 
 from __future__ import annotations
 

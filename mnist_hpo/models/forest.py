@@ -36,12 +36,12 @@ def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, pa
     from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 
     family = RandomForestClassifier if parameters["trees"] == "random" else ExtraTreesClassifier
-    options: dict[str, Any] = {name: parameters[name] for name in ("max_depth", "max_features") if name in parameters}
+    names = ("criterion", "max_depth", "max_features")
+    options: dict[str, Any] = {name: parameters[name] for name in names if name in parameters}
     if "max_features" in options:
         options["max_features"] = float(options["max_features"])  # 1 would mean a single pixel.
     forest = family(
         n_estimators=int(parameters["n_trees"]),
-        criterion=str(parameters["criterion"]),  # type: ignore[arg-type]  # scikit-learn annotates the literals.
         min_samples_leaf=int(parameters["min_samples_leaf"]),
         random_state=0,
         **options,

@@ -46,7 +46,7 @@ def module() -> type[nnx.Module]:
             self.residual = hyperparameters["residual"] == "yes"
             linear = partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
             widths = _widths(hyperparameters)
-            # A normalisation has a bias of its own.
+            # A normalisation layer adds a bias, so the linear layer before it needs none.
             hidden = partial(linear, use_bias=normalization == "none")
             self.hidden = nnx.List([hidden(n_in, n_out) for n_in, n_out in itertools.pairwise([*input_shape, *widths])])
             if normalization == "batch":

@@ -92,7 +92,7 @@ def _support(
 def _machine(features: NDArray[np.float64], labels: NDArray[np.uint8], parameters: ParameterSet) -> SVC:
     from sklearn.svm import SVC
 
-    # scikit-learn's annotation allows only the names of its own values of gamma.
+    # scikit-learn's type annotation wrongly accepts only strings.
     gamma: Any = float(parameters["gamma"])
     machine = SVC(
         C=float(parameters["C"]), kernel=str(parameters["kernel"]), gamma=gamma, cache_size=_CACHE_MB, random_state=0

@@ -84,7 +84,9 @@ def numpy_features() -> str:
     one by these features. TPE calls exp and log, so its samples depend on them. NPY_DISABLE_CPU_FEATURES switches some
     of them off, which /proc/cpuinfo does not show.
     """
-    extensions = np.show_config(mode="dicts")["SIMD Extensions"]  # pyright: ignore[reportOptionalSubscript]
+    configuration = np.show_config(mode="dicts")
+    assert configuration is not None  # It is None only in the mode that prints.
+    extensions = configuration["SIMD Extensions"]
     return " ".join([*extensions["baseline"], *extensions.get("found", [])])
 
 

@@ -86,7 +86,7 @@ class Dynamics(NamedTuple):
 
 
 class PerStep(NamedTuple):
-    """jax.Array that differ from step to step, each f32[S], or None where the program does not use them."""
+    """Numbers that differ from step to step, each f32[S], or None where the program does not use them."""
 
     learning_rate: jax.Array
     mixing: jax.Array | None = None

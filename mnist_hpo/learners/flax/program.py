@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.parameter import Choice, Number, Parameter, ParameterSet
@@ -147,5 +148,7 @@ def split(
         averaging=values["averaging"] != "none",
     )
     kinds = {field.name: OPTIMIZATION[field.name] for field in fields(Hyperparameters)}
-    dynamic = {name: values[name] if isinstance(kind, Choice) else float(values[name]) for name, kind in kinds.items()}
-    return program, Hyperparameters(**dynamic)  # pyright: ignore[reportArgumentType]
+    dynamic: dict[str, Any] = {
+        name: values[name] if isinstance(kind, Choice) else float(values[name]) for name, kind in kinds.items()
+    }
+    return program, Hyperparameters(**dynamic)

@@ -24,8 +24,9 @@ _N_BEST = 8
 class GpSampler(PointSampler):
     """Proposes the point of the largest expected improvement that a search from many candidates finds.
 
-    A complete trial counts with its objective, another one with its last. A failed trial counts as the worst, and a
-    running one as if it came to what the model expects. The first trials are a scrambled Sobol sequence.
+    The value of a complete trial is its objective; that of a pruned or paused trial is its last one. A failed trial has
+    the worst value seen, and a running trial the value that the model predicts for it. The first trials are points of a
+    scrambled Sobol sequence.
     """
 
     def __init__(

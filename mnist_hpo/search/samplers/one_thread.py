@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from contextlib import AbstractContextManager
 from functools import cache
 
@@ -16,6 +17,5 @@ def one_thread() -> AbstractContextManager[object]:
 @cache
 def _controller() -> ThreadpoolController:
     """Return a controller that knows the libraries that are loaded, among them SciPy's own."""
-    import scipy.linalg  # noqa: F401  # pyright: ignore[reportUnusedImport]
-
+    importlib.import_module("scipy.linalg")
     return ThreadpoolController()

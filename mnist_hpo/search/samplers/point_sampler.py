@@ -46,6 +46,7 @@ class PointSampler(BaseSampler):
     ) -> dict[str, Any]:
         """See `BaseSampler`."""
         point = self.propose(seen_trials(study, self.cube, trial.number))
+        # Optuna has no public way to do this; its own samplers write attributes in the same way.
         storage = study._storage  # pyright: ignore[reportPrivateUsage]
         storage.set_trial_system_attr(trial._trial_id, PROPOSED_POINT, point.tolist())  # pyright: ignore[reportPrivateUsage]
         return self.cube.values_at(point)
