@@ -132,7 +132,7 @@ def run_study(
     start_executor = executor_factory(executor)
     info = dataset_info(study.dataset)
     dataset = prepare(info, source=data_source, log=display.say)
-    context = {**provenance(), **info.context()}
+    context = {**provenance(), **info.context(dataset.digest)}
     # Locked before it is read: two coordinators must not create the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(
