@@ -334,7 +334,7 @@ def test_a_batch_larger_than_the_training_split_is_rejected(coloured: Arrays, tm
         ("{path: ''}", "dataset.path: must not be empty, not ''"),
         ("{path: 3}", "dataset.path: must be text, not 3"),
         ("[digits]", "dataset: must be a dataset's name or {path: DIR}, not ['digits']"),
-        ("digits", "dataset: unknown dataset 'digits'; known are emnist_digits"),
+        ("digits", "dataset: unknown dataset 'digits'; did you mean 'emnist_digits'?; known are emnist_digits"),
     ],
 )
 def test_a_wrong_dataset_entry_in_the_study_file_is_reported(tmp_path: Path, dataset: str, expected: str) -> None:

@@ -43,7 +43,7 @@ def test_fashion_mnist_is_prepared_from_the_debian_package() -> None:
 def test_an_absent_debian_package_is_named_with_the_command_that_installs_it(tmp_path: Path) -> None:
     absent = DebianPackage("dataset-fashion-mnist", tmp_path / "nowhere")
     info = dataclasses.replace(FASHION, sources=(absent,))
-    with pytest.raises(UserError, match="Debian package .*: not installed; on Debian: apt-get install dataset-fashion"):
+    with pytest.raises(UserError, match=r"Debian package .*: not installed; on Debian: apt-get install dataset"):
         prepare(info, root=tmp_path / "root")
 
 
