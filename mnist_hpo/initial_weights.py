@@ -45,6 +45,8 @@ def with_initial_weights(file: StudyFile, home: Home, dataset_digest: str) -> St
     if init_from is None:
         return file
     key = "bundle" if init_from.study is None else "study"
+    if init_from.study == file.study.name:
+        file.fail(("init_from", key), "is the study itself; name another one")
     try:
         if init_from.bundle is not None:
             stored, source = _of_bundle((file.path.parent / init_from.bundle).absolute())

@@ -305,12 +305,6 @@ class Study(_Section):
             raise ValueError(f"{both[0]} is both in space and in fixed; leave it in one of them")
         return self
 
-    @model_validator(mode="after")
-    def _check_other_source(self) -> Study:
-        if self.init_from is not None and self.init_from.study == self.name:
-            raise ValueError("init_from names the study itself; name another one")
-        return self
-
     @property
     def dataset_name(self) -> str:
         """The dataset's name, or the path of its folder as the file says it."""
