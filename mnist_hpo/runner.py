@@ -119,8 +119,6 @@ def run_study(
     dataset = prepare(info, source=data_source, log=display.say)
     file = with_initial_weights(file, home, dataset.digest)
     study = file.study
-    if study.init_from is not None:
-        display.say(f"each trial starts from {study.init_from.source}")
     context = {**provenance(), **info.context(dataset.digest), **source_context(study.init_from)}
     # Locked before it is read: two coordinators must not create the same study.
     with study_lock(home.storage_url, study.name):
@@ -137,6 +135,8 @@ def run_study(
         try:
             recorded = storage.trials()
             display.begin(study, recorded, workers.n_workers)
+            if study.init_from is not None:
+                display.say(f"each trial starts from {study.init_from.source}")
             tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
             data = DataRef(str(dataset.directory), study.split, info.n_classes)
             scheduler = Scheduler(
