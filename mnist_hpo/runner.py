@@ -12,15 +12,17 @@ from typing import Protocol
 from mnist_hpo.bundle.writing import write_bundle
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import dataset_info
-from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef
 from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR, executor_factory
 from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.executors.run_jobs import run_jobs
+from mnist_hpo.home import Home
+from mnist_hpo.initial_weights import with_initial_weights
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.scheduler import Interrupted, Observer, Scheduler, check_give_up
 from mnist_hpo.search.make_policy import policy_class
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.init_from import source_context
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.reader import StudyFile
 from mnist_hpo.spec.study import Study
@@ -33,23 +35,6 @@ from mnist_hpo.trial_plan import checkpoint_name, model_description, training_co
 
 _INTERRUPTED_END_S = 10.0
 """The longest that an interrupted run waits for MLflow. The same command continues the study and writes the rest."""
-
-
-@dataclass(frozen=True)
-class Home:
-    """The places of a user's records: the storage, the tracking store, and the folder for everything else."""
-
-    storage_url: str
-    tracking_uri: str
-    folder: Path
-
-    def checkpoints(self, storage: StudyStorage) -> CheckpointStore:
-        """Return a study's checkpoints. Another study of the same name has its own."""
-        return CheckpointStore(self.folder / "checkpoints" / storage.folder_name)
-
-    def best_bundle(self, storage: StudyStorage, number: int) -> Path:
-        """Return the folder of the model of a study's best trial."""
-        return self.checkpoints(storage).folder / f"best-{number:05d}"
 
 
 class Display(Observer, Protocol):
@@ -132,7 +117,9 @@ def run_study(
     start_executor = executor_factory(executor)
     info = dataset_info(study.dataset)
     dataset = prepare(info, source=data_source, log=display.say)
-    context = {**provenance(), **info.context()}
+    file = with_initial_weights(file, home, dataset.digest)
+    study = file.study
+    context = {**provenance(), **info.context(dataset.digest), **source_context(study.init_from)}
     # Locked before it is read: two coordinators must not create the same study.
     with study_lock(home.storage_url, study.name):
         storage = StudyStorage.create(
@@ -148,6 +135,8 @@ def run_study(
         try:
             recorded = storage.trials()
             display.begin(study, recorded, workers.n_workers)
+            if study.init_from is not None:
+                display.say(f"each trial starts from {study.init_from.source}")
             tracker = Tracker(projected(storage, study, home.tracking_uri), recorded, display.warn)
             data = DataRef(str(dataset.directory), study.split, info.n_classes)
             scheduler = Scheduler(

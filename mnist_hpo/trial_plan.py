@@ -13,7 +13,7 @@ from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.job import DataRef, Job
 from mnist_hpo.learners.affinity import affinity
-from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.config import InitialWeights, TrainingConfig
 from mnist_hpo.learners.cost import describe
 from mnist_hpo.learners.hyperparameters import complete
 from mnist_hpo.spec.parameter import ParameterSet
@@ -35,6 +35,16 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
         seed=seed_of(study.seed, "training", number),
         max_epochs=study.budget.max_epochs,
         patience_epochs=study.budget.patience_epochs,
+        initial=_initial_weights(study),
+    )
+
+
+def _initial_weights(study: Study) -> InitialWeights | None:
+    init_from = study.init_from
+    if init_from is None:
+        return None
+    return InitialWeights(
+        str(init_from.place), init_from.source.sha256, init_from.layers, init_from.learning_rate_factor
     )
 
 

@@ -19,6 +19,7 @@ from mnist_hpo.champion.register_ensemble import register_ensemble, write_ensemb
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.make_executor import executor_factory
+from mnist_hpo.initial_weights import with_kept_weights
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
@@ -66,7 +67,7 @@ def ensemble_recorded(
     # Held until the last write to MLflow, since a search of the study would interfere.
     with study_lock(home.storage_url, record.name):
         members = [
-            Member(study, trial, copy)
+            Member(with_kept_weights(study, home), trial, copy)
             for record, study in studies
             for trial in ranked(record.trials())[: request.top]
             for copy in range(request.n_copies)

@@ -22,6 +22,7 @@ from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.make_executor import executor_factory
 from mnist_hpo.executors.protocol import Executor
+from mnist_hpo.initial_weights import with_kept_weights
 from mnist_hpo.runner import Home, projected
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
@@ -65,7 +66,7 @@ def retrain_recorded(
         UserError: an error that the user can fix; the earlier test is kept.
 
     """
-    start_executor = executor_factory(executor)
+    start_executor, study = executor_factory(executor), with_kept_weights(study, home)
     # Held from the choice of the trial to the last write to MLflow, since a search or another retrain would interfere.
     with study_lock(home.storage_url, record.name):
         trials = record.trials()

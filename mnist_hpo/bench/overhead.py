@@ -180,7 +180,8 @@ def _measure(sampler: str, n_trials: int) -> dict[str, Any]:
     )
     with tempfile.TemporaryDirectory(prefix="mnist-hpo-bench-") as folder:
         home = Home(f"sqlite:///{folder}/optuna.db", f"sqlite:///{folder}/mlflow.db", Path(folder))
-        context = dataset_info(study.dataset).context()
+        info = dataset_info(study.dataset)
+        context = info.context(info.digest)
         storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
         children_cpu_s, start_s = _children_cpu_s(), time.perf_counter()
         clock, warnings = _Clock(), list[str]()

@@ -1,10 +1,7 @@
-"""Read a model's folder, as written by `writing`, check its digests, and predict with it."""
+"""Read a model's folder, as written by `writing`, and predict with it."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,24 +9,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load
 
 from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
-from mnist_hpo.bundle.writing import (
-    COMBINATION,
-    DESCRIPTION,
-    DESCRIPTION_SHA256,
-    ENSEMBLE,
-    ENSEMBLE_FORMAT,
-    WEIGHTS,
-    WEIGHTS_SHA256,
-    ModelDescription,
-    description_sha256,
-)
+from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
+from mnist_hpo.bundle.writing import COMBINATION, ENSEMBLE, ModelDescription
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
-from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import Tensors
 
 
@@ -58,29 +43,20 @@ def load_bundle(directory: Path) -> Bundle:
         UserError: the model is missing, has changed, or has another format.
 
     """
-    try:
-        description: dict[str, Any] = json.loads((directory / DESCRIPTION).read_bytes())
-        content = (directory / WEIGHTS).read_bytes()
-        _check_format(directory, description)
-        _check_digests(directory, description, content)
-        model, provenance, tensors = _described(description), description["provenance"], load(content)
-        predictor = _predictor(model, description, tensors)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, SafetensorError) as error:
-        raise UserError(f"{directory}: not a model of mnist-hpo: {error}") from None
-    except UserError as error:
-        message = str(error)
-        raise (error if message.startswith(str(directory)) else UserError(f"{directory}: {message}")) from None
-    return Bundle(model, tensors, provenance, predictor)
+    stored = read_model(directory)
+    with model_errors(directory):
+        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored))
 
 
-def _predictor(model: ModelDescription, description: dict[str, Any], tensors: Tensors) -> Predictor:
+def _predictor(stored: StoredModel) -> Predictor:
+    model, tensors = stored.model, stored.tensors
     if model.model != ENSEMBLE:
         return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
     members = [
         make_predictor(
             member["model"], member["parameters"], model.image_shape, model.n_classes, _within(tensors, str(index))
         )
-        for index, member in enumerate(description["members"])
+        for index, member in enumerate(stored.members)
     ]
     method, combination = _checked_combination(model, len(members), _within(tensors, COMBINATION))
 
@@ -106,48 +82,3 @@ def _checked_combination(model: ModelDescription, n_members: int, combination: T
     if n_members == 0 or {name: array.shape for name, array in combination.items()} != shapes:
         raise ValueError("the combination of the members does not fit to them")
     return method, combination
-
-
-def _described(description: dict[str, Any]) -> ModelDescription:
-    if description["format"] < 3:
-        return _from_program(description["program"])
-    height, width, channels = description["image_shape"]
-    return ModelDescription(
-        description["model"], dict(description["parameters"]), (height, width, channels), description["n_classes"]
-    )
-
-
-def _from_program(program: dict[str, Any]) -> ModelDescription:
-    """Convert the description of formats 1 and 2, which support only flat, square, greyscale images."""
-    names = ("batch_size", "optimizer", "precision")
-    parameters = {**program["architecture"], **{name: program[name] for name in names}}
-    side = math.isqrt(program["n_features"])
-    return ModelDescription(program["model"], parameters, (side, side, 1), program["n_classes"])
-
-
-def _check_format(directory: Path, description: dict[str, Any]) -> None:
-    number = description["format"]
-    if type(number) is not int or number < 1:
-        raise ValueError(f"{DESCRIPTION} has the format {number!r}")
-    if number > ENSEMBLE_FORMAT:
-        raise UserError(
-            f"{directory}: a model of format {number}, from a newer mnist-hpo; this version reads up to "
-            f"{ENSEMBLE_FORMAT}: upgrade mnist-hpo"
-        )
-
-
-def _check_digests(directory: Path, description: dict[str, Any], content: bytes) -> None:
-    recorded = {name: description.get(name) for name in (WEIGHTS_SHA256, DESCRIPTION_SHA256)}
-    # Digests are checked for any format, so that a changed format number cannot disable the check.
-    if description["format"] == 1 and not any(recorded.values()):
-        return
-    # Check the description first, since it contains the digest of the weights.
-    for file, name, found in (
-        (DESCRIPTION, DESCRIPTION_SHA256, description_sha256(description)),
-        (WEIGHTS, WEIGHTS_SHA256, hashlib.sha256(content).hexdigest()),
-    ):
-        if recorded[name] != found:
-            raise UserError(
-                f"{directory}: {file} has changed since the model was written (its SHA-256 is {found[:12]}…, "
-                f"{name} says {str(recorded[name])[:12]}…); restore the folder, or train the model again"
-            )

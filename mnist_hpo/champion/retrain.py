@@ -24,6 +24,7 @@ from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.executors.run_jobs import run_jobs
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.init_from import source_context
 from mnist_hpo.spec.seeds import seed_of
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord, best_of
@@ -206,6 +207,7 @@ def retrain(
         "epochs": best_epoch,
         "dataset_digest": dataset.digest,
         "machine_dependent": machine_dependent,
+        **source_context(study.init_from),
     }
     measures: dict[int, TestMeasures] = {}
     predictions: list[NDArray[np.intp]] = []

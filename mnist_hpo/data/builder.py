@@ -108,7 +108,6 @@ def _read_back(builder: _ArraysBuilder, split: str) -> Rows:
             images[row] = record["image"]
             labels[row] = record["label"]
     for array, file in zip((images, labels), _FILES[split], strict=True):
-        # The digests of the files show that writing and reading the records changed nothing.
-        if idx_sha256(array) != builder.dataset.file_sha256[file]:
+        if idx_sha256(array) != idx_sha256(builder.arrays[file]):
             raise UserError(f"{builder.data_dir}: the records differ from {file}; is the disk faulty?")
     return Rows(images.reshape(len(source), -1), labels)

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -14,6 +14,7 @@ TRAIN_IMAGES = "train-images-idx3-ubyte"
 TRAIN_LABELS = "train-labels-idx1-ubyte"
 TEST_IMAGES = "t10k-images-idx3-ubyte"
 TEST_LABELS = "t10k-labels-idx1-ubyte"
+FILES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
 
 
 @dataclass(frozen=True)
@@ -65,14 +66,18 @@ class DatasetInfo:
     """Height, width and channels."""
     n_classes: int
     file_sha256: Mapping[str, str]
-    """SHA-256 of each uncompressed file, by file name. The order is TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES,
-    TEST_LABELS."""
+    """SHA-256 of each uncompressed file, by file name, in the order of `FILES`. Empty if they are not known: then the
+    files' sizes and labels are checked, and their digests are recorded when the dataset is prepared."""
     splits: Mapping[str, SplitPlan]
     sources: tuple[Source, ...]
     """The sources, in the order in which they are tried."""
     content: FolderContent | None = None
     """The content of a user's folder that serves as a dataset (`dataset: {path: DIR}`); None for a registered
     dataset."""
+    own_names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """The names under which the files are published, by the names in `FILES`; empty if they are the same."""
+    is_transposed: bool = False
+    """Whether the files hold each image column by column."""
 
     @property
     def n_features(self) -> int:
@@ -86,15 +91,15 @@ class DatasetInfo:
 
     @property
     def digest(self) -> str:
-        """The dataset's digest, which studies record: SHA-256 of the four files' concatenated hexadecimal digests."""
+        """The dataset's digest, which studies record; see `digest_of`. Undefined if `file_sha256` is empty."""
         return digest_of(self.file_sha256)
 
-    def context(self) -> dict[str, str]:
-        """Return what a study records about its dataset."""
+    def context(self, digest: str) -> dict[str, str]:
+        """Return what a study records about its dataset, prepared from files with this digest."""
         content = {} if self.content is None else {CONTENT: self.content.to_json()}
-        return {"dataset_digest": self.digest, **content}
+        return {"dataset_digest": digest, **content}
 
 
 def digest_of(file_sha256: Mapping[str, str]) -> str:
-    """Return `DatasetInfo.digest` for the files' digests."""
+    """Return the digest of a dataset: SHA-256 of the four files' concatenated hexadecimal digests."""
     return hashlib.sha256("".join(file_sha256.values()).encode()).hexdigest()

@@ -17,19 +17,24 @@ _DTYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E
 """NumPy types by the type code in the third byte of a file."""
 
 
-def find_idx(folder: Path, name: str) -> Path:
-    """Find the file `name` in a folder, under any of its usual spellings; see `idx_names`.
+def find_idx(folder: Path, name: str, own_name: str | None = None) -> Path:
+    """Find a file in a folder, under any of the usual spellings of its names; see `idx_names`.
+
+    Args:
+        folder: the folder.
+        name: the file's name among MNIST's.
+        own_name: the name under which it is published, if that is another one.
 
     Raises:
         UserError: the folder or the file is missing.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
-    names = idx_names(name)
+    names = [*(idx_names(own_name) if own_name else ()), *idx_names(name)]
     for candidate in names:
         if (folder / candidate).is_file():
             return folder / candidate
-    raise UserError(f"{folder}: no {name} in this folder (looked for {', '.join(names)})")
+    raise UserError(f"{folder}: no {own_name or name} in this folder (looked for {', '.join(names)})")
 
 
 def idx_names(name: str) -> list[str]:

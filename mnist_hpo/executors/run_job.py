@@ -19,6 +19,7 @@ from mnist_hpo.executors.messages import EpochDone, Halted, JobDone, JobLost, Me
 from mnist_hpo.learners.factory import LearnerFactory
 from mnist_hpo.learners.protocol import Examples, Learner
 from mnist_hpo.learners.training import Progress, Training
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import fingerprint
 
 _CHECKPOINT_INTERVAL_S = 5.0
@@ -56,6 +57,8 @@ class JobRunner:
             if error.errno not in _NEEDS_A_PERSON:
                 raise
             self._report(Halted(f"{job.checkpoint}: cannot write a checkpoint: {error.strerror}"))
+        except UserError as error:
+            self._report(Halted(str(error)))
         else:
             self._report(JobDone(job.key, last_epoch))
         return True

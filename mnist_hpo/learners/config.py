@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mnist_hpo.spec.init_from import Layers
 from mnist_hpo.spec.parameter import ParameterSet
+
+
+@dataclass(frozen=True)
+class InitialWeights:
+    """The weights of another model that a training starts from."""
+
+    path: str
+    """The file that holds them; see `stored_weights`. The result does not depend on it."""
+    sha256: str
+    layers: Layers
+    learning_rate_factor: float
+    """The factor of the learning rate of these layers."""
+
+    @property
+    def learning_rate_factors(self) -> tuple[float, float]:
+        """The factors of the last layer's learning rate and of the others'."""
+        return (1.0 if self.layers == "all_but_last" else self.learning_rate_factor), self.learning_rate_factor
 
 
 @dataclass(frozen=True)
@@ -19,3 +37,5 @@ class TrainingConfig:
     schedule_epochs: int | None = None
     """The length of the learning-rate schedule if it is not `max_epochs`: a re-training that stops at the best epoch
     still follows the trial's schedule."""
+    initial: InitialWeights | None = None
+    """None: random weights."""

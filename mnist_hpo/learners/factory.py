@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ class LearnerFactory:
         n_train = int(values["n_train"]) if "n_train" in values else None
         image_shape = train.shape(n_classes, 0).image_shape
         program, dynamic = split(config.model, model, values, image_shape=image_shape, n_classes=n_classes)
+        if config.initial is not None:
+            program = replace(program, learning_rate_factors=config.initial.learning_rate_factors)
         return FlaxLearner(self._programs, self._device, config, program, dynamic, train, n_train)
 
     @cached_property

@@ -58,6 +58,8 @@ class FlaxModel:
     f32[B, n_classes]."""
     images: Literal["flat", "shaped"] = "flat"
     """The shape of an image that the module takes: [n_features] or [height, width, channels]."""
+    last_layer: str = "logits"
+    """The module's attribute that holds the last layer, which `init_from` can leave random."""
     counts: Callable[[tuple[int, ...], int, ParameterSet], Counts] | None = None
     """Computes the counts in closed form from (input_shape, n_classes, hyperparameters). If None, the counts come from
     abstract evaluation, which imports JAX and takes up to 0.1 s for each new architecture."""

@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 from mnist_hpo.spec.document import Document, DocumentError, Location, load_document
 from mnist_hpo.spec.errors import UserError, printable, shown
+from mnist_hpo.spec.init_from import InitFrom
 from mnist_hpo.spec.study import (
     Budget,
     CategoricalSpace,
@@ -48,6 +49,10 @@ class StudyFile:
     def with_dataset(self, folder: DatasetFolder) -> StudyFile:
         """The same file, with a folder whose content is known in place of the one that it names."""
         return replace(self, study=self.study.model_copy(update={"dataset": folder}))
+
+    def with_init_from(self, init_from: InitFrom) -> StudyFile:
+        """The same file, with weights to start from that are known in place of those that it names."""
+        return replace(self, study=self.study.model_copy(update={"init_from": init_from}))
 
 
 def read_study(path: Path) -> StudyFile:
@@ -231,6 +236,8 @@ def _known_keys(loc: Location) -> list[str]:
         section = Objective
     elif loc[:1] == ("dataset",):
         section = DatasetFolder
+    elif loc[:1] == ("init_from",):
+        section = InitFrom
     elif loc[:1] == ("space",):
         section = _SECTIONS[str(loc[2])]
     else:

@@ -22,6 +22,7 @@ from pydantic import (
 
 from mnist_hpo.spec.errors import shown
 from mnist_hpo.spec.folder_content import FolderContent
+from mnist_hpo.spec.init_from import InitFrom
 
 ParameterValue = bool | int | float | str
 """A hyperparameter's value as written in a study file."""
@@ -211,7 +212,7 @@ DatasetChoice = Annotated[
 """A dataset's name, or `{path: DIR}`."""
 
 _ANY_PATH = "*"
-"""Stands for a folder's path in a study's identity."""
+"""Stands for the path of a folder or of a model in a study's identity."""
 
 
 class Method(BaseModel):
@@ -243,6 +244,8 @@ class Study(_Section):
     dataset: DatasetChoice = "mnist"
     split: str = "standard"
     model: str = "mlp"
+    init_from: InitFrom | None = None
+    """The weights that every training starts from. None: random ones."""
     objectives: tuple[Objective, ...] = Field(default=(Objective(metric="valid_loss"),), min_length=1, max_length=4)
     """A file with a single objective may also write `objective: METRIC`."""
     budget: Budget
@@ -341,10 +344,11 @@ class Study(_Section):
         return order
 
     def identity(self, *, in_full: bool = False) -> dict[str, Any]:
-        """Return what determines the results, as plain JSON: all but the description, `n_trials` and a folder's path.
+        """Return what determines the results, as plain JSON: all but the description, `n_trials` and folders' paths.
 
         Fields at their defaults are left out, so that a new field of a later version does not change old identities.
-        A default must therefore never change. The content of a folder is recorded beside the identity.
+        A default must therefore never change. The content of a folder is recorded beside the identity, and so are the
+        weights of `init_from`.
 
         Args:
             in_full: include the fields at their defaults, for people to read.
@@ -356,7 +360,11 @@ class Study(_Section):
             exclude_defaults=not in_full,
             exclude_none=in_full,
         )
-        return identity if isinstance(self.dataset, str) else {**identity, "dataset": {"path": _ANY_PATH}}
+        if not isinstance(self.dataset, str):
+            identity["dataset"] = {"path": _ANY_PATH}
+        if self.init_from is not None and self.init_from.bundle is not None:
+            identity["init_from"]["bundle"] = _ANY_PATH
+        return identity
 
     def sha256(self) -> str:
         """Return the SHA-256 of the canonical JSON of `identity`."""

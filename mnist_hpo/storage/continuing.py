@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from ruamel.yaml import YAML
 
 from mnist_hpo.spec.folder_content import CONTENT, FolderContent
+from mnist_hpo.spec.init_from import INIT_FROM, SourceWeights
 from mnist_hpo.spec.provenance import CPU, KERNELS, NUMPY_FEATURES, NUMPY_VERSION
 from mnist_hpo.spec.study import Study
 
@@ -36,6 +37,7 @@ def why_not_continuable(
     return (
         _changed(study, recorded_identity)
         or _other_data(study.name, recorded_context, context)
+        or _other_weights(study.name, recorded_context, context)
         or _other_cpu(study.name, recorded_context, context)
         or _other_kernels(study.name, recorded_context, context)
         or _budget_too_small(study, n_recorded)
@@ -84,6 +86,18 @@ def _changed_files(name: str, recorded: FolderContent, now: FolderContent) -> st
     return (
         f"the study {name!r} was started with other images or labels in the dataset's folder. Changed are (SHA-256 as "
         f"IDX files):{digests}\nPut the folder back as it was, or give the study another name."
+    )
+
+
+def _other_weights(name: str, recorded: Mapping[str, str], now: Mapping[str, str]) -> str | None:
+    if INIT_FROM not in recorded or INIT_FROM not in now:
+        return None
+    then, here = (SourceWeights.from_json(context[INIT_FROM]) for context in (recorded, now))
+    if then.sha256 == here.sha256:
+        return None
+    return (
+        f"the study {name!r} was started from other weights: from {then}, but init_from now gives {here}. Put the "
+        "source back as it was, or give the study another name"
     )
 
 

@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from mnist_hpo.learners.result import EpochResult
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.folder_content import CONTENT, FolderContent
+from mnist_hpo.spec.init_from import INIT_FROM, SourceWeights
 from mnist_hpo.spec.reader import StudyFile, nearest, parse_study
 from mnist_hpo.spec.study import ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
@@ -150,12 +151,15 @@ class StudyStorage:
             return str(self._storage.get_study_user_attrs(self._study_id)[_FILE_KEY])
 
     def read_study_file(self) -> StudyFile:
-        """The study as it was last run; of a folder of images and labels, with what it held then."""
+        """The study as it was last run, with what a folder of images held then and which weights it started from."""
         file = parse_study(self.study_file, Path(f"{self.name}.yaml"))
-        folder, content = file.study.dataset, self.context.get(CONTENT)
-        if isinstance(folder, str) or content is None:
-            return file
-        return file.with_dataset(folder.with_content(FolderContent.from_json(content), None))
+        context = self.context
+        folder, init_from = file.study.dataset, file.study.init_from
+        if not isinstance(folder, str) and CONTENT in context:
+            file = file.with_dataset(folder.with_content(FolderContent.from_json(context[CONTENT]), None))
+        if init_from is not None and INIT_FROM in context:
+            file = file.with_init_from(init_from.with_source(SourceWeights.from_json(context[INIT_FROM]), None))
+        return file
 
     @property
     def context(self) -> dict[str, str]:

@@ -38,7 +38,8 @@ def run_large_study(folder: Path) -> float:
     )
     mlruns = folder / "mlruns"
     home = Home(f"sqlite:///{mlruns}/optuna.db", f"sqlite:///{mlruns}/mlflow.db", mlruns)
-    context = dataset_info("mnist").context()
+    info = dataset_info("mnist")
+    context = info.context(info.digest)
     storage = StudyStorage.create(home.storage_url, study, study_file="", context=context)
     data = DataRef(str(folder), "standard", 10)
     Scheduler(study, storage, InstantExecutor(), data=data, checkpoints=home.checkpoints(storage)).run()

@@ -115,7 +115,7 @@ def test_the_best_trial_on_the_dataset_is_retrained_and_tested(tmp_path: Path, c
 
 def test_a_dataset_that_is_not_installed_is_unknown(tmp_path: Path) -> None:
     refused = folder_with(tmp_path).call("run", "small.yaml")
-    assert_refused(refused, "small.yaml, line 2: dataset: unknown dataset 'coloured'; known are mnist")
+    assert_refused(refused, "small.yaml, line 2: dataset: unknown dataset 'coloured'; known are emnist_digits, ")
 
 
 def test_an_unknown_split_of_the_dataset_is_rejected(tmp_path: Path, dataset: str) -> None:

@@ -27,6 +27,11 @@ def info_of(folder: Path) -> DatasetInfo:
     return dataset_info(find_folder(folder))
 
 
+def context_of(folder: Path) -> dict[str, str]:
+    info = info_of(folder)
+    return info.context(info.digest)
+
+
 # Formats
 
 
@@ -161,9 +166,9 @@ def test_the_location_of_the_folder_is_not_part_of_a_studys_identity() -> None:
 
 def test_a_study_can_continue_with_a_moved_folder_but_not_with_changed_files(coloured: Arrays, tmp_path: Path) -> None:
     relabelled = {**coloured, TRAIN_LABELS: coloured[TRAIN_LABELS][::-1]}
-    recorded = info_of(save_idx(tmp_path / "recorded", coloured)).context()
-    moved = info_of(save_keras(tmp_path / "moved", coloured)).context()
-    changed = info_of(save_keras(tmp_path / "changed", relabelled)).context()
+    recorded = context_of(save_idx(tmp_path / "recorded", coloured))
+    moved = context_of(save_keras(tmp_path / "moved", coloured))
+    changed = context_of(save_keras(tmp_path / "changed", relabelled))
     study = parse_study(STUDY, Path("small.yaml")).study
     record = {"recorded_identity": study.identity(), "recorded_context": recorded, "n_recorded": 2}
     elsewhere = parse_study(STUDY.replace("path: digits", "path: moved"), Path("small.yaml")).study
@@ -329,7 +334,7 @@ def test_a_batch_larger_than_the_training_split_is_rejected(coloured: Arrays, tm
         ("{path: ''}", "dataset.path: must not be empty, not ''"),
         ("{path: 3}", "dataset.path: must be text, not 3"),
         ("[digits]", "dataset: must be a dataset's name or {path: DIR}, not ['digits']"),
-        ("digits", "dataset: unknown dataset 'digits'; known are mnist"),
+        ("digits", "dataset: unknown dataset 'digits'; did you mean 'emnist_digits'?; known are emnist_digits"),
     ],
 )
 def test_a_wrong_dataset_entry_in_the_study_file_is_reported(tmp_path: Path, dataset: str, expected: str) -> None:

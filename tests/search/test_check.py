@@ -57,7 +57,8 @@ def test_a_budget_of_the_whole_grid_is_accepted(write_study: WriteStudy) -> None
         (
             "dataset: mnist",
             "dataset: mnits",
-            "dataset: unknown dataset 'mnits'; did you mean 'mnist'?; known are mnist",
+            "dataset: unknown dataset 'mnits'; did you mean 'mnist'?; known are "
+            "emnist_digits, fashion_mnist, kmnist, mnist",
         ),
         (
             "split: standard",

@@ -22,6 +22,7 @@ from mnist_hpo.learners.flax.augmentation import Strengths, augment
 from mnist_hpo.learners.flax.constraints import limit_norms
 from mnist_hpo.learners.flax.optimizers import Scalar, init_optimizer, update
 from mnist_hpo.learners.flax.program import AUGMENTATION, INPUT_CHANGES, Program
+from mnist_hpo.learners.flax.transfer import scale_steps
 from mnist_hpo.learners.flax.variables import structure_of, zeros_of
 
 Parameters = Any
@@ -164,6 +165,9 @@ def train_epoch(
             l2=dynamics.l2,
             momentum=dynamics.momentum,
         )
+        if program.learning_rate_factors != (1.0, 1.0):
+            parameters = scale_steps(program, state.parameters, parameters)
+            rounded = round_like(rounded, parameters)
         if "max_norm" in program.active:
             parameters = limit_norms(parameters, structure.parameter_roles, dynamics.max_norm)
             rounded = round_like(rounded, parameters)

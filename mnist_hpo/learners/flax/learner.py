@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,8 +19,9 @@ from mnist_hpo.learners.flax.device import DeviceArrays
 from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.learners.flax.program import Hyperparameters, Program
 from mnist_hpo.learners.flax.programs import Programs
-from mnist_hpo.learners.flax.weights import load_state, named, save_state, shapes_of, unnamed
+from mnist_hpo.learners.flax.weights import load_state, named, save_state, shapes_of, unnamed, with_weights
 from mnist_hpo.learners.protocol import Advanced, Examples, Predictor
+from mnist_hpo.learners.stored_weights import read_weights
 from mnist_hpo.learners.subset import training_rows
 from mnist_hpo.learners.training import mean
 from mnist_hpo.spec.model import Tensors
@@ -61,7 +63,12 @@ class FlaxLearner:
 
     def start(self) -> core.TrainState:
         """See `Learner.start`."""
-        return initial_state(self._program, self._config.seed, self._dynamic.initializer)
+        state = initial_state(self._program, self._config.seed, self._dynamic.initializer)
+        initial = self._config.initial
+        if initial is None:
+            return state
+        tensors = read_weights(Path(initial.path), initial.sha256)
+        return with_weights(self._program, state, tensors, keeps_last=initial.layers == "all")
 
     def advance(self, state: core.TrainState, epoch: int) -> Advanced:
         """See `Learner.advance`."""

@@ -83,6 +83,8 @@ class Program:
     """Height, width and channels of an image, which augmentation needs."""
     averaging: bool = False
     """Whether predictions use an average of the weights."""
+    learning_rate_factors: tuple[float, float] = (1.0, 1.0)
+    """The factors of the last layer's learning rate and of the others'; see `transfer`."""
 
     @property
     def n_features(self) -> int:

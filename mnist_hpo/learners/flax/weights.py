@@ -7,9 +7,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from numpy.typing import NDArray
 
 from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.program import Program
+from mnist_hpo.learners.flax.transfer import is_last
 from mnist_hpo.learners.flax.variables import structure_of
 from mnist_hpo.spec.model import Tensors
 
@@ -33,6 +35,32 @@ def unnamed(program: Program, tensors: Tensors) -> tuple[core.Parameters, core.S
         for tree in (structure.parameters, structure.statistics)
     )
     return parameters, statistics
+
+
+def with_weights(program: Program, state: core.TrainState, tensors: Tensors, *, keeps_last: bool) -> core.TrainState:
+    """Return a state before the first step with the parameters and batch statistics of another model.
+
+    Args:
+        program: the static configuration.
+        state: the state, of NumPy arrays.
+        tensors: the other model's, by name.
+        keeps_last: whether the last layer is taken too; otherwise it stays as it is in `state`.
+
+    Raises:
+        ValueError: the other model has another shape.
+
+    """
+
+    def chosen(path: tuple[Any, ...], own: NDArray[Any]) -> NDArray[Any]:
+        if is_last(program, path) and not keeps_last:
+            return own
+        found = tensors.get(_name(path))
+        if found is None or (found.shape, found.dtype) != (own.shape, own.dtype):
+            raise ValueError(f"the weights to start from are not the model's: {_name(path)}")
+        return found
+
+    parameters, statistics = (jax.tree.map_with_path(chosen, tree) for tree in (state.parameters, state.statistics))
+    return state._replace(parameters=parameters, statistics=statistics)
 
 
 def shapes_of(program: Program) -> dict[str, tuple[int, ...]]:
