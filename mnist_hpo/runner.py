@@ -194,11 +194,11 @@ def _best_bundle(
         "study": study.name,
         "trial": best.number,
         "valid_loss": best.value,
-        "epoch": best.best_epoch,
+        "epoch": best.kept_epoch,
         "machine_dependent": is_machine_dependent(trials),
     }
     try:
-        weights = checkpoints.load_best_model(checkpoint_name(best.number))
+        weights = checkpoints.load_kept_model(checkpoint_name(best.number))
         write_bundle(directory, model, weights, {**storage.context, **source})
     except OSError as error:
         raise UserError(

@@ -21,7 +21,7 @@ from mnist_hpo.executors.messages import EpochDone, Halted, JobLost
 from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.result import EpochResult
-from mnist_hpo.learners.stopping import best_epoch, has_ended
+from mnist_hpo.learners.stopping import has_ended, kept_epoch
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.policy import Advice, Finished, Resume, Start, Wait
 from mnist_hpo.search.space import distributions_of
@@ -272,8 +272,8 @@ class Scheduler:
 
     def _values(self, trial: _Trial) -> dict[str, float]:
         """Return the objectives of a complete trial by metric."""
-        best = _measures(trial, best_epoch(trial.valid_losses))
-        return {objective.metric: best[objective.metric] for objective in self._study.objectives}
+        kept = _measures(trial, kept_epoch(trial.valid_losses, self._study.budget.keep))
+        return {objective.metric: kept[objective.metric] for objective in self._study.objectives}
 
     def _record(self, trial: _Trial, outcome: EpochResult | str, decision: Decision) -> None:
         """Write what the storage does not contain yet."""

@@ -36,6 +36,7 @@ def training_config(study: Study, number: int, searched: ParameterSet) -> Traini
         max_epochs=study.budget.max_epochs,
         patience_epochs=study.budget.patience_epochs,
         initial=_initial_weights(study),
+        keep=study.budget.keep,
     )
 
 

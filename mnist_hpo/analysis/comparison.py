@@ -15,7 +15,7 @@ from mnist_hpo.analysis.anytime import AnytimePoint, Spent, anytime_points, cost
 from mnist_hpo.analysis.champion_files import ChampionTest, TestPredictions
 from mnist_hpo.analysis.significance import PairedTest, paired_test
 from mnist_hpo.analysis.study_figures import count_ended, study_figures
-from mnist_hpo.analysis.trial_figures import lowest_loss, trial_figures
+from mnist_hpo.analysis.trial_figures import kept_loss, trial_figures
 from mnist_hpo.spec.study import Budget, ParameterValue, Study, TrialState
 from mnist_hpo.storage.records import TrialRecord, best_of, state_name
 from mnist_hpo.trial_plan import all_parameters
@@ -75,7 +75,7 @@ class Compared:
     trial: int | None
     """The number of the best trial, or of the single trial; None if no trial is complete."""
     valid_loss: float | None
-    """The lowest valid_loss of that trial."""
+    """The valid_loss of that trial's model."""
     valid_accuracy: float | None
     """The accuracy at that epoch, from 0 to 1."""
     best_epoch: int | None
@@ -121,7 +121,7 @@ def compare(entries: Sequence[Entry], target: float | None = None) -> Comparison
         target: report the cost to reach this valid_loss; by default the highest of the entries' best losses.
 
     """
-    bests = [loss for entry in entries if entry.trial and (loss := lowest_loss(entry.trial)) is not None]
+    bests = [loss for entry in entries if entry.trial and (loss := kept_loss(entry.trial)) is not None]
     if target is None and bests:
         target = max(bests)
     why = _reasons_not_comparable(entries)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from mnist_hpo.learners.catalog import find_model
-from mnist_hpo.learners.stopping import has_ended
+from mnist_hpo.learners.stopping import best_epoch, has_ended
 from mnist_hpo.spec.model import FlaxModel
 from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import TrialRecord
@@ -87,15 +87,17 @@ def spread(found: Sequence[Overfitting], n: int) -> list[Overfitting]:
 
 
 def _overfits(trial: TrialRecord) -> bool:
-    best, last = trial.best_epoch, len(trial.epochs)
-    if best is None or last - best < PATIENCE_EPOCHS:
+    last = len(trial.epochs)
+    if last == 0:
+        return False
+    best = best_epoch(list(trial.valid_loss.values()))
+    if last - best < PATIENCE_EPOCHS:
         return False
     first, end = trial.epochs[best], trial.epochs[last]
     return trial.valid_loss[last] > trial.valid_loss[best] and end.train_loss < first.train_loss
 
 
 def _overfitting(study: Study, trial: TrialRecord) -> Overfitting:
-    assert trial.best_epoch is not None
     losses = list(trial.valid_loss.values())
     n_epochs = len(losses)
     stop_epoch = next(
@@ -107,7 +109,7 @@ def _overfitting(study: Study, trial: TrialRecord) -> Overfitting:
     return Overfitting(
         trial,
         n_parameters=recorded_costs(study, trial)["n_parameters"],
-        best_epoch=trial.best_epoch,
+        best_epoch=best_epoch(losses),
         stop_epoch=stop_epoch,
         seconds=sum(seconds.values()),
         saved_s=sum(epoch_s for epoch, epoch_s in seconds.items() if epoch > stop_epoch),

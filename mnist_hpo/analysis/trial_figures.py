@@ -16,11 +16,11 @@ class TrialFigures:
     """The results and the cost of a trial so far, in any state."""
 
     best_valid_loss: float | None
-    """The lowest valid_loss; None before the end of the first epoch."""
+    """The valid_loss of the kept epoch, by default the lowest; None before the end of the first epoch."""
     best_valid_accuracy: float | None
-    """The accuracy at the best epoch, from 0 to 1; None before the end of the first epoch."""
+    """The valid_accuracy of the kept epoch, from 0 to 1; None before the end of the first epoch."""
     best_epoch: int | None
-    """The epoch of the lowest valid_loss; None before the end of the first epoch."""
+    """The kept epoch, see `TrialRecord.kept_epoch`; None before the end of the first epoch."""
     n_epochs: int
     """Epochs that have ended."""
     seconds: float
@@ -37,9 +37,9 @@ def trial_figures(study: Study, trial: TrialRecord) -> TrialFigures:
     """Return the figures of a trial in any state."""
     results, costs = trial.epochs.values(), recorded_costs(study, trial)
     return TrialFigures(
-        best_valid_loss=lowest_loss(trial),
-        best_valid_accuracy=best_accuracy(trial),
-        best_epoch=trial.best_epoch,
+        best_valid_loss=kept_loss(trial),
+        best_valid_accuracy=kept_accuracy(trial),
+        best_epoch=trial.kept_epoch,
         n_epochs=len(results),
         seconds=sum(result.total_s for result in results),
         compile_s=sum(result.compile_s for result in results),
@@ -49,7 +49,7 @@ def trial_figures(study: Study, trial: TrialRecord) -> TrialFigures:
 
 
 def objective_value(trial: TrialRecord) -> float:
-    """Return the first objective's value of a complete trial; by default its lowest valid_loss.
+    """Return the first objective's value of a complete trial; by default its `kept_loss`.
 
     Raises:
         ValueError: the trial is not complete and has no value.
@@ -78,21 +78,21 @@ def pareto_front(trials: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def measure(study: Study, trial: TrialRecord, metric: str) -> float | None:
-    """Return a metric of `METRICS` for the model of a trial's best epoch; None before its first epoch has ended."""
-    if trial.best_epoch is None:
+    """Return a metric of `METRICS` for the model that a trial keeps; None before its first epoch has ended."""
+    if trial.kept_epoch is None:
         return None
-    found = {"valid_loss": lowest_loss(trial), "valid_accuracy": best_accuracy(trial)}
+    found = {"valid_loss": kept_loss(trial), "valid_accuracy": kept_accuracy(trial)}
     return found[metric] if metric in found else float(recorded_costs(study, trial)[metric])
 
 
-def lowest_loss(trial: TrialRecord) -> float | None:
-    """Return the lowest valid_loss of a trial in any state; None before its first epoch has ended."""
-    return None if trial.best_epoch is None else trial.valid_loss[trial.best_epoch]
+def kept_loss(trial: TrialRecord) -> float | None:
+    """Return the valid_loss of the model that a trial keeps; None before its first epoch has ended."""
+    return None if trial.kept_epoch is None else trial.valid_loss[trial.kept_epoch]
 
 
-def best_accuracy(trial: TrialRecord) -> float | None:
-    """Return a trial's valid_accuracy at the epoch of its lowest valid_loss; None if there is none."""
-    return None if trial.best_epoch is None else trial.epochs[trial.best_epoch].valid_accuracy
+def kept_accuracy(trial: TrialRecord) -> float | None:
+    """Return the valid_accuracy of the model that a trial keeps; None before its first epoch has ended."""
+    return None if trial.kept_epoch is None else trial.epochs[trial.kept_epoch].valid_accuracy
 
 
 def with_parameters(trials: Iterable[TrialRecord], *names: str) -> list[TrialRecord]:

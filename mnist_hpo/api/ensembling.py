@@ -110,7 +110,7 @@ def ensemble_recorded(
 
 def _n_epochs(members: Sequence[Member], n_seeds: int) -> int:
     """Return the number of epochs of all trainings; members without a weight will be trained less often."""
-    return sum(member.study.budget.max_epochs + n_seeds * (member.trial.best_epoch or 0) for member in members)
+    return sum(member.study.budget.max_epochs + n_seeds * (member.trial.kept_epoch or 0) for member in members)
 
 
 def _delete_checkpoints(ensemble: Ensemble) -> None:

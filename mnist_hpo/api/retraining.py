@@ -115,7 +115,7 @@ def _train(
 ) -> Champion:
     """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
     dataset = prepare(dataset_info(study.dataset), log=display.say)
-    n_epochs = len(chosen.epochs) + n_seeds * (chosen.best_epoch or 0)
+    n_epochs = len(chosen.epochs) + n_seeds * (chosen.kept_epoch or 0)
     with write_errors_for_user(folder), replacing(folder) as new:
         executor = start_executor()
         try:

@@ -291,16 +291,16 @@ class _Trainer:
             if member.copy:
                 config = replace(config, seed=member.seed("search"))
             return training_job(key, name, config, data, config.max_epochs, self._checkpoints)
-        best_epoch = trial.best_epoch or 1
+        kept_epoch = trial.kept_epoch or 1
         config = replace(
             config,
             seed=member.seed("development", seed),
-            max_epochs=best_epoch,
+            max_epochs=kept_epoch,
             patience_epochs=None,
             schedule_epochs=study.budget.max_epochs,
         )
         data = replace(data, portion="development")
-        return training_job(key, name, config, data, best_epoch, self._checkpoints)
+        return training_job(key, name, config, data, kept_epoch, self._checkpoints)
 
     def _run(self, jobs: Sequence[Job]) -> list[Tensors]:
         curves = run_jobs(self._executor, jobs, on_epoch=lambda _key, _result: self._on_epoch())
@@ -308,7 +308,7 @@ class _Trainer:
             self.train_s += sum(result.total_s - result.compile_s for result in results)
             if any(result.diverged for result in results):
                 raise UserError(f"the training {key} has diverged; make the ensemble of other trials")
-        return [self._checkpoints.load_best_model(Path(job.checkpoint).stem) for job in jobs]
+        return [self._checkpoints.load_kept_model(Path(job.checkpoint).stem) for job in jobs]
 
 
 def _bootstrap(member: Member, n_examples: int, seed: int) -> NDArray[np.int64]:

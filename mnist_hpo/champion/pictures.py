@@ -123,7 +123,7 @@ def learning_curves_picture(trial: TrialRecord, train_losses: Sequence[Sequence[
     accuracy.plot(epochs, valid_accuracy, color="tab:orange", label="valid_accuracy")
     accuracy.set(xlabel="epoch", ylabel="valid_accuracy (%)")
     for axes in (losses, accuracy):
-        axes.axvline(trial.best_epoch or 0, color="black", linestyle=":", lw=1, label="best epoch")
+        axes.axvline(trial.kept_epoch or 0, color="black", linestyle=":", lw=1, label="kept epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(fontsize=8)
     figure.suptitle(title, fontsize=11)

@@ -97,10 +97,10 @@ class Champion:
             "study": self.study.name,
             "trial": self.trial.number,
             "params": all_parameters(self.study, self.trial.parameters),
-            "valid_loss": self.trial.valid_loss[self.trial.best_epoch or 1],
+            "valid_loss": self.trial.valid_loss[self.trial.kept_epoch or 1],
             "reproduced": self.reproduced,
             "machine_dependent": self.machine_dependent,
-            "best_epoch": self.trial.best_epoch,
+            "best_epoch": self.trial.kept_epoch,
             "n_seeds": self.n_seeds,
             "n_diverged": self.n_diverged,
             "registered_seed": seed,
@@ -177,8 +177,8 @@ def retrain(
     results = run_jobs(executor, [again], on_epoch=on_epoch, should_stop=should_stop)["again"]
     reproduced = compare_curves(trial, results)
 
-    best_epoch = trial.best_epoch
-    assert best_epoch is not None
+    kept_epoch = trial.kept_epoch
+    assert kept_epoch is not None
     seeds = [
         training_job(
             key=f"seed {index}",
@@ -186,12 +186,12 @@ def retrain(
             config=replace(
                 config,
                 seed=seed_of(study.seed, "champion", trial.number, index),
-                max_epochs=best_epoch,
+                max_epochs=kept_epoch,
                 patience_epochs=None,
                 schedule_epochs=study.budget.max_epochs,
             ),
             data=replace(data, portion="development"),
-            last_epoch=best_epoch,
+            last_epoch=kept_epoch,
             checkpoints=checkpoints,
         )
         for index in range(n_seeds)
@@ -204,7 +204,7 @@ def retrain(
     source = {
         "study": study.name,
         "trial": trial.number,
-        "epochs": best_epoch,
+        "epochs": kept_epoch,
         "dataset_digest": dataset.digest,
         "machine_dependent": machine_dependent,
         **source_context(study.init_from),
@@ -216,7 +216,7 @@ def retrain(
         if any(result.diverged for result in curves[job.key]):
             continue
         bundle = folder / (f"{_MODEL}-seed-{index}" if measures else _MODEL)
-        weights = checkpoints.load_best_model(_checkpoint_name(index))
+        weights = checkpoints.load_kept_model(_checkpoint_name(index))
         write_bundle(bundle, model, weights, {**source, "seed": job.training.seed})
         log_probabilities = load_bundle(bundle).log_probabilities(images)
         found = measure(labels, log_probabilities)

@@ -283,7 +283,7 @@ def _outcome(trial: TrialRecord) -> str:
     if trial.state == "failed":
         return trial.reason or "unknown reason"
     losses = trial.valid_loss
-    best = trial.best_epoch
+    best = trial.kept_epoch
     return "no epochs" if best is None else f"valid_loss {losses[best]:.4f} at epoch {best} of {len(losses)}"
 
 

@@ -93,7 +93,7 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
     for name, value in parameters.items():
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
     table.add_section()
-    table.add_row("valid_loss", f"{in_full.best_valid_loss:.5f} at epoch {found.best_epoch} of {len(found.epochs)}")
+    table.add_row("valid_loss", f"{in_full.best_valid_loss:.5f} at epoch {found.kept_epoch} of {len(found.epochs)}")
     table.add_row("valid_accuracy", f"{100 * (in_full.best_valid_accuracy or 0):.2f} %")
     table.add_row("n_parameters", f"{in_full.n_parameters:,}")
     if warning := machine_dependence(trials):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from mnist_hpo.executors.checkpoint_store import BEST_PREFIX, best_model, write_atomically
+from mnist_hpo.executors.checkpoint_store import KEPT_PREFIX, kept_model, write_atomically
 from mnist_hpo.executors.job import Job
 from mnist_hpo.learners.protocol import Learner
 from mnist_hpo.learners.result import EpochResult
@@ -29,7 +29,7 @@ FORMAT = 3
 
 
 def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
-    """Write the state of a training: the learner's state, the best epoch's model, and the results of all epochs.
+    """Write the state of a training: the learner's state, the kept epoch's model, and the results of all epochs.
 
     Raises:
         OSError: the disk is full or the folder cannot be written.
@@ -37,7 +37,7 @@ def save_checkpoint(job: Job, learner: Learner, progress: Progress) -> None:
     """
     tensors = {
         **{_STATE + name: tensor for name, tensor in learner.save(progress.state).items()},
-        **{BEST_PREFIX + name: tensor for name, tensor in progress.best_model.items()},
+        **{KEPT_PREFIX + name: tensor for name, tensor in progress.kept_model.items()},
     }
     results = json.dumps([dataclasses.asdict(result) for result in progress.results])
     metadata = {
@@ -71,7 +71,7 @@ def load_checkpoint(job: Job, learner: Learner) -> Progress | None:
     state = {name.removeprefix(_STATE): tensor for name, tensor in tensors.items() if name.startswith(_STATE)}
     return Progress(
         state=learner.load(state),
-        best_model=best_model(tensors),
+        kept_model=kept_model(tensors),
         results=[EpochResult(**result) for result in json.loads(metadata["results"])],
     )
 
@@ -96,6 +96,8 @@ def training_sha256(job: Job) -> str:
         del training["initial"]  # Earlier versions did not have it.
     else:
         del training["initial"]["path"]
+    if job.training.keep == "best":
+        del training["keep"]  # Earlier versions did not have it.
     data = {"split": job.data.split, "portion": job.data.portion}
     identity = {"training": training, "data": data}
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

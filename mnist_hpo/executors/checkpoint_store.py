@@ -11,8 +11,8 @@ from safetensors.numpy import load_file
 
 from mnist_hpo.spec.model import Tensors
 
-BEST_PREFIX = "best/"
-"""Before the names of the weights of the best epoch's model, in a checkpoint."""
+KEPT_PREFIX = "best/"
+"""Before the names of the weights of the kept epoch's model, in a checkpoint."""
 _SUFFIX = ".safetensors"
 _PARTIAL_SUFFIX = ".tmp"
 
@@ -36,19 +36,19 @@ class CheckpointStore:
         for partial in self.folder.glob(f"*{_PARTIAL_SUFFIX}"):
             partial.unlink(missing_ok=True)
 
-    def load_best_model(self, name: str) -> Tensors:
-        """Return the weights of the best epoch's model, by name.
+    def load_kept_model(self, name: str) -> Tensors:
+        """Return the weights of the kept epoch's model, by name.
 
         Raises:
             FileNotFoundError: there is no such checkpoint.
 
         """
-        return best_model(load_file(self.path(name)))
+        return kept_model(load_file(self.path(name)))
 
 
-def best_model(tensors: Tensors) -> Tensors:
-    """Return the weights of the best epoch's model from the tensors of a checkpoint."""
-    return {name.removeprefix(BEST_PREFIX): value for name, value in tensors.items() if name.startswith(BEST_PREFIX)}
+def kept_model(tensors: Tensors) -> Tensors:
+    """Return the weights of the kept epoch's model from the tensors of a checkpoint."""
+    return {name.removeprefix(KEPT_PREFIX): value for name, value in tensors.items() if name.startswith(KEPT_PREFIX)}
 
 
 def write_atomically(path: Path, content: bytes) -> None:

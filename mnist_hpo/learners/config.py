@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from mnist_hpo.spec.init_from import Layers
 from mnist_hpo.spec.parameter import ParameterSet
+from mnist_hpo.spec.study import Keep
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,9 @@ class TrainingConfig:
     max_epochs: int
     patience_epochs: int | None = None
     schedule_epochs: int | None = None
-    """The length of the learning-rate schedule if it is not `max_epochs`: a re-training that stops at the best epoch
+    """The length of the learning-rate schedule if it is not `max_epochs`: a re-training that stops at the kept epoch
     still follows the trial's schedule."""
     initial: InitialWeights | None = None
     """None: random weights."""
+    keep: Keep = "best"
+    """The epoch whose model is kept, if the training is validated."""

@@ -21,8 +21,8 @@ class Progress:
     """The progress of a training: all that its next epoch depends on."""
 
     state: State
-    best_model: Tensors
-    """The tensors that prediction needs, after the best epoch; without validation, after the last epoch."""
+    kept_model: Tensors
+    """The tensors that prediction needs, after the kept epoch; without validation, after the last epoch."""
     results: list[EpochResult] = field(default_factory=list[EpochResult])
     """The result of each epoch so far."""
 
@@ -38,7 +38,7 @@ class Training:
     Args:
         config: the configuration to train.
         learner: the learner of this configuration.
-        valid: the examples to validate on after each epoch; None for no validation: the last epoch is the best.
+        valid: the examples to validate on after each epoch; None for no validation: the last epoch's model is kept.
 
     """
 
@@ -71,8 +71,8 @@ class Training:
             finished_unix_s=time.time(),
         )
         progress.results.append(result)
-        if self._valid is None or stopping.best_epoch(progress.valid_losses) == epoch:
-            progress.best_model = self._learner.model(progress.state)
+        if self._valid is None or stopping.kept_epoch(progress.valid_losses, self._config.keep) == epoch:
+            progress.kept_model = self._learner.model(progress.state)
         return result
 
     def has_ended(self, progress: Progress) -> bool:

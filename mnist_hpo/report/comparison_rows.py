@@ -41,7 +41,7 @@ def comparison_rows(comparison: Comparison) -> list[Group]:
         row("trial", lambda entry: None if entry.trial is None else f"#{entry.trial}"),
         row("valid loss", lambda entry: None if entry.valid_loss is None else f"{entry.valid_loss:.5f}"),
         row("valid accuracy", lambda entry: None if entry.valid_accuracy is None else percent(entry.valid_accuracy)),
-        row("best epoch", lambda entry: None if entry.best_epoch is None else str(entry.best_epoch)),
+        row("kept epoch", lambda entry: None if entry.best_epoch is None else str(entry.best_epoch)),
         row("test accuracy", _test_accuracy),
         row("seeds", lambda entry: entry.test and seeds_in_words(entry.test.n_seeds, entry.test.n_diverged)),
         row("model parameters", lambda entry: None if entry.n_parameters is None else f"{entry.n_parameters:,}"),

@@ -48,6 +48,9 @@ Real = Annotated[float, Field(strict=True, ge=-1e300, le=1e300)]
 
 Flag = Annotated[bool, Field(strict=True)]
 
+Keep = Literal["best", "last"]
+"""The epoch whose model a trial keeps: that of the lowest valid_loss, or the last one."""
+
 MAX_STEPS = 1_000_000
 """The most steps from `low` to `high`. With more, the range would be as good as continuous."""
 
@@ -146,10 +149,11 @@ class Budget(_Section):
     max_epochs: Whole = Field(ge=1, le=10_000)
     patience_epochs: Whole | None = Field(default=None, ge=1, le=10_000)
     """Stop a training after this many epochs without a lower valid_loss; None: never."""
+    keep: Keep = "best"
 
 
 class Objective(_Section):
-    """A metric that the study optimises. A trial's value is that of its model from the epoch of lowest valid_loss."""
+    """A metric that the study optimises. A trial's value is that of the model that it keeps; see `Keep`."""
 
     metric: str
     direction: Direction | None = None

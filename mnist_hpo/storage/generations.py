@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
 from mnist_hpo.spec.errors import UserError
-from mnist_hpo.spec.study import Study
+from mnist_hpo.spec.study import Keep, Study
 from mnist_hpo.storage.continuing import why_not_continuable
 
 CONTEXT_KEY, FOLDER_KEY = "mnist_hpo:context", "mnist_hpo:folder"
@@ -92,6 +92,11 @@ def _reason_not_continuable(
         recorded_context=found.get(CONTEXT_KEY, {}),
         n_recorded=storage.get_n_trials(study_id),
     )
+
+
+def recorded_keep(found: Mapping[str, Any]) -> Keep:
+    """Return which epoch's model the trials of a study keep, from the study's attributes."""
+    return found[_IDENTITY_KEY].get("budget", {}).get("keep", "best")
 
 
 def check_format(name: str, found: Mapping[str, Any]) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mnist_hpo.learners.result import EpochResult
-from mnist_hpo.spec.study import ParameterValue, TrialState
+from mnist_hpo.learners.stopping import kept_epoch
+from mnist_hpo.spec.study import Keep, ParameterValue, TrialState
 
 _DIVERGED = "diverged at epoch "
 
@@ -29,7 +30,7 @@ class TrialRecord:
     epochs: Mapping[int, EpochResult] = field(default_factory=dict[int, EpochResult])
     """By epoch, counted from 1, without gaps."""
     value: float | None = None
-    """The first objective of a complete trial: by default the lowest valid_loss."""
+    """The first objective of a complete trial: by default the valid_loss of the kept epoch."""
     reason: str | None = None
     """Why a trial failed."""
     started_unix_s: float = 0.0
@@ -46,6 +47,7 @@ class TrialRecord:
     """When the trial was started and each time it was resumed, in virtual time; empty in a record of format 1."""
     costs: Mapping[str, int] | None = None
     """Figures known before training, such as n_parameters; None in a record of format 1."""
+    keep: Keep = "best"
 
     @property
     def has_ended(self) -> bool:
@@ -73,10 +75,10 @@ class TrialRecord:
         return {epoch: r.valid_loss for epoch, r in sorted(self.epochs.items()) if r.valid_loss is not None}
 
     @property
-    def best_epoch(self) -> int | None:
-        """The epoch of the lowest valid_loss."""
-        losses = self.valid_loss
-        return min(losses, key=losses.__getitem__) if losses else None
+    def kept_epoch(self) -> int | None:
+        """The epoch whose model the trial keeps, so far: that of the lowest valid_loss, or the last one."""
+        losses = list(self.valid_loss.values())
+        return kept_epoch(losses, self.keep) if losses else None
 
 
 def best_of(trials: Iterable[TrialRecord]) -> TrialRecord | None:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 from optuna.distributions import BaseDistribution
@@ -22,7 +23,7 @@ from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.folder_content import CONTENT, FolderContent
 from mnist_hpo.spec.init_from import INIT_FROM, SourceWeights
 from mnist_hpo.spec.reader import StudyFile, nearest, parse_study
-from mnist_hpo.spec.study import ParameterValue, Study
+from mnist_hpo.spec.study import Keep, ParameterValue, Study
 from mnist_hpo.storage.address import parse_address, without_password
 from mnist_hpo.storage.byte_lock import file_id
 from mnist_hpo.storage.connect import open_storage, user_errors
@@ -35,6 +36,7 @@ from mnist_hpo.storage.generations import (
     find_generations,
     name_of_study,
     open_generations,
+    recorded_keep,
 )
 from mnist_hpo.storage.records import TrialRecord, TrialState
 
@@ -69,7 +71,9 @@ class StudyStorage:
         with user_errors(url):
             self._file_id = None if path is None else file_id(path)
             directions = storage.get_study_directions(self._study_id)
-        self._signs = tuple(1 if direction is StudyDirection.MINIMIZE else -1 for direction in directions)
+            keep = recorded_keep(storage.get_study_user_attrs(self._study_id))
+        signs = tuple(1 if direction is StudyDirection.MINIMIZE else -1 for direction in directions)
+        self._record = partial(_record, signs=signs, keep=keep)
 
     @classmethod
     def create(
@@ -188,7 +192,7 @@ class StudyStorage:
         records: list[TrialRecord] = []
         for trial in sorted(found, key=lambda trial: trial.number):
             try:
-                records.append(_record(trial, self._signs))
+                records.append(self._record(trial))
             except (KeyError, ValueError) as error:
                 raise UserError(
                     f"storage {without_password(self.url)}: the record of trial {trial.number} of the study "
@@ -234,7 +238,7 @@ class StudyStorage:
         with self._using():
             trial_id = self._storage.create_new_trial(self._study_id, template)
         self._trial_ids[number] = trial_id
-        self._records[number] = _record(template, self._signs)
+        self._records[number] = self._record(template)
         return self._records[number]
 
     def add_epoch(self, number: int, result: EpochResult) -> TrialRecord:
@@ -284,7 +288,7 @@ class StudyStorage:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], list(values) or None)
             # Read the trial back, because the storage has set the time of its end.
-            self._records[number] = _record(self._storage.get_trial(trial_id), self._signs)
+            self._records[number] = self._record(self._storage.get_trial(trial_id))
         return self._records[number]
 
     def close(self) -> None:
@@ -343,7 +347,7 @@ def _describe_damage(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
-def _record(trial: FrozenTrial, signs: tuple[int, ...]) -> TrialRecord:
+def _record(trial: FrozenTrial, signs: tuple[int, ...], keep: Keep) -> TrialRecord:
     states: dict[OptunaState, TrialState] = {theirs: ours for ours, theirs in _STATES.items()}
     if trial.state not in states:
         raise ValueError(f"its state is {trial.state.name}, which mnist-hpo never records")
@@ -368,4 +372,5 @@ def _record(trial: FrozenTrial, signs: tuple[int, ...]) -> TrialRecord:
         reason=trial.user_attrs.get(_REASON_KEY),
         started_unix_s=trial.datetime_start.timestamp() if trial.datetime_start else 0.0,
         finished_unix_s=trial.datetime_complete.timestamp() if trial.datetime_complete else None,
+        keep=keep,
     )

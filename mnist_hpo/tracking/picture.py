@@ -13,7 +13,7 @@ from mnist_hpo.analysis.importance import Importance, Shares
 from mnist_hpo.analysis.progress import best_so_far
 from mnist_hpo.analysis.scale import fractions
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import lowest_loss, objective_value
+from mnist_hpo.analysis.trial_figures import kept_loss, objective_value
 from mnist_hpo.storage.records import TrialRecord, best_of
 
 _COLOURS = {"complete": "tab:blue", "pruned": "tab:orange", "failed": "tab:red"}
@@ -40,7 +40,7 @@ def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
     drawn = [trial for trial in trials if trial.state in ("complete", "pruned")]
     for state in ("complete", "pruned"):
         of_state = [trial for trial in drawn if trial.state == state]
-        lowest = {trial.number: loss for trial in of_state if (loss := lowest_loss(trial)) is not None}
+        lowest = {trial.number: loss for trial in of_state if (loss := kept_loss(trial)) is not None}
         axes.scatter(list(lowest), list(lowest.values()), s=16, color=_COLOURS[state], label=f"{state}, lowest")
     if best := best_so_far(trials):
         axes.step(*zip(*best, strict=True), where="post", color="black", lw=1, label="best so far")

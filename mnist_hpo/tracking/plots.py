@@ -91,7 +91,7 @@ def _sections(view: StudyView, importance: Importance) -> Iterator[_Section]:
     if not any(trial.epochs for trial in view.trials):
         yield "Optimisation history", "No trial has finished an epoch: there is no valid_loss to draw.", []
         return
-    lead = "Each point is a trial at its lowest valid_loss; the line is the best complete trial so far."
+    lead = "Each point is the valid_loss of a trial; the line is the best complete trial so far."
     yield "Optimisation history", lead, [history(view)]
     if importance.ranking():
         lead = (
@@ -104,10 +104,10 @@ def _sections(view: StudyView, importance: Importance) -> Iterator[_Section]:
         yield "Hyperparameter importances", lead, []
     ranking = importance.ranking()
     names = [*ranking, *(name for name in view.study.space if name not in ranking)]
-    lead = "One line per trial, through its hyperparameters to its lowest valid_loss."
+    lead = "One line per trial, through its hyperparameters to its valid_loss."
     yield "Parallel coordinates", lead, [parallel_coordinates(view, names)[0]]
     searched = [name for name in names if not is_single(view.study.space[name])]
-    lead = "Each trial's lowest valid_loss against each hyperparameter. The star is the best trial."
+    lead = "Each trial's valid_loss against each hyperparameter. The star is the best trial."
     yield "Slices", lead, [slice_of(view, name) for name in searched]
     lead = "valid_loss by epoch, including pruned trials."
     yield "Learning curves", lead, [learning_curves(view)[0]]

@@ -108,7 +108,7 @@ def test_the_champion_is_trained_on_train_and_valid_together(
             data = DataRef(str(mnist.directory), "standard", 10, portion)
             store = CheckpointStore(tmp_path)
             run_jobs(executor, [Job(portion, config, data, epochs, str(store.path(portion)))])
-            weights = store.load_best_model(portion)
+            weights = store.load_kept_model(portion)
             assert all((weights[name] == model.tensors[name]).all() for name in weights) is is_it
     finally:
         executor.close()

@@ -65,7 +65,7 @@ def test_a_checkpoint_of_the_previous_version_is_continued(saved: tuple[Job, Lea
     assert loaded.results == progress.results
     again, kept = learner.save(loaded.state), learner.save(progress.state)
     assert all(again[name].tobytes() == kept[name].tobytes() for name in kept)
-    assert all(loaded.best_model[name].tobytes() == weight.tobytes() for name, weight in progress.best_model.items())
+    assert all(loaded.kept_model[name].tobytes() == weight.tobytes() for name, weight in progress.kept_model.items())
 
 
 @pytest.mark.parametrize("number", [str(FORMAT + 1), "0", "two", ""])

@@ -93,10 +93,10 @@ def test_a_training_with_all_options_continues_from_a_file_bit_for_bit(
         again = learner_of(digits, 4, parameters)
         state = again.load(load_file(tmp_path / "state.safetensors"))
         progress = run(
-            Training(config, again, digits[1]), n_epochs, Progress(state, progress.best_model, progress.results)
+            Training(config, again, digits[1]), n_epochs, Progress(state, progress.kept_model, progress.results)
         )
     assert losses(progress) == losses(whole)
-    assert bits(progress.best_model) == bits(whole.best_model)
+    assert bits(progress.kept_model) == bits(whole.kept_model)
     assert bits(again.save(progress.state)) == bits(learner.save(whole.state))
 
 

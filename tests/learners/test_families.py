@@ -67,9 +67,9 @@ def test_a_training_can_stop_after_any_epoch_and_continue(
         kept = {name: np.array(tensor) for name, tensor in saved.items()}
         again = LearnerFactory().make(config, digits[0], n_classes=10)
         training = Training(config, again, digits[1])
-        progress = run(training, n_epochs, Progress(again.load(kept), progress.best_model, progress.results))
+        progress = run(training, n_epochs, Progress(again.load(kept), progress.kept_model, progress.results))
     assert losses(progress) == losses(whole)
-    assert bits(progress.best_model) == bits(whole.best_model)
+    assert bits(progress.kept_model) == bits(whole.kept_model)
 
 
 @pytest.mark.parametrize("model", MODELS.names)
@@ -135,4 +135,4 @@ def test_examples_for_the_calibration_are_not_fitted_to(make_training: MakeTrain
     for values, n_held_out in (({}, 60), ({"calibration_share": 0.02}, 12)):
         progress = run(make_training(model="knn", max_epochs=1, n_train=600, **values), 1)
         expected = digits[0].images[rows[n_held_out:]].reshape(600 - n_held_out, -1)
-        assert np.array_equal(progress.best_model["images"], expected)
+        assert np.array_equal(progress.kept_model["images"], expected)

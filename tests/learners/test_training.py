@@ -129,14 +129,14 @@ def test_patience_ends_a_training_and_keeps_the_weights_of_the_best_epoch(make_t
     losses = progress.valid_losses
     best = losses.index(min(losses))
     assert len(losses) == best + 3 < 40
-    assert equal(progress.best_model, states[best])
-    assert not equal(progress.best_model, states[-1])
+    assert equal(progress.kept_model, states[best])
+    assert not equal(progress.kept_model, states[-1])
 
 
 def test_without_validation_every_epoch_is_the_best_and_patience_does_not_count(make_training: MakeTraining) -> None:
     progress = run(make_training(validates=False, max_epochs=4, patience_epochs=1))
     assert [result.valid_loss for result in progress.results] == [None] * 4
-    assert equal(progress.best_model, named(progress.state.parameters, {}))
+    assert equal(progress.kept_model, named(progress.state.parameters, {}))
     assert not progress.results[-1].diverged
 
 

@@ -14,7 +14,7 @@ from mnist_hpo.analysis.charts.figure import Chart
 from mnist_hpo.analysis.charts.trials import MAX_CURVES, drawn_trials
 from mnist_hpo.analysis.importance import Importance, assess
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import best_accuracy
+from mnist_hpo.analysis.trial_figures import kept_accuracy
 from mnist_hpo.report.blocks import Missing, Points, Section, Table, Tiles
 from mnist_hpo.report.page import report_html
 from mnist_hpo.report.sections import make_sections
@@ -105,7 +105,7 @@ def test_the_summary_names_the_best_trial_and_explains_its_lead(view: StudyView)
     summary, text = sections(view)["Why it won"], why(view)
     first, second = view.complete[:2]
     assert f"Trial #{first.number} has the lowest valid_loss of {len(view.complete)} complete trials" in text
-    assert f"{first.value:.5f} at epoch {first.best_epoch}" in text
+    assert f"{first.value:.5f} at epoch {first.kept_epoch}" in text
     assert f"The runner-up, #{second.number}," in text
     assert "learning_rate" in text
     assert "ρ" in text
@@ -116,15 +116,15 @@ def test_the_summary_names_the_best_trial_and_explains_its_lead(view: StudyView)
 
 def test_the_summary_names_a_trial_with_higher_accuracy(view: StudyView) -> None:
     first, second = view.complete[:2]
-    assert first.best_epoch is not None
-    assert second.best_epoch is not None
+    assert first.kept_epoch is not None
+    assert second.kept_epoch is not None
     assert "the higher valid_accuracy" not in why(view)
-    accurate = dataclasses.replace(second.epochs[second.best_epoch], valid_accuracy=0.9876)
-    changed = dataclasses.replace(second, epochs={**second.epochs, second.best_epoch: accurate})
+    accurate = dataclasses.replace(second.epochs[second.kept_epoch], valid_accuracy=0.9876)
+    changed = dataclasses.replace(second, epochs={**second.epochs, second.kept_epoch: accurate})
     trials = tuple(changed if trial is second else trial for trial in view.trials)
     expected = (
         f"#{second.number} has the higher valid_accuracy, 98.76 % against "
-        f"{100 * (first.epochs[first.best_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
+        f"{100 * (first.epochs[first.kept_epoch].valid_accuracy or 0):.2f} %; the study's objective is valid_loss."
     )
     assert expected in why(dataclasses.replace(view, trials=trials))
 
@@ -133,7 +133,7 @@ def test_the_summary_names_the_objective_of_the_study(view: StudyView) -> None:
     def scored(trial: TrialRecord) -> TrialRecord:
         if trial.state != "complete":
             return trial
-        return dataclasses.replace(trial, value=best_accuracy(trial), signs=(-1,))
+        return dataclasses.replace(trial, value=kept_accuracy(trial), signs=(-1,))
 
     study = view.study.model_copy(update={"objectives": (Objective(metric="valid_accuracy"),)})
     by_accuracy = dataclasses.replace(view, study=study, trials=tuple(map(scored, view.trials)))

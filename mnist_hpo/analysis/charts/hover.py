@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import lowest_loss
+from mnist_hpo.analysis.trial_figures import kept_loss
 from mnist_hpo.analysis.words import brief
 from mnist_hpo.storage.records import TrialRecord
 
@@ -20,9 +20,9 @@ def _hover_text(view: StudyView, trial: TrialRecord) -> str:
     ]
     if view.is_best(trial):
         lines[0] += ", the best"
-    loss = lowest_loss(trial)
+    loss = kept_loss(trial)
     if loss is not None:
-        lines.append(f"valid_loss {loss:.5f} at epoch {trial.best_epoch} of {len(trial.epochs)}")
+        lines.append(f"valid_loss {loss:.5f} at epoch {trial.kept_epoch} of {len(trial.epochs)}")
     lines += [f"{name}: {_escaped(brief(value))}" for name, value in trial.parameters.items()]
     return "<br>".join(lines)
 

@@ -20,7 +20,7 @@ from mnist_hpo.analysis.charts.figure import (
 from mnist_hpo.analysis.charts.trials import FEW_CURVES, drawn_trials
 from mnist_hpo.analysis.scale import fraction, fractions
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import lowest_loss
+from mnist_hpo.analysis.trial_figures import kept_loss
 from mnist_hpo.analysis.words import brief
 from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
@@ -35,7 +35,7 @@ def parallel_coordinates(view: StudyView, names: Sequence[str]) -> tuple[Chart, 
     A line has a gap at a hyperparameter that its trial does not have.
     """
     drawn = drawn_trials(view)
-    losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
+    losses = [loss for loss in map(kept_loss, view.trials) if loss is not None]
     bounds = (min(losses), max(losses))
     traces: list[Json] = []
     for state, trials in by_state(view):
@@ -90,7 +90,7 @@ def _lines(view: StudyView, trials: Sequence[TrialRecord], names: Sequence[str],
     y: list[float | None] = []
     numbers: list[int | None] = []
     for trial in trials:
-        loss = lowest_loss(trial)
+        loss = kept_loss(trial)
         assert loss is not None
         heights = fractions(view.study, trial, names)
         x += [*range(len(names) + 1), None]

@@ -21,7 +21,7 @@ from mnist_hpo.analysis.charts.figure import (
 )
 from mnist_hpo.analysis.progress import best_so_far
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import lowest_loss, objective_value
+from mnist_hpo.analysis.trial_figures import kept_loss, objective_value
 from mnist_hpo.storage.records import TrialRecord
 
 MAX_CURVES = 300
@@ -31,24 +31,24 @@ FEW_CURVES = 60
 
 
 def history(view: StudyView) -> Chart:
-    """Draw each trial's lowest valid_loss by number, and the best so far of the complete trials."""
+    """Draw each trial's valid_loss by number, and the best so far of the complete trials."""
     traces: list[Json] = []
     for state, trials in by_state(view):
         shown = [trial for trial in trials if trial.epochs]
         numbers = [trial.number for trial in shown]
-        traces.append(trial_points(view, shown, state, numbers, rounded(map(lowest_loss, shown))))
+        traces.append(trial_points(view, shown, state, numbers, rounded(map(kept_loss, shown))))
     numbers_without_loss = [trial.number for trial in view.trials if trial.state == "failed" and not trial.epochs]
     if numbers_without_loss:
         traces.append(_trials_without_loss(numbers_without_loss))
     traces += _best_so_far(view)
-    losses = [loss for loss in map(lowest_loss, view.trials) if loss is not None]
+    losses = [loss for loss in map(kept_loss, view.trials) if loss is not None]
     layout = {
         "xaxis": {"title": {"text": "trial"}, "zeroline": False, **whole_number_ticks(0, len(view.trials) - 1)},
         "yaxis": loss_axis(losses),
         # Trials that failed before they had a loss are drawn at the upper edge.
         "yaxis2": {"overlaying": "y", "range": [0, 1], "visible": False, "fixedrange": True},
     }
-    return Chart("Optimisation history: lowest valid_loss by trial", traces, layout, 420)
+    return Chart("Optimisation history: valid_loss by trial", traces, layout, 420)
 
 
 def learning_curves(view: StudyView) -> tuple[Chart, int]:
@@ -70,8 +70,8 @@ def learning_curves(view: StudyView) -> tuple[Chart, int]:
                     "opacity": 0.75 if is_few else 0.4,
                 }
             )
-    if view.best is not None and view.best.best_epoch is not None:
-        at, loss = view.best.best_epoch, view.best.valid_loss[view.best.best_epoch]
+    if view.best is not None and view.best.kept_epoch is not None:
+        at, loss = view.best.kept_epoch, view.best.valid_loss[view.best.kept_epoch]
         traces.append(
             {**_joined_curves([view.best]), "mode": "lines", "name": "best", "line": {"color": BEST, "width": 3}}
         )

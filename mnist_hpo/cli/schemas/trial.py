@@ -21,17 +21,17 @@ class TrialOutput(Output):
     params: dict[str, ParameterValue]
     """The searched hyperparameters."""
     value: float | None
-    """The first objective of a complete trial, by default its lowest valid_loss; null in any other state."""
+    """The first objective of a complete trial, by default its valid_loss; null in any other state."""
     values: dict[str, float]
     """All objectives of a complete trial by metric; empty in any other state."""
     valid_loss: dict[int, float]
     """By epoch, counted from 1."""
     best_valid_loss: float | None
-    """The lowest valid_loss; null before the first epoch has ended."""
+    """The valid_loss at `best_epoch`; null before the first epoch has ended."""
     best_valid_accuracy: float | None
-    """The validation accuracy at the best epoch, from 0 to 1."""
+    """The validation accuracy at `best_epoch`, from 0 to 1."""
     best_epoch: int | None
-    """The epoch of the lowest valid_loss."""
+    """The epoch whose model the trial keeps: that of the lowest valid_loss or, with `keep: last`, the last one."""
     n_epochs: int
     """Epochs that have ended."""
     n_parameters: int

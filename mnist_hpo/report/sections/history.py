@@ -18,7 +18,7 @@ def optimisation_history(view: StudyView) -> Section:
     if not is_measured(view):
         return Section(title, "", [nothing_measured(view)])
     lead = (
-        "Each point is the lowest valid_loss of a trial; the line is the best complete trial so far. The loss of a "
+        "Each point is the valid_loss of a trial; the line is the best complete trial so far. The loss of a "
         "pruned trial might have become lower later. Hover over a trial to see its hyperparameters."
     )
     return Section(title, lead, [charts.history(view)])
@@ -57,7 +57,7 @@ def top_trials(view: StudyView) -> Section:
         reached = [f"#{trial.number}", f"{value:.5f}", behind, percent(figures.best_valid_accuracy)]
         spent = [f"{figures.best_epoch} of {figures.n_epochs}", duration(figures.seconds)]
         rows.append([*reached, *spent, *(brief(trial.parameters.get(name)) for name in names)])
-    header = ["trial", view.study.objectives[0].metric, "behind", "valid_accuracy", "best epoch", "time", *names]
+    header = ["trial", view.study.objectives[0].metric, "behind", "valid_accuracy", "kept epoch", "time", *names]
     lead = (
         f"The best {len(top)} of {len(view.complete):,} complete trials."
         if len(top) > 1

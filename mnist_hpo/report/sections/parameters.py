@@ -73,7 +73,7 @@ def most_important(view: StudyView, importance: Importance) -> list[Section]:
         unavailable = Missing("No hyperparameter of this study has more than one possible value.")
     else:
         unavailable = None if is_measured(view) else nothing_measured(view)
-    lead = f"Every trial's lowest valid_loss over the two {which} hyperparameters. The star is the best trial."
+    lead = f"Every trial's valid_loss over the two {which} hyperparameters. The star is the best trial."
     if any(view.study.space[name].type == "categorical" for name in two):
         lead += " Points over a choice have a small horizontal offset so that they do not overlap."
     slices = Section("Slices", lead, [slice_of(view, name) for name in two])
@@ -102,7 +102,7 @@ def parallel(view: StudyView, importance: Importance) -> Section:
     names = ranking + [name for name in view.study.space if name not in ranking]
     chart, n_drawn = parallel_coordinates(view, names)
     order = ", the most important hyperparameter first" if ranking else ""
-    lead = f"Each line connects a trial's hyperparameters and its lowest valid_loss{order}."
+    lead = f"Each line connects a trial's hyperparameters and its valid_loss{order}."
     if any(name not in trial.parameters for trial in view.trials for name in names):
         lead += " A line has a gap at a hyperparameter that its trial does not have."
     return Section(title, lead + choice_of_trials(view, n_drawn), [chart])

@@ -10,7 +10,7 @@ from mnist_hpo.analysis.scale import is_ordered
 from mnist_hpo.analysis.study_figures import study_figures
 from mnist_hpo.analysis.study_view import StudyView
 from mnist_hpo.analysis.timeline import sessions, time_spent
-from mnist_hpo.analysis.trial_figures import best_accuracy, objective_value, with_parameters
+from mnist_hpo.analysis.trial_figures import kept_accuracy, objective_value, with_parameters
 from mnist_hpo.analysis.words import brief, duration, percent, range_text, signed
 from mnist_hpo.report.blocks import Block, Missing, Points, Section, Table, Tiles
 from mnist_hpo.report.sections.missing import run_command
@@ -36,10 +36,10 @@ def summary(view: StudyView, importance: Importance, tests: Sequence[ChampionTes
     if best is None:
         reason = f"No trial is complete yet ({states}), so there is no best trial."
         return Section("Why it won", "", [Tiles(tiles), Missing(reason, run_command(view))])
-    accuracy = best_accuracy(best)
+    accuracy = kept_accuracy(best)
     value = f"{objective_value(best):.5f}"
     tiles.insert(
-        0, (f"best {view.study.objectives[0].metric}", value, f"trial #{best.number}, epoch {best.best_epoch}")
+        0, (f"best {view.study.objectives[0].metric}", value, f"trial #{best.number}, epoch {best.kept_epoch}")
     )
     if accuracy is not None:
         tiles.insert(1, ("its validation accuracy", percent(accuracy), "on examples held back from training"))

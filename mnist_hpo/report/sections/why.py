@@ -8,7 +8,7 @@ from mnist_hpo.analysis.champion_files import ChampionTest
 from mnist_hpo.analysis.importance import SIGNIFICANT_P, Importance
 from mnist_hpo.analysis.scale import fraction, is_ordered
 from mnist_hpo.analysis.study_view import StudyView
-from mnist_hpo.analysis.trial_figures import best_accuracy, objective_value, with_parameters
+from mnist_hpo.analysis.trial_figures import kept_accuracy, objective_value, with_parameters
 from mnist_hpo.analysis.words import brief, percent, signed
 from mnist_hpo.spec.study import CategoricalSpace
 from mnist_hpo.storage.records import TrialRecord
@@ -41,10 +41,10 @@ def why_it_won(view: StudyView, importance: Importance, tests: Sequence[Champion
 
 
 def _result_sentence(view: StudyView, best: TrialRecord) -> str:
-    value, accuracy = objective_value(best), best_accuracy(best)
+    value, accuracy = objective_value(best), kept_accuracy(best)
     n_trials = _count(len(view.complete), "complete trial")
     reached = f"Trial #{best.number} has the {_best_value_name(view)} of {n_trials}: {value:.5f}"
-    reached += f" at epoch {best.best_epoch} of {len(best.epochs)}"
+    reached += f" at epoch {best.kept_epoch} of {len(best.epochs)}"
     reached += "" if accuracy is None else f", with {percent(accuracy)} validation accuracy"
     if len(view.complete) < 2:
         return f"{reached}. There is no other to compare it with yet."
@@ -81,7 +81,7 @@ def _seed_variation(view: StudyView, best: TrialRecord, tests: Sequence[Champion
 
 def _higher_accuracy(view: StudyView, best: TrialRecord) -> list[str]:
     """Name the trial with the highest accuracy if it is not the best trial, so that the tables do not surprise."""
-    accuracies = {trial.number: best_accuracy(trial) or 0.0 for trial in view.complete}
+    accuracies = {trial.number: kept_accuracy(trial) or 0.0 for trial in view.complete}
     highest = max(accuracies, key=lambda number: accuracies[number])
     if accuracies[highest] <= accuracies[best.number]:
         return []
