@@ -52,10 +52,12 @@ FULL = (
     Row("mlp", "mlp_best", 10),
     Row("mlp", "paper", 10),
     Row("mlp_augmented", "mlp_best_augmented", 10),
-    Row("cnn", "cnn", 5),
-    Row("cnn_ensemble", "cnn", 5, top=5),
+    Row("cnn", "cnn_best", 5),
+    Row("cnn_ensemble", "cnn_best", 5, top=3),
     Row("svm", "svm_full", 5),
+    Row("svm", "svm_deskewed", 5),
     Row("knn", "knn", 5),
+    Row("knn", "knn_deskewed", 5),
     Row("forest", "forest", 5),
     Row("logistic", "logistic", 5),
     Row("rnn", "rnn", 5),
@@ -196,6 +198,7 @@ def _row(row: Row, study: Study, trials: list[TrialRecord], figures: Mapping[str
         "n_trials": len(trials),
         "search_s": sum(result.total_s for result in results),
         "study": study.name,
+        "study_file": f"studies/{row.study}.yaml",
     }
 
 

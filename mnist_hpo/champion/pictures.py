@@ -130,7 +130,7 @@ def learning_curves_picture(trial: TrialRecord, train_losses: Sequence[Sequence[
     return figure
 
 
-def comparison_picture(rows: Sequence[tuple[str, float, float, float]]) -> Figure:
+def error_against_time(rows: Sequence[tuple[str, float, float, float]]) -> Figure:
     """Draw test error against time to train.
 
     Args:

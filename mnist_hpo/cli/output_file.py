@@ -40,6 +40,7 @@ class FileKind:
 
 HTML_PAGE = FileKind("a page written by mnist-hpo", lambda head, _path: b'name="generator" content="mnist-hpo"' in head)
 CSV_TABLE = FileKind("a CSV table", lambda head, path: path.suffix.lower() == ".csv" and b"\0" not in head)
+MARKDOWN_TABLE = FileKind("a Markdown table", lambda head, path: path.suffix.lower() == ".md" and head.startswith(b"|"))
 PARQUET_TABLE = FileKind("a Parquet table", lambda head, _path: head.startswith(b"PAR1"))
 PNG_PICTURE = FileKind("a PNG picture", lambda head, _path: head.startswith(b"\x89PNG\r\n\x1a\n"))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
 from mnist_hpo.cli.common import (
     DEFAULT_STORAGE,
@@ -21,7 +20,14 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
 )
-from mnist_hpo.cli.output_file import PNG_PICTURE, ForceOption, OutputFile, check_outputs, write_and_report
+from mnist_hpo.cli.output_file import (
+    MARKDOWN_TABLE,
+    PNG_PICTURE,
+    ForceOption,
+    OutputFile,
+    check_outputs,
+    write_and_report,
+)
 from mnist_hpo.cli.training_progress import TrainingProgress
 from mnist_hpo.executors.make_executor import DEFAULT_EXECUTOR
 
@@ -37,6 +43,9 @@ def paper(
         list[str] | None, typer.Option(help="Only this method, such as svm; repeat it for several.")
     ] = None,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw error against time to train.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE.md", help="Write the table as Markdown, with links to the study files.")
+    ] = None,
     force: ForceOption = False,
     executor: ExecutorOption = DEFAULT_EXECUTOR,
     workers: Annotated[int | None, typer.Option(min=1, max=1024, help="Worker processes. Changes no accuracy.")] = None,
@@ -58,11 +67,13 @@ def paper(
     os.environ.update(worker_environment())
     from mnist_hpo.api.paper import FULL, QUICK, compare_methods
     from mnist_hpo.cli.display import make_display
+    from mnist_hpo.cli.paper_table import comparison_markdown, comparison_picture, comparison_table
     from mnist_hpo.cli.schemas.paper import PaperOutput
     from mnist_hpo.runner import Home
 
-    outputs = [] if picture is None else [OutputFile("--picture", picture, PNG_PICTURE, force)]
-    check_outputs(outputs, prints_json=as_json)
+    drawn = None if picture is None else OutputFile("--picture", picture, PNG_PICTURE, force)
+    written = None if markdown is None else OutputFile("--markdown", markdown, MARKDOWN_TABLE, force)
+    check_outputs([output for output in (drawn, written) if output], prints_json=as_json)
     rows = _chosen(QUICK if quick else FULL, method or [])
     log = console(to_stderr=True)
     found = compare_methods(
@@ -74,12 +85,14 @@ def paper(
         n_workers=workers,
         on_row=lambda row: log.print(f"{row.method}: {row.study}"),
     )
-    for output in outputs:
-        write_and_report(output, _picture(found))
+    if drawn:
+        write_and_report(drawn, comparison_picture(found))
+    if written:
+        write_and_report(written, comparison_markdown(found).encode())
     if as_json:
         print_json(PaperOutput.model_validate({"rows": found}))
     else:
-        console().print(_table(found))
+        console().print(comparison_table(found))
 
 
 def _chosen(rows: tuple[Row, ...], methods: Sequence[str]) -> tuple[Row, ...]:
@@ -90,42 +103,3 @@ def _chosen(rows: tuple[Row, ...], methods: Sequence[str]) -> tuple[Row, ...]:
         if method not in known:
             raise UserError(f"--method {shown(method)}: known are {', '.join(known)}")
     return tuple(row for row in rows if not methods or row.method in methods)
-
-
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title="test results; every choice was made on valid", title_justify="left")
-    table.add_column("method")
-    table.add_column("split")
-    for column in ("accuracy", "seeds", "macro F1", "train s", "predict µs", "parameters", "trials"):
-        table.add_column(column, justify="right")
-    table.add_column("study")
-    for row in rows:
-        table.add_row(
-            row["method"],
-            row["split"],
-            f"{100 * row['test_accuracy_mean']:.2f} ± {100 * row['test_accuracy_std']:.2f} %",
-            str(row["n_seeds"]),
-            f"{row['macro_f1']:.4f}",
-            f"{row['train_s']:.1f}",
-            f"{row['predict_us']:.1f}",
-            f"{row['n_parameters']:,}",
-            str(row["n_trials"]),
-            row["study"],
-        )
-    return table
-
-
-def _picture(rows: Sequence[dict[str, Any]]) -> bytes:
-    import io
-
-    from mnist_hpo.champion.pictures import comparison_picture
-
-    buffer = io.BytesIO()
-    errors = {row["method"] + ("" if row["split"] == "standard" else f" ({row['split']})"): row for row in rows}
-    comparison_picture(
-        [
-            (name, row["train_s"], 1 - row["test_accuracy_mean"], row["test_accuracy_std"])
-            for name, row in errors.items()
-        ]
-    ).savefig(buffer, dpi=110, format="png")
-    return buffer.getvalue()

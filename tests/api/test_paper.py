@@ -45,7 +45,7 @@ def folder(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_every_method_of_the_short_form_learns(folder: Folder) -> None:
-    outcome = folder.call("paper", "--quick", "--json", "--picture", "paper.png")
+    outcome = folder.call("paper", "--quick", "--json", "--picture", "paper.png", "--markdown", "paper.md")
     assert outcome.code == 0, outcome.err
     document = outcome.json()
     schema = json.loads((ROOT / "docs" / "schemas" / "paper.schema.json").read_text())
@@ -59,6 +59,11 @@ def test_every_method_of_the_short_form_learns(folder: Folder) -> None:
         assert rows[method]["predict_us"] > 0
     assert rows["cnn_ensemble"]["n_parameters"] > rows["cnn"]["n_parameters"]
     assert (folder.path / "paper.png").read_bytes().startswith(b"\x89PNG")
+    table = (folder.path / "paper.md").read_text().splitlines()
+    for line, row in zip(table[2:], document["rows"], strict=True):
+        assert f"{100 * row['test_accuracy_mean']:.2f} ± {100 * row['test_accuracy_std']:.2f} %" in line
+        assert (ROOT / row["study_file"]).is_file()
+        assert f"[{row['study']}]({row['study_file']})" in line
     # Everything is recorded, so a second call trains nothing and prints the same figures.
     again = folder.call("paper", "--quick", "--json")
     assert "complete:" not in again.err

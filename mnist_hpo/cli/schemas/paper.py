@@ -28,6 +28,8 @@ class PaperRow(Output):
     search_s: float
     """Worker seconds of the search."""
     study: str
+    study_file: str
+    """In a clone of the repository."""
 
 
 class PaperOutput(Output):
