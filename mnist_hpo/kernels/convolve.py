@@ -154,7 +154,8 @@ def _arrange_weights(
 
 
 @compiled
-def _clear(address: int, n_vectors: int) -> None:
+def clear(address: int, n_vectors: int) -> None:
+    """Write vectors of zeros."""
     for i in range(n_vectors):
         store(splat(np.float32(0)), address + i * VECTOR_BYTES)
 
@@ -274,12 +275,12 @@ def _handler(call: Any) -> Any:
     rings = moments + 2 * n_padded * VECTOR_BYTES
     weights = rings + 2 * n_slots * slot_bytes
     _arrange_weights(data(kernel), n_slots, width, n_in, n_out, transposed, is_short, weights)
-    _clear(moments, 2 * n_padded)
+    clear(moments, 2 * n_padded)
     in_row_bytes = in_width * n_in * VECTOR_BYTES * (1 if is_short else 2)
     first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
     n_pixels = max(last_pixel - first_pixel, 0)
     for block in range(n_blocks):
-        _clear(rings, 2 * n_slots * row * n_terms)
+        clear(rings, 2 * n_slots * row * n_terms)
         for bottom in range(out_height + n_slots - 1):
             slot, in_row = bottom % n_slots, bottom - top
             even = rings + slot * slot_bytes
@@ -289,8 +290,8 @@ def _handler(call: Any) -> Any:
                 at = first_pixel * pixel_bytes
                 _copy_pixels(source, n_pixels, n_in, is_short, even + at, even + n_slots * slot_bytes + at)
             else:
-                _clear(even, row * n_terms)
-                _clear(even + n_slots * slot_bytes, row * n_terms)
+                clear(even, row * n_terms)
+                clear(even + n_slots * slot_bytes, row * n_terms)
             out_row = bottom - n_slots + 1
             if out_row >= 0:
                 for parity in range(2):
