@@ -191,7 +191,7 @@ def _tile_of(n_pixels: int) -> int:
 
 
 @compiled
-def _add_moments(moments: int, n_out: int, results: int) -> None:
+def add_lanes(moments: int, n_out: int, results: int) -> None:
     """Sum the lanes of [n_out, 2] vectors to f32[2, n_out]."""
     numbers = array(results, 2 * n_out, np.float32)
     for channel in range(n_out):
@@ -309,5 +309,5 @@ def _handler(call: Any) -> Any:
                         moments,
                         is_short,
                     )
-    _add_moments(moments, n_out, data(output_buffer(frame, 1)))
+    add_lanes(moments, n_out, data(output_buffer(frame, 1)))
     return pointer_to(0)

@@ -211,6 +211,14 @@ def masked(builder: _Builder, x: Any, mask: Any) -> Any:
     return builder.bitcast(builder.and_(builder.bitcast(x, WORDS), mask), FLOATS)
 
 
+@instruction(words, types.int64)
+def mask_of_first(builder: _Builder, n: Any) -> Any:
+    """Return ones in all bits of the first n lanes, and zeros in the others."""
+    lanes = ir.Constant(WORDS, list(range(LANES)))
+    is_first = builder.icmp_signed("<", lanes, emit_splat(builder, builder.trunc(n, _I32)))
+    return builder.sext(is_first, WORDS)
+
+
 @instruction(words, floats, floats)
 def rounded_pairs(builder: _Builder, even: Any, odd: Any) -> Any:
     """Round to bfloat16, ties to even; `even` goes to the lower halves of the words, `odd` to the upper halves."""
