@@ -28,7 +28,7 @@ def compiled(function: F) -> F:
     Division by zero follows IEEE 754. Operations are not reassociated or contracted, so results are the same for any
     vector width and on any CPU.
     """
-    return cast(F, njit(error_model="numpy")(function))
+    return cast(F, njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
 def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -27,13 +27,15 @@ from mnist_hpo.kernels.call_frame import (
     pointer_to,
 )
 from mnist_hpo.kernels.compiled import compiled
-from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile_bf16, gradient_tile_f32
+from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile
 from mnist_hpo.kernels.convolve import Padding, clear
 from mnist_hpo.kernels.native import call_kernel, register_kernel
 from mnist_hpo.kernels.vectors import VECTOR_BYTES, load, load_words, store, store_words, sum_of_lanes
 
 _BAND_BYTES = 160 * 1024
 """Bytes of the input and of the gradient that are read at a time, a part of the L2 cache."""
+_SUMS_BYTES = 4 * 1024**2
+"""The most bytes of sums at a time, unless those of CHANNELS output channels have more."""
 
 
 def convolution_gradient(
@@ -68,17 +70,21 @@ def _kernel(x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], pad
     height, width = kernel_size
     _, out_height, out_width, n_out, *_ = gradient.shape
     n_in = x.shape[3]
-    n_padded = -(-n_out // CHANNELS) * CHANNELS
     n_tile_rows = -(-width * n_in // KERNEL_ROWS) * KERNEL_ROWS
-    in_row, out_row = (out_width + width - 1) * n_in, out_width * n_padded
+    channel_bytes = VECTOR_BYTES * height * n_tile_rows
+    chunk = min(max(_SUMS_BYTES // (channel_bytes * CHANNELS), 1), -(-n_out // CHANNELS)) * CHANNELS
+    in_row, out_row = (out_width + width - 1) * n_in, out_width * chunk
     n_rows = min(max(_BAND_BYTES // (VECTOR_BYTES * (in_row + out_row)), 1), out_height)
-    vectors = height * n_tile_rows * n_padded + (n_rows + height - 1) * in_row + KERNEL_ROWS + n_rows * out_row
+    vectors = (n_rows + height - 1) * in_row + KERNEL_ROWS + n_rows * out_row
     outputs = [
         jax.ShapeDtypeStruct((*kernel_size, n_in, n_out), jnp.float32),
-        jax.ShapeDtypeStruct((VECTOR_BYTES * vectors,), jnp.uint8),
+        jax.ShapeDtypeStruct((channel_bytes * chunk + VECTOR_BYTES * vectors,), jnp.uint8),
     ]
-    settings = np.array([top, left, n_rows], np.int32)
-    target = register_kernel("convolution_gradient", _handler)
+    settings = np.array([top, left, n_rows, chunk], np.int32)
+    if x.dtype == jnp.bfloat16:
+        target = register_kernel("convolution_gradient_bf16", _handler_bf16)
+    else:
+        target = register_kernel("convolution_gradient_f32", _handler_f32)
     return jax.ffi.ffi_call(target, outputs)(x, gradient, settings)[0]
 
 
@@ -104,7 +110,7 @@ def _add_band(
     n_pixels: int,
     height: int,
     n_kernel_rows: int,
-    is_short: bool,
+    dtype: Any,
     sums: int,
 ) -> None:
     """Add the products of a band of rows to all sums."""
@@ -115,96 +121,105 @@ def _add_band(
             at = x + row * x_row_bytes + start * VECTOR_BYTES
             for channel in range(0, n_padded, CHANNELS):
                 slopes = gradient + channel * VECTOR_BYTES
-                if is_short:
-                    gradient_tile_bf16(
-                        at, x_row_bytes, x_pixel_bytes, slopes, row_bytes, pixel_bytes, n_rows, n_pixels, sums
-                    )
-                else:
-                    gradient_tile_f32(
-                        at, x_row_bytes, x_pixel_bytes, slopes, row_bytes, pixel_bytes, n_rows, n_pixels, sums
-                    )
+                gradient_tile(
+                    dtype, at, x_row_bytes, x_pixel_bytes, slopes, row_bytes, pixel_bytes, n_rows, n_pixels, sums
+                )
                 sums += KERNEL_ROWS * CHANNELS * VECTOR_BYTES
 
 
 @compiled
-def _write_sums(sums: int, height: int, n_kernel_rows: int, n_out: int, result: int) -> None:
-    """Sum the lanes to f32[height, n_kernel_rows, n_out]."""
-    numbers = array(result, height * n_kernel_rows * n_out, np.float32)
+def _write_sums(sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int) -> None:
+    """Sum the lanes to some output channels of f32[height, n_kernel_rows, n_out]."""
+    numbers = array(result, ((height * n_kernel_rows - 1) * n_out) + n_channels, np.float32)
     for row in range(height):
         for start in range(0, n_kernel_rows, KERNEL_ROWS):
-            for first in range(0, n_out, CHANNELS):
+            for first in range(0, n_padded, CHANNELS):
                 for kernel_row in range(start, start + KERNEL_ROWS):
                     for channel in range(first, first + CHANNELS):
-                        if kernel_row < n_kernel_rows and channel < n_out:
+                        if kernel_row < n_kernel_rows and channel < n_channels:
                             place = (row * n_kernel_rows + kernel_row) * n_out + channel
                             numbers[place] = sum_of_lanes(load(sums))
                         sums += VECTOR_BYTES
 
 
-def _handler(call: Any) -> Any:
-    """Inputs: x, gradient, i32[3] (top, left, rows of a band). Outputs: f32[h, w, I, O], and room for copies."""
-    frame = address_of(call)
-    if handle_registration(frame):
-        return pointer_to(0)
+@compiled
+def _sum(frame: int, dtype: Any) -> None:
+    """Sum a chunk of output channels at a time.
+
+    Inputs: x, gradient, i32[4] (top, left, rows of a band, output channels of a chunk). Outputs: f32[h, w, I, O], and
+    room for sums and copies.
+    """
     x, gradient, result = input_buffer(frame, 0), input_buffer(frame, 1), output_buffer(frame, 0)
-    settings = array(data(input_buffer(frame, 2)), 3, np.int32)
-    top, left, band = np.int64(settings[0]), np.int64(settings[1]), np.int64(settings[2])
+    settings = array(data(input_buffer(frame, 2)), 4, np.int32)
+    top, left, band, chunk = np.int64(settings[0]), np.int64(settings[1]), np.int64(settings[2]), np.int64(settings[3])
     is_short = is_bfloat16(x)
     n_blocks, in_height, in_width, n_in = dimension(x, 0), dimension(x, 1), dimension(x, 2), dimension(x, 3)
     out_height, out_width, n_out = dimension(gradient, 1), dimension(gradient, 2), dimension(gradient, 3)
     height, width = dimension(result, 0), dimension(result, 1)
-    n_padded = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS
     n_kernel_rows = width * n_in
     n_tile_rows = (n_kernel_rows + KERNEL_ROWS - 1) // KERNEL_ROWS * KERNEL_ROWS
     row = out_width + width - 1
 
     sums = data(output_buffer(frame, 1))
-    x_band = sums + height * n_tile_rows * n_padded * VECTOR_BYTES
+    x_band = sums + height * n_tile_rows * chunk * VECTOR_BYTES
     x_row_bytes = row * n_in * VECTOR_BYTES
     gradient_band = x_band + (band + height - 1) * x_row_bytes + KERNEL_ROWS * VECTOR_BYTES
-    clear(sums, (gradient_band - sums) // VECTOR_BYTES + band * out_width * n_padded)
 
     n_vectors = 1 if is_short else 2
     first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
     n_copied = max(last_pixel - first_pixel, 0) * n_in
-    for block in range(n_blocks):
-        for first_row in range(0, out_height, band):
-            n_rows = min(band, out_height - first_row)
-            for parity in range(n_vectors):
-                for i in range(n_rows + height - 1):
-                    in_row = first_row + i - top
-                    target = x_band + i * x_row_bytes
-                    if 0 <= in_row < in_height:
-                        pixel = ((block * in_height + in_row) * in_width + first_pixel - left) * n_in
-                        source = data(x) + pixel * n_vectors * VECTOR_BYTES
-                        _copy(source, n_copied, is_short, parity, target + first_pixel * n_in * VECTOR_BYTES)
-                    else:
-                        clear(target, row * n_in)
-                source = data(gradient)
-                source += (block * out_height + first_row) * out_width * n_out * n_vectors * VECTOR_BYTES
-                if n_out == n_padded:
-                    _copy(source, n_rows * out_width * n_out, is_short, parity, gradient_band)
-                else:
+    for first_channel in range(0, n_out, chunk):
+        n_channels = min(chunk, n_out - first_channel)
+        n_padded = (n_channels + CHANNELS - 1) // CHANNELS * CHANNELS
+        clear(sums, (gradient_band - sums) // VECTOR_BYTES + band * out_width * n_padded)
+        for block in range(n_blocks):
+            for first_row in range(0, out_height, band):
+                n_rows = min(band, out_height - first_row)
+                for parity in range(n_vectors):
+                    for i in range(n_rows + height - 1):
+                        in_row = first_row + i - top
+                        target = x_band + i * x_row_bytes
+                        if 0 <= in_row < in_height:
+                            pixel = ((block * in_height + in_row) * in_width + first_pixel - left) * n_in
+                            source = data(x) + pixel * n_vectors * VECTOR_BYTES
+                            _copy(source, n_copied, is_short, parity, target + first_pixel * n_in * VECTOR_BYTES)
+                        else:
+                            clear(target, row * n_in)
+                    source = (block * out_height + first_row) * out_width * n_out + first_channel
                     for pixel in range(n_rows * out_width):
                         _copy(
-                            source + pixel * n_out * n_vectors * VECTOR_BYTES,
-                            n_out,
+                            data(gradient) + (source + pixel * n_out) * n_vectors * VECTOR_BYTES,
+                            n_channels,
                             is_short,
                             parity,
                             gradient_band + pixel * n_padded * VECTOR_BYTES,
                         )
-                _add_band(
-                    x_band,
-                    x_row_bytes,
-                    n_in * VECTOR_BYTES,
-                    gradient_band,
-                    n_padded,
-                    n_rows,
-                    out_width,
-                    height,
-                    n_kernel_rows,
-                    is_short,
-                    sums,
-                )
-    _write_sums(sums, height, n_kernel_rows, n_out, data(result))
+                    _add_band(
+                        x_band,
+                        x_row_bytes,
+                        n_in * VECTOR_BYTES,
+                        gradient_band,
+                        n_padded,
+                        n_rows,
+                        out_width,
+                        height,
+                        n_kernel_rows,
+                        dtype,
+                        sums,
+                    )
+        place = data(result) + 4 * first_channel
+        _write_sums(sums, height, n_kernel_rows, n_padded, n_channels, n_out, place)
+
+
+def _handler_f32(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _sum(frame, np.float32)
+    return pointer_to(0)
+
+
+def _handler_bf16(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _sum(frame, np.uint16)
     return pointer_to(0)

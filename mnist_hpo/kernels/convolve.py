@@ -31,13 +31,10 @@ from mnist_hpo.kernels.call_frame import (
 from mnist_hpo.kernels.compiled import compiled
 from mnist_hpo.kernels.convolution_tiles import (
     CHANNELS,
+    NARROW_PIXELS,
     PIXELS,
-    convolve_1_pixel_bf16,
-    convolve_1_pixel_f32,
-    convolve_2_pixels_bf16,
-    convolve_2_pixels_f32,
-    convolve_3_pixels_bf16,
-    convolve_3_pixels_f32,
+    convolve_narrow_tile,
+    convolve_wide_tile,
 )
 from mnist_hpo.kernels.native import call_kernel, register_kernel
 from mnist_hpo.kernels.vectors import (
@@ -108,7 +105,8 @@ def _kernel(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool)
     row = in_width + left + right
     vectors = n_in if x.dtype == jnp.float32 else -(-n_in // 2)
     n_padded = -(-n_out // CHANNELS) * CHANNELS
-    scratch = 4 * n_padded * height * width * vectors + VECTOR_BYTES * (2 * n_padded + 2 * height * row * vectors)
+    rings = (2 * height * row + 1) * vectors  # A narrow tile may read one pixel more.
+    scratch = VECTOR_BYTES * (2 * n_padded + rings) + 4 * n_padded * height * width * vectors
     image = in_height + top + bottom - height + 1, row - width + 1, n_out
     outputs = [
         jax.ShapeDtypeStruct(block_shape(n_blocks * EXAMPLES, image, jnp.float32), jnp.float32),
@@ -116,7 +114,8 @@ def _kernel(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool)
         jax.ShapeDtypeStruct((scratch,), jnp.uint8),
     ]
     settings = np.array([top, left, transposed], np.int32)
-    target = register_kernel("convolve", _handler)
+    is_short = x.dtype == jnp.bfloat16
+    target = register_kernel("convolve_bf16", _handler_bf16) if is_short else register_kernel("convolve_f32", _handler_f32)
     y, moments, _ = jax.ffi.ffi_call(target, outputs)(x, kernel, settings)
     return y, moments
 
@@ -184,10 +183,10 @@ def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, ev
 
 @compiled
 def _tile_of(n_pixels: int) -> int:
-    """Return the width of the next tile: as wide as possible, but two of 2 instead of one of 3 and one of 1."""
-    if n_pixels >= PIXELS:
-        return 2 if n_pixels == 4 and PIXELS == 3 else PIXELS
-    return n_pixels
+    """Return how many pixels of a row's remaining ones the next tile has: as many as possible, but not all but one."""
+    if n_pixels < PIXELS:
+        return n_pixels
+    return NARROW_PIXELS if n_pixels == PIXELS + 1 and PIXELS > NARROW_PIXELS else PIXELS
 
 
 @compiled
@@ -212,7 +211,7 @@ def _convolve_row(
     target: int,
     n_out: int,
     moments: int,
-    is_short: bool,
+    dtype: Any,
 ) -> None:
     """Write a row of results of the examples with even or with odd numbers."""
     out_bytes = n_out * 2 * VECTOR_BYTES
@@ -225,39 +224,20 @@ def _convolve_row(
         while pixel < n_pixels:
             n = _tile_of(n_pixels - pixel)
             x, y = pixel * pixel_bytes, places + pixel * out_bytes
-            if is_short:
-                if n == 3:
-                    convolve_3_pixels_bf16(
-                        ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
-                    )
-                elif n == 2:
-                    convolve_2_pixels_bf16(
-                        ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
-                    )
-                else:
-                    convolve_1_pixel_bf16(
-                        ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
-                    )
-            elif n == 3:
-                convolve_3_pixels_f32(
-                    ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
-                )
-            elif n == 2:
-                convolve_2_pixels_f32(
-                    ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
+            if n == PIXELS:
+                convolve_wide_tile(
+                    dtype, ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
                 )
             else:
-                convolve_1_pixel_f32(
-                    ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
+                convolve_narrow_tile(
+                    dtype, ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals, n
                 )
             pixel += n
 
 
-def _handler(call: Any) -> Any:
+@compiled
+def _convolve(frame: int, dtype: Any) -> None:
     """Inputs: x, the kernel, i32[3] (top, left, transposed). Outputs: y, f32[2, O], and room for copies."""
-    frame = address_of(call)
-    if handle_registration(frame):
-        return pointer_to(0)
     x, kernel, y = input_buffer(frame, 0), input_buffer(frame, 1), output_buffer(frame, 0)
     settings = array(data(input_buffer(frame, 2)), 3, np.int32)
     top, left, transposed = np.int64(settings[0]), np.int64(settings[1]), settings[2] != 0
@@ -273,7 +253,7 @@ def _handler(call: Any) -> Any:
 
     moments = data(output_buffer(frame, 2))
     rings = moments + 2 * n_padded * VECTOR_BYTES
-    weights = rings + 2 * n_slots * slot_bytes
+    weights = rings + 2 * n_slots * slot_bytes + pixel_bytes
     _arrange_weights(data(kernel), n_slots, width, n_in, n_out, transposed, is_short, weights)
     clear(moments, 2 * n_padded)
     in_row_bytes = in_width * n_in * VECTOR_BYTES * (1 if is_short else 2)
@@ -307,7 +287,20 @@ def _handler(call: Any) -> Any:
                         data(y) + ((block * out_height + out_row) * out_width * n_out * 2 + parity) * VECTOR_BYTES,
                         n_out,
                         moments,
-                        is_short,
+                        dtype,
                     )
     add_lanes(moments, n_out, data(output_buffer(frame, 1)))
+
+
+def _handler_f32(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _convolve(frame, np.float32)
+    return pointer_to(0)
+
+
+def _handler_bf16(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _convolve(frame, np.uint16)
     return pointer_to(0)
