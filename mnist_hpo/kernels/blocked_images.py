@@ -128,13 +128,13 @@ def _gather(images: int, image_bytes: int, n: int, target: int, n_elements: int)
                     target + parity * VECTOR_BYTES + half * VECTOR_BYTES // 2,
                     2 * VECTOR_BYTES,
                 )
-        return
-    elements = array(target, n_elements * EXAMPLES, np.float32)
-    elements[:] = np.float32(0)
-    for example in range(n):
-        image = array(images + example * image_bytes, n_elements, np.float32)
-        for i in range(n_elements):
-            elements[EXAMPLES * i + EXAMPLES // 2 * (example % 2) + example // 2] = image[i]
+    else:
+        elements = array(target, n_elements * EXAMPLES, np.float32)
+        elements[:] = np.float32(0)
+        for example in range(n):
+            image = array(images + example * image_bytes, n_elements, np.float32)
+            for i in range(n_elements):
+                elements[EXAMPLES * i + EXAMPLES // 2 * (example % 2) + example // 2] = image[i]
 
 
 def _from_blocks_handler(call: Any) -> Any:
@@ -165,9 +165,9 @@ def _scatter(source: int, n_elements: int, images: int, image_bytes: int, n: int
                     images + (16 * half + parity) * image_bytes,
                     2 * image_bytes,
                 )
-        return
-    elements = array(source, n_elements * EXAMPLES, np.float32)
-    for example in range(n):
-        image = array(images + example * image_bytes, n_elements, np.float32)
-        for i in range(n_elements):
-            image[i] = elements[EXAMPLES * i + EXAMPLES // 2 * (example % 2) + example // 2]
+    else:
+        elements = array(source, n_elements * EXAMPLES, np.float32)
+        for example in range(n):
+            image = array(images + example * image_bytes, n_elements, np.float32)
+            for i in range(n_elements):
+                image[i] = elements[EXAMPLES * i + EXAMPLES // 2 * (example % 2) + example // 2]

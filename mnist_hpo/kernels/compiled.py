@@ -31,6 +31,11 @@ def compiled(function: F) -> F:
     return cast(F, njit(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
 
 
+def inlined(function: F) -> F:
+    """Compile a function into its only caller, which takes less time than `compiled`. It must not return early."""
+    return cast(F, njit(error_model="numpy", inline="always")(function))
+
+
 def instruction(result: Any, *operands: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Decorate a function that emits LLVM instructions, so that compiled functions can call it.
 

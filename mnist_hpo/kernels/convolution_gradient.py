@@ -26,7 +26,7 @@ from mnist_hpo.kernels.call_frame import (
     output_buffer,
     pointer_to,
 )
-from mnist_hpo.kernels.compiled import compiled
+from mnist_hpo.kernels.compiled import compiled, inlined
 from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile
 from mnist_hpo.kernels.convolve import Padding, clear
 from mnist_hpo.kernels.native import call_kernel, register_kernel
@@ -99,7 +99,7 @@ def _copy(source: int, n_vectors: int, is_short: bool, parity: int, target: int)
             store(load(source + VECTOR_BYTES * (2 * i + parity)), target + VECTOR_BYTES * i)
 
 
-@compiled
+@inlined
 def _add_band(
     x: int,
     x_row_bytes: int,
@@ -127,7 +127,7 @@ def _add_band(
                 sums += KERNEL_ROWS * CHANNELS * VECTOR_BYTES
 
 
-@compiled
+@inlined
 def _write_sums(sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int) -> None:
     """Sum the lanes to some output channels of f32[height, n_kernel_rows, n_out]."""
     numbers = array(result, ((height * n_kernel_rows - 1) * n_out) + n_channels, np.float32)
@@ -142,7 +142,7 @@ def _write_sums(sums: int, height: int, n_kernel_rows: int, n_padded: int, n_cha
                         sums += VECTOR_BYTES
 
 
-@compiled
+@inlined
 def _sum(frame: int, dtype: Any) -> None:
     """Sum a chunk of output channels at a time.
 

@@ -7,8 +7,9 @@ as the kernel has, and sums stay in registers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,14 +22,14 @@ from mnist_hpo.kernels.call_frame import (
     address_of,
     array,
     data,
-    dimension,
     handle_registration,
     input_buffer,
     is_bfloat16,
+    load_word,
     output_buffer,
     pointer_to,
 )
-from mnist_hpo.kernels.compiled import compiled
+from mnist_hpo.kernels.compiled import compiled, inlined
 from mnist_hpo.kernels.convolution_tiles import (
     CHANNELS,
     NARROW_PIXELS,
@@ -55,6 +56,42 @@ Padding = tuple[tuple[int, int], tuple[int, int]]
 """Rows above and below, and columns left and right, of zeros around an image; negative numbers crop it."""
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+class _Settings(NamedTuple):
+    """The numbers that the handler reads, in this order."""
+
+    n_blocks: int
+    n_slots: int
+    """The kernel's height: the slots of a ring."""
+    n_in: int
+    n_terms: int
+    """Vectors of an input's pixel in a ring."""
+    n_out: int
+    row_vectors: int
+    """Vectors of a padded row in a ring."""
+    tap_terms: int
+    """Consecutive vectors of a row that a sum has."""
+    n_taps: int
+    transposed: int
+    top: int
+    in_height: int
+    in_row_bytes: int
+    copied_from: int
+    """Bytes from the start of an input's row to the first pixel that is copied to a ring."""
+    copied_to: int
+    """Bytes from the start of a ring's row to that pixel."""
+    n_copied: int
+    """Pixels that are copied."""
+    out_height: int
+    out_width: int
+    weights: int
+    """Bytes from the start of the room to the weights."""
+
+
+def as_words(settings: Sequence[int]) -> Any:
+    """Return numbers as 64-bit words for `load_word`, in an array that JAX does not convert."""
+    return np.array(settings, np.int64).view(np.int32)
 
 
 def convolve(
@@ -102,54 +139,46 @@ def _kernel(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool)
     n_blocks, in_height, in_width, n_in, *_ = x.shape
     height, width = kernel.shape[:2]
     n_out = kernel.shape[2 if transposed else 3]
+    is_short = x.dtype == jnp.bfloat16
     row = in_width + left + right
-    vectors = n_in if x.dtype == jnp.float32 else -(-n_in // 2)
+    n_terms = -(-n_in // 2) if is_short else n_in
     n_padded = -(-n_out // CHANNELS) * CHANNELS
-    rings = (2 * height * row + 1) * vectors  # A narrow tile may read one pixel more.
-    scratch = VECTOR_BYTES * (2 * n_padded + rings) + 4 * n_padded * height * width * vectors
     image = in_height + top + bottom - height + 1, row - width + 1, n_out
+    in_pixel_bytes = n_in * VECTOR_BYTES * (1 if is_short else 2)
+    first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
+    moments_bytes = 2 * n_padded * VECTOR_BYTES
+    ring_bytes = height * row * n_terms * VECTOR_BYTES
+    settings = _Settings(
+        n_blocks=n_blocks,
+        n_slots=height,
+        n_in=n_in,
+        n_terms=n_terms,
+        n_out=n_out,
+        row_vectors=row * n_terms,
+        tap_terms=width * n_terms,
+        n_taps=height * width,
+        transposed=transposed,
+        top=top,
+        in_height=in_height,
+        in_row_bytes=in_width * in_pixel_bytes,
+        copied_from=(first_pixel - left) * in_pixel_bytes,
+        copied_to=first_pixel * n_terms * VECTOR_BYTES,
+        n_copied=max(last_pixel - first_pixel, 0),
+        out_height=image[0],
+        out_width=image[1],
+        weights=moments_bytes + 2 * ring_bytes + n_terms * VECTOR_BYTES,  # A narrow tile may read one pixel more.
+    )
     outputs = [
         jax.ShapeDtypeStruct(block_shape(n_blocks * EXAMPLES, image, jnp.float32), jnp.float32),
         jax.ShapeDtypeStruct((2, n_out), jnp.float32),
-        jax.ShapeDtypeStruct((scratch,), jnp.uint8),
+        jax.ShapeDtypeStruct((settings.weights + 4 * n_padded * height * width * n_terms,), jnp.uint8),
     ]
-    settings = np.array([top, left, transposed], np.int32)
-    is_short = x.dtype == jnp.bfloat16
-    target = register_kernel("convolve_bf16", _handler_bf16) if is_short else register_kernel("convolve_f32", _handler_f32)
-    y, moments, _ = jax.ffi.ffi_call(target, outputs)(x, kernel, settings)
+    if is_short:
+        target = register_kernel("convolve_bf16", _handler_bf16)
+    else:
+        target = register_kernel("convolve_f32", _handler_f32)
+    y, moments, _ = jax.ffi.ffi_call(target, outputs)(x, kernel, as_words(settings))
     return y, moments
-
-
-@compiled
-def _arrange_weights(
-    kernel: int, height: int, width: int, n_in: int, n_out: int, transposed: bool, is_short: bool, weights: int
-) -> None:
-    """Write the weights in the order in which tiles read them: [output block, row, column, input, CHANNELS].
-
-    For bfloat16, each number is a pair of rounded weights, of two inputs; a missing one is zero.
-    """
-    source = array(kernel, height * width * n_in * n_out, np.float32)
-    n_terms = (n_in + 1) // 2 if is_short else n_in
-    n_padded = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS
-    numbers = array(weights, n_padded * height * width * n_terms, np.float32)
-    pairs = array(weights, 2 * n_padded * height * width * n_terms, np.uint16)
-    in_stride, out_stride = (1, n_in) if transposed else (n_out, 1)
-    place = 0
-    for block in range(0, n_padded, CHANNELS):
-        for at in range(height * width):
-            tap = (height * width - 1 - at if transposed else at) * n_in * n_out
-            for term in range(n_terms):
-                for channel in range(block, block + CHANNELS):
-                    exists = channel < n_out
-                    if is_short:
-                        for half in range(2):
-                            index = tap + (2 * term + half) * in_stride + channel * out_stride
-                            number = source[index] if exists and 2 * term + half < n_in else np.float32(0)
-                            pairs[2 * place + half] = bfloat16_bits(number)
-                    else:
-                        index = tap + term * in_stride + channel * out_stride
-                        numbers[place] = source[index] if exists else np.float32(0)
-                    place += 1
 
 
 @compiled
@@ -159,7 +188,33 @@ def clear(address: int, n_vectors: int) -> None:
         store(splat(np.float32(0)), address + i * VECTOR_BYTES)
 
 
-@compiled
+@inlined
+def _arrange_weights(
+    kernel: int, n_taps: int, n_in: int, n_terms: int, n_out: int, transposed: bool, is_short: bool, weights: int
+) -> None:
+    """Write the weights in the order in which tiles read them: [output block, row and column, input, CHANNELS].
+
+    For bfloat16, each number is a pair of rounded weights, of two inputs; a missing one is zero.
+    """
+    n_numbers = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS * n_taps * n_terms
+    source = array(kernel, n_taps * n_in * n_out, np.float32)
+    numbers, halves = array(weights, n_numbers, np.float32), array(weights, 2 * n_numbers, np.uint16)
+    numbers[:] = np.float32(0)
+    for tap in range(n_taps):
+        first = (n_taps - 1 - tap if transposed else tap) * n_in * n_out
+        for i in range(n_in):
+            term = i // 2 if is_short else i
+            for channel in range(n_out):
+                number = source[first + (channel * n_in + i if transposed else i * n_out + channel)]
+                block, at = channel // CHANNELS, channel % CHANNELS
+                place = ((block * n_taps + tap) * n_terms + term) * CHANNELS + at
+                if is_short:
+                    halves[2 * place + i % 2] = bfloat16_bits(number)
+                else:
+                    numbers[place] = number
+
+
+@inlined
 def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, even: int, odd: int) -> None:
     """Copy pixels of a block: those of the examples with even and with odd numbers go to different places.
 
@@ -169,9 +224,8 @@ def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, ev
         for i in range(n_pixels * n_channels):
             store(load(source + 2 * VECTOR_BYTES * i), even + VECTOR_BYTES * i)
             store(load(source + 2 * VECTOR_BYTES * i + VECTOR_BYTES), odd + VECTOR_BYTES * i)
-        return
     n_terms = (n_channels + 1) // 2
-    for pixel in range(n_pixels):
+    for pixel in range(n_pixels if is_short else 0):
         for term in range(n_terms):
             place = source + VECTOR_BYTES * (pixel * n_channels + 2 * term)
             offset = VECTOR_BYTES * (pixel * n_terms + term)
@@ -198,7 +252,7 @@ def add_lanes(moments: int, n_out: int, results: int) -> None:
             numbers[power * n_out + channel] = sum_of_lanes(load(moments + (2 * channel + power) * VECTOR_BYTES))
 
 
-@compiled
+@inlined
 def _convolve_row(
     ring: int,
     slot_bytes: int,
@@ -235,60 +289,63 @@ def _convolve_row(
             pixel += n
 
 
-@compiled
+@inlined
 def _convolve(frame: int, dtype: Any) -> None:
-    """Inputs: x, the kernel, i32[3] (top, left, transposed). Outputs: y, f32[2, O], and room for copies."""
-    x, kernel, y = input_buffer(frame, 0), input_buffer(frame, 1), output_buffer(frame, 0)
-    settings = array(data(input_buffer(frame, 2)), 3, np.int32)
-    top, left, transposed = np.int64(settings[0]), np.int64(settings[1]), settings[2] != 0
-    is_short = is_bfloat16(x)
-    n_blocks, in_height, in_width, n_in = dimension(x, 0), dimension(x, 1), dimension(x, 2), dimension(x, 3)
-    n_slots, width = dimension(kernel, 0), dimension(kernel, 1)
-    out_height, out_width, n_out = dimension(y, 1), dimension(y, 2), dimension(y, 3)
-    n_padded = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS
-    n_terms = (n_in + 1) // 2 if is_short else n_in
-    row = out_width + width - 1
-    pixel_bytes = n_terms * VECTOR_BYTES
-    slot_bytes = row * pixel_bytes
-
+    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and room for moments, rings and weights."""
+    x, y = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
+    is_short = is_bfloat16(input_buffer(frame, 0))
+    settings = data(input_buffer(frame, 2))
     moments = data(output_buffer(frame, 2))
-    rings = moments + 2 * n_padded * VECTOR_BYTES
-    weights = rings + 2 * n_slots * slot_bytes + pixel_bytes
-    _arrange_weights(data(kernel), n_slots, width, n_in, n_out, transposed, is_short, weights)
-    clear(moments, 2 * n_padded)
-    in_row_bytes = in_width * n_in * VECTOR_BYTES * (1 if is_short else 2)
-    first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
-    n_pixels = max(last_pixel - first_pixel, 0)
-    for block in range(n_blocks):
-        clear(rings, 2 * n_slots * row * n_terms)
-        for bottom in range(out_height + n_slots - 1):
-            slot, in_row = bottom % n_slots, bottom - top
+    n_slots, n_terms, n_out = load_word(settings, 1), load_word(settings, 3), load_word(settings, 4)
+    row_vectors = load_word(settings, 5)
+    in_row_bytes, out_width = load_word(settings, 11), load_word(settings, 16)
+    weights = moments + load_word(settings, 17)
+    rings = moments + 2 * VECTOR_BYTES * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS)
+    slot_bytes = row_vectors * VECTOR_BYTES
+    ring_bytes = n_slots * slot_bytes
+    _arrange_weights(
+        data(input_buffer(frame, 1)),
+        load_word(settings, 7),
+        load_word(settings, 2),
+        n_terms,
+        n_out,
+        load_word(settings, 8) != 0,
+        is_short,
+        weights,
+    )
+    clear(moments, 2 * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS))
+    for _ in range(load_word(settings, 0)):
+        clear(rings, 2 * n_slots * row_vectors)
+        slot, in_row = 0, -load_word(settings, 9)
+        for out_row in range(1 - n_slots, load_word(settings, 15)):
             even = rings + slot * slot_bytes
-            if 0 <= in_row < in_height:
-                source = data(x) + (block * in_height + in_row) * in_row_bytes
-                source += (first_pixel - left) * (in_row_bytes // in_width)
-                at = first_pixel * pixel_bytes
-                _copy_pixels(source, n_pixels, n_in, is_short, even + at, even + n_slots * slot_bytes + at)
+            slot = slot + 1 if slot + 1 < n_slots else 0
+            if 0 <= in_row < load_word(settings, 10):
+                at = even + load_word(settings, 13)
+                source = x + in_row * in_row_bytes + load_word(settings, 12)
+                _copy_pixels(source, load_word(settings, 14), load_word(settings, 2), is_short, at, at + ring_bytes)
             else:
-                clear(even, row * n_terms)
-                clear(even + n_slots * slot_bytes, row * n_terms)
-            out_row = bottom - n_slots + 1
+                clear(even, row_vectors)
+                clear(even + ring_bytes, row_vectors)
+            in_row += 1
             if out_row >= 0:
                 for parity in range(2):
                     _convolve_row(
-                        rings + parity * n_slots * slot_bytes,
+                        rings + parity * ring_bytes,
                         slot_bytes,
-                        out_row % n_slots,
+                        slot,
                         n_slots,
                         out_width,
-                        pixel_bytes,
-                        width * n_terms,
+                        n_terms * VECTOR_BYTES,
+                        load_word(settings, 6),
                         weights,
-                        data(y) + ((block * out_height + out_row) * out_width * n_out * 2 + parity) * VECTOR_BYTES,
+                        y + parity * VECTOR_BYTES,
                         n_out,
                         moments,
                         dtype,
                     )
+                y += out_width * n_out * 2 * VECTOR_BYTES
+        x += load_word(settings, 10) * in_row_bytes
     add_lanes(moments, n_out, data(output_buffer(frame, 1)))
 
 
