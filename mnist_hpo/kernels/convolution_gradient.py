@@ -180,7 +180,9 @@ def _add_band(
 
 
 @inlined
-def _write_sums(sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int) -> None:
+def _write_sums(
+    sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int
+) -> None:
     """Sum the lanes to some output channels of f32[height, n_kernel_rows, n_out]."""
     numbers = array(result, ((height * n_kernel_rows - 1) * n_out) + n_channels, np.float32)
     for row in range(height):

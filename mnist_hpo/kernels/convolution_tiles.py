@@ -121,16 +121,17 @@ def _emit_convolution(
                     builder.store(factors.multiply_add(builder, inputs[pixel], by, builder.load(total)), total)
             builder.store(_offset(builder, here, 4 * CHANNELS), weight)
     values = [[builder.load(total) for total in of_pixel] for of_pixel in sums]
-    for pixel, of_pixel in enumerate(values):
-        place = _offset(builder, target, pixel, target_pixel_bytes)
-        n_written = n_channels
-        if n_pixels is not None:
+    places = [_offset(builder, target, pixel, target_pixel_bytes) for pixel in range(tile_pixels)]
+    if n_pixels is not None:
+        for pixel in range(1, tile_pixels):
             exists = builder.icmp_signed("<", _I64(pixel), n_pixels)
-            n_written = builder.select(exists, n_channels, _I64(0))
-            of_pixel[:] = [builder.select(exists, value, _ZEROS) for value in of_pixel]
-        for channel, value in enumerate(of_pixel):
-            with builder.if_then(builder.icmp_signed("<", _I64(channel), n_written), likely=True):
-                emit_store(builder, value, _offset(builder, place, channel * 2 * VECTOR_BYTES))
+            # What does not exist is written to the first pixel, before that itself.
+            places[pixel] = builder.select(exists, places[pixel], target)
+            values[pixel] = [builder.select(exists, value, _ZEROS) for value in values[pixel]]
+    for channel in range(CHANNELS):
+        with builder.if_then(builder.icmp_signed("<", _I64(channel), n_channels), likely=True):
+            for pixel in reversed(range(tile_pixels)):
+                emit_store(builder, values[pixel][channel], _offset(builder, places[pixel], channel * 2 * VECTOR_BYTES))
     for channel in range(CHANNELS):
         place = _offset(builder, moments, channel * 2 * VECTOR_BYTES)
         total, squares = (emit_load(builder, _offset(builder, place, n), FLOATS) for n in (0, VECTOR_BYTES))

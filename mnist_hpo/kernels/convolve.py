@@ -280,11 +280,36 @@ def _convolve_row(
             x, y = pixel * pixel_bytes, places + pixel * out_bytes
             if n == PIXELS:
                 convolve_wide_tile(
-                    dtype, ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals
+                    dtype,
+                    ring,
+                    slot_bytes,
+                    first_slot,
+                    n_slots,
+                    x,
+                    pixel_bytes,
+                    n_terms,
+                    at,
+                    y,
+                    out_bytes,
+                    n_channels,
+                    totals,
                 )
             else:
                 convolve_narrow_tile(
-                    dtype, ring, slot_bytes, first_slot, n_slots, x, pixel_bytes, n_terms, at, y, out_bytes, n_channels, totals, n
+                    dtype,
+                    ring,
+                    slot_bytes,
+                    first_slot,
+                    n_slots,
+                    x,
+                    pixel_bytes,
+                    n_terms,
+                    at,
+                    y,
+                    out_bytes,
+                    n_channels,
+                    totals,
+                    n,
                 )
             pixel += n
 

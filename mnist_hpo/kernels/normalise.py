@@ -18,17 +18,17 @@ from mnist_hpo.kernels.arithmetic import ONE
 from mnist_hpo.kernels.blocked_images import EXAMPLES, block_shape, images_of, to_blocks
 from mnist_hpo.kernels.call_frame import (
     address_of,
-    array,
     data,
     dimension,
     handle_registration,
     input_buffer,
     is_bfloat16,
+    load_word,
     output_buffer,
     pointer_to,
 )
 from mnist_hpo.kernels.compiled import compiled
-from mnist_hpo.kernels.convolve import add_lanes, clear
+from mnist_hpo.kernels.convolve import add_lanes, as_words, clear
 from mnist_hpo.kernels.native import call_kernel, register_kernel
 from mnist_hpo.kernels.vectors import (
     VECTOR_BYTES,
@@ -36,6 +36,7 @@ from mnist_hpo.kernels.vectors import (
     divide,
     larger,
     load,
+    load_splat,
     mask_of_first,
     masked,
     multiply,
@@ -141,9 +142,7 @@ def _slopes_of_scaled(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool:
     return images, pull_back(n_pixels * images_of(slopes))[0]
 
 
-def _normalise_reference(
-    y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike
-) -> jax.Array:
+def _normalise_reference(y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike) -> jax.Array:
     return _blocks(_activated(images_of(y) * factors[0] + factors[1], pool), n_examples, dtype)
 
 
@@ -160,7 +159,7 @@ def _gradient_reference(
 
 
 def _settings(n_examples: int, pool: Pool) -> Any:
-    return np.array([n_examples, _POOLS.index(pool)], np.int32)
+    return as_words((n_examples, _POOLS.index(pool)))
 
 
 def _normalise(y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike) -> jax.Array:
@@ -186,9 +185,7 @@ def _gradient(
     n_blocks, height, width, channels, *_ = y.shape
     shape = block_shape(n_blocks * EXAMPLES, (height, width, channels), dtype)
     target = register_kernel("normalise_gradient", _gradient_handler)
-    return jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, dtype))(
-        y, slopes, factors, _settings(n_examples, pool)
-    )
+    return jax.ffi.ffi_call(target, jax.ShapeDtypeStruct(shape, dtype))(y, slopes, factors, _settings(n_examples, pool))
 
 
 @compiled
@@ -204,9 +201,7 @@ def _store_pair(even: Any, odd: Any, blocks: int, index: int, is_short: bool) ->
 @compiled
 def _window_maximum(place: int, down: int, right: int, scale: Any, shift: Any) -> Any:
     """Return the maximum of 0 and the scaled values of a 2 × 2 window. `down` and `right` are bytes."""
-    above = larger(
-        multiply_add(load(place), scale, shift), multiply_add(load(place + right), scale, shift)
-    )
+    above = larger(multiply_add(load(place), scale, shift), multiply_add(load(place + right), scale, shift))
     below = larger(
         multiply_add(load(place + down), scale, shift), multiply_add(load(place + down + right), scale, shift)
     )
@@ -225,30 +220,32 @@ def _window_slope(place: int, down: int, right: int, scale: Any, shift: Any, hig
 
 
 @compiled
-def _normalise_image(y: int, height: int, width: int, factors: Any, even: Any, odd: Any, target: int, is_short: bool) -> None:
+def _normalise_image(
+    y: int, height: int, width: int, factors: int, channels: int, even: Any, odd: Any, target: int, is_short: bool
+) -> None:
     """Write a block without pooling."""
-    channels = factors.shape[0] // 2
     for pixel in range(height * width):
         for channel in range(channels):
             index = pixel * channels + channel
             place = y + 2 * VECTOR_BYTES * index
-            scale, shift = splat(factors[channel]), splat(factors[channels + channel])
+            scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
             first = rectified(multiply_add(load(place), scale, shift))
             second = rectified(multiply_add(load(place + VECTOR_BYTES), scale, shift))
             _store_pair(masked(first, even), masked(second, odd), target, index, is_short)
 
 
 @compiled
-def _pool_image(y: int, height: int, width: int, factors: Any, even: Any, odd: Any, target: int, is_short: bool) -> None:
+def _pool_image(
+    y: int, height: int, width: int, factors: int, channels: int, even: Any, odd: Any, target: int, is_short: bool
+) -> None:
     """Write a block with the maximum of each window."""
-    channels = factors.shape[0] // 2
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     for row in range(height // 2):
         for column in range(width // 2):
             for channel in range(channels):
                 place = y + ((2 * row * width + 2 * column) * channels + channel) * 2 * VECTOR_BYTES
-                scale, shift = splat(factors[channel]), splat(factors[channels + channel])
+                scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
                 first = _window_maximum(place, down, right, scale, shift)
                 second = _window_maximum(place + VECTOR_BYTES, down, right, scale, shift)
                 index = (row * (width // 2) + column) * channels + channel
@@ -256,15 +253,18 @@ def _pool_image(y: int, height: int, width: int, factors: Any, even: Any, odd: A
 
 
 @compiled
-def _average_image(y: int, height: int, width: int, factors: Any, even: Any, odd: Any, target: int) -> None:
+def _average_image(
+    y: int, height: int, width: int, factors: int, channels: int, even: Any, odd: Any, target: int
+) -> None:
     """Write a block with the mean of each image."""
-    channels = factors.shape[0] // 2
     clear(target, 2 * channels)
     for pixel in range(height * width):
         for vector in range(2 * channels):
             channel = vector // 2
             value = load(y + (pixel * 2 * channels + vector) * VECTOR_BYTES)
-            value = rectified(multiply_add(value, splat(factors[channel]), splat(factors[channels + channel])))
+            value = rectified(
+                multiply_add(value, load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel)))
+            )
             place = target + vector * VECTOR_BYTES
             store(add(load(place), value), place)
     share = splat(ONE / np.float32(height * width))
@@ -275,27 +275,27 @@ def _average_image(y: int, height: int, width: int, factors: Any, even: Any, odd
 
 
 def _normalise_handler(call: Any) -> Any:
-    """Inputs: y, f32[2, C], i32[2] (examples, pool). Output: the pooled blocks."""
+    """Inputs: y, f32[2, C], two words (examples, pool). Output: the pooled blocks."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
     y, result = input_buffer(frame, 0), output_buffer(frame, 0)
-    settings = array(data(input_buffer(frame, 2)), 2, np.int32)
+    n_examples, pool = load_word(data(input_buffer(frame, 2)), 0), load_word(data(input_buffer(frame, 2)), 1)
     height, width, channels = dimension(y, 1), dimension(y, 2), dimension(y, 3)
-    factors = array(data(input_buffer(frame, 1)), 2 * channels, np.float32)
+    factors = data(input_buffer(frame, 1))
     is_short = is_bfloat16(result)
     n_results = dimension(result, 1) * dimension(result, 2) * channels
     for block in range(dimension(y, 0)):
-        n = np.int64(settings[0]) - block * EXAMPLES
+        n = n_examples - block * EXAMPLES
         even, odd = mask_of_first((n + 1) // 2), mask_of_first(n // 2)
         source = data(y) + block * height * width * channels * 2 * VECTOR_BYTES
         target = data(result) + block * n_results * VECTOR_BYTES * (1 if is_short else 2)
-        if settings[1] == _NONE:
-            _normalise_image(source, height, width, factors, even, odd, target, is_short)
-        elif settings[1] == _MAX:
-            _pool_image(source, height, width, factors, even, odd, target, is_short)
+        if pool == _NONE:
+            _normalise_image(source, height, width, factors, channels, even, odd, target, is_short)
+        elif pool == _MAX:
+            _pool_image(source, height, width, factors, channels, even, odd, target, is_short)
         else:
-            _average_image(source, height, width, factors, even, odd, target)
+            _average_image(source, height, width, factors, channels, even, odd, target)
     return pointer_to(0)
 
 
@@ -306,33 +306,37 @@ def _add_products(place: int, slope: Any, normalised: Any) -> None:
 
 
 @compiled
-def _sum_image(y: int, slopes: int, slope_bytes: int, height: int, width: int, factors: Any, sums: int) -> None:
+def _sum_image(
+    y: int, slopes: int, slope_bytes: int, height: int, width: int, factors: int, channels: int, sums: int
+) -> None:
     """Add a block's sums without windows. `slope_bytes` is from one pixel's slopes to the next's."""
-    channels = factors.shape[0] // 4
     for pixel in range(height * width):
         for channel in range(channels):
-            scale, shift = splat(factors[channel]), splat(factors[channels + channel])
-            to_unit, unit_shift = splat(factors[2 * channels + channel]), splat(factors[3 * channels + channel])
+            scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
+            to_unit, unit_shift = (
+                load_splat(factors + 4 * (2 * channels + channel)),
+                load_splat(factors + 4 * (3 * channels + channel)),
+            )
             for parity in range(2):
                 value = load(y + ((pixel * channels + channel) * 2 + parity) * VECTOR_BYTES)
                 slope = load(slopes + pixel * slope_bytes + (2 * channel + parity) * VECTOR_BYTES)
                 slope = where_positive(multiply_add(value, scale, shift), slope)
-                _add_products(
-                    sums + 2 * channel * VECTOR_BYTES, slope, multiply_add(value, to_unit, unit_shift)
-                )
+                _add_products(sums + 2 * channel * VECTOR_BYTES, slope, multiply_add(value, to_unit, unit_shift))
 
 
 @compiled
-def _sum_windows(y: int, slopes: int, height: int, width: int, factors: Any, sums: int) -> None:
+def _sum_windows(y: int, slopes: int, height: int, width: int, factors: int, channels: int, sums: int) -> None:
     """Add a block's sums with the maximum of windows."""
-    channels = factors.shape[0] // 4
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     for row in range(height // 2):
         for column in range(width // 2):
             for channel in range(channels):
-                scale, shift = splat(factors[channel]), splat(factors[channels + channel])
-                to_unit, unit_shift = splat(factors[2 * channels + channel]), splat(factors[3 * channels + channel])
+                scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
+                to_unit, unit_shift = (
+                    load_splat(factors + 4 * (2 * channels + channel)),
+                    load_splat(factors + 4 * (3 * channels + channel)),
+                )
                 for parity in range(2):
                     place = y + ((2 * row * width + 2 * column) * channels + channel) * 2 * VECTOR_BYTES
                     place += parity * VECTOR_BYTES
@@ -351,14 +355,14 @@ def _sum_windows(y: int, slopes: int, height: int, width: int, factors: Any, sum
 
 
 def _sums_handler(call: Any) -> Any:
-    """Inputs: y, slopes, f32[4, C], i32[2] (unused, pool). Outputs: f32[2, C], and room for sums."""
+    """Inputs: y, slopes, f32[4, C], two words (unused, pool). Outputs: f32[2, C], and room for sums."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
     y, slopes = input_buffer(frame, 0), input_buffer(frame, 1)
-    pool = array(data(input_buffer(frame, 3)), 2, np.int32)[1]
+    pool = load_word(data(input_buffer(frame, 3)), 1)
     height, width, channels = dimension(y, 1), dimension(y, 2), dimension(y, 3)
-    factors = array(data(input_buffer(frame, 2)), 4 * channels, np.float32)
+    factors = data(input_buffer(frame, 2))
     sums = data(output_buffer(frame, 1))
     clear(sums, 2 * channels)
     pixel_bytes = channels * 2 * VECTOR_BYTES
@@ -366,9 +370,9 @@ def _sums_handler(call: Any) -> Any:
         source = data(y) + block * height * width * pixel_bytes
         slope = data(slopes) + block * dimension(slopes, 1) * dimension(slopes, 2) * pixel_bytes
         if pool == _MAX:
-            _sum_windows(source, slope, height, width, factors, sums)
+            _sum_windows(source, slope, height, width, factors, channels, sums)
         else:
-            _sum_image(source, slope, 0 if pool == _MEAN else pixel_bytes, height, width, factors, sums)
+            _sum_image(source, slope, 0 if pool == _MEAN else pixel_bytes, height, width, factors, channels, sums)
     add_lanes(sums, channels, data(output_buffer(frame, 0)))
     return pointer_to(0)
 
@@ -380,18 +384,21 @@ def _slope_of_image(
     slope_bytes: int,
     height: int,
     width: int,
-    factors: Any,
+    factors: int,
+    channels: int,
     even: Any,
     odd: Any,
     target: int,
     is_short: bool,
 ) -> None:
     """Write a block's gradient without windows."""
-    channels = factors.shape[0] // 4
     for pixel in range(height * width):
         for channel in range(channels):
-            scale, shift = splat(factors[channel]), splat(factors[channels + channel])
-            by, plus = splat(factors[2 * channels + channel]), splat(factors[3 * channels + channel])
+            scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
+            by, plus = (
+                load_splat(factors + 4 * (2 * channels + channel)),
+                load_splat(factors + 4 * (3 * channels + channel)),
+            )
             index = pixel * channels + channel
             place = y + index * 2 * VECTOR_BYTES
             first, second = load(place), load(place + VECTOR_BYTES)
@@ -405,10 +412,18 @@ def _slope_of_image(
 
 @compiled
 def _slope_of_windows(
-    y: int, slopes: int, height: int, width: int, factors: Any, even: Any, odd: Any, target: int, is_short: bool
+    y: int,
+    slopes: int,
+    height: int,
+    width: int,
+    factors: int,
+    channels: int,
+    even: Any,
+    odd: Any,
+    target: int,
+    is_short: bool,
 ) -> None:
     """Write a block's gradient with the maximum of windows; pixels outside windows have a slope of 0."""
-    channels = factors.shape[0] // 4
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     zero = splat(np.float32(0))
@@ -416,8 +431,11 @@ def _slope_of_windows(
         for column in range((width + 1) // 2):
             is_window = 2 * row + 1 < height and 2 * column + 1 < width
             for channel in range(channels):
-                scale, shift = splat(factors[channel]), splat(factors[channels + channel])
-                by, plus = splat(factors[2 * channels + channel]), splat(factors[3 * channels + channel])
+                scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
+                by, plus = (
+                    load_splat(factors + 4 * (2 * channels + channel)),
+                    load_splat(factors + 4 * (3 * channels + channel)),
+                )
                 place = y + ((2 * row * width + 2 * column) * channels + channel) * 2 * VECTOR_BYTES
                 highest, other_highest, slope, other = zero, zero, zero, zero
                 if is_window:
@@ -441,25 +459,25 @@ def _slope_of_windows(
 
 
 def _gradient_handler(call: Any) -> Any:
-    """Inputs: y, slopes, f32[4, C], i32[2] (examples, pool). Output: blocks of y's shape."""
+    """Inputs: y, slopes, f32[4, C], two words (examples, pool). Output: blocks of y's shape."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
     y, slopes, result = input_buffer(frame, 0), input_buffer(frame, 1), output_buffer(frame, 0)
-    settings = array(data(input_buffer(frame, 3)), 2, np.int32)
+    n_examples, pool = load_word(data(input_buffer(frame, 3)), 0), load_word(data(input_buffer(frame, 3)), 1)
     height, width, channels = dimension(y, 1), dimension(y, 2), dimension(y, 3)
-    factors = array(data(input_buffer(frame, 2)), 4 * channels, np.float32)
+    factors = data(input_buffer(frame, 2))
     is_short = is_bfloat16(result)
     pixel_bytes = channels * 2 * VECTOR_BYTES
     for block in range(dimension(y, 0)):
-        n = np.int64(settings[0]) - block * EXAMPLES
+        n = n_examples - block * EXAMPLES
         even, odd = mask_of_first((n + 1) // 2), mask_of_first(n // 2)
         source = data(y) + block * height * width * pixel_bytes
         target = data(result) + block * height * width * pixel_bytes // (2 if is_short else 1)
         slope = data(slopes) + block * dimension(slopes, 1) * dimension(slopes, 2) * pixel_bytes
-        if settings[1] == _MAX:
-            _slope_of_windows(source, slope, height, width, factors, even, odd, target, is_short)
+        if pool == _MAX:
+            _slope_of_windows(source, slope, height, width, factors, channels, even, odd, target, is_short)
         else:
-            slope_bytes = 0 if settings[1] == _MEAN else pixel_bytes
-            _slope_of_image(source, slope, slope_bytes, height, width, factors, even, odd, target, is_short)
+            slope_bytes = 0 if pool == _MEAN else pixel_bytes
+            _slope_of_image(source, slope, slope_bytes, height, width, factors, channels, even, odd, target, is_short)
     return pointer_to(0)

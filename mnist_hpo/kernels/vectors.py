@@ -148,6 +148,13 @@ def splat(builder: _Builder, number: Any) -> Any:
     return emit_splat(builder, number)
 
 
+@instruction(floats, types.int64)
+def load_splat(builder: _Builder, address: Any) -> Any:
+    """Return a vector whose lanes all are the float32 at an address."""
+    number = ir.FloatType()
+    return emit_splat(builder, builder.load(builder.inttoptr(address, number.as_pointer()), align=4, typ=number))
+
+
 @instruction(words, types.uint32)
 def splat_word(builder: _Builder, word: Any) -> Any:
     """Return a vector whose lanes all are one word."""
