@@ -1,6 +1,6 @@
 """The innermost loops of convolutions: small tiles of results that stay in vector registers.
 
-A lane of a vector is an example. A tile of a convolution holds a few pixels of 8 channels, a tile of a kernel's gradient
+A lane of a vector is an example. A tile of a convolution holds a few pixels of 8 channels, one of a kernel gradient
 a few of its rows for 8 channels. Each sum is over the same terms in the same order for any tile.
 """
 

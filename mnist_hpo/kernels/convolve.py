@@ -40,7 +40,6 @@ from mnist_hpo.kernels.convolution_tiles import (
 from mnist_hpo.kernels.native import call_kernel, register_kernel
 from mnist_hpo.kernels.vectors import (
     VECTOR_BYTES,
-    add,
     load,
     load_words,
     lower_halves,

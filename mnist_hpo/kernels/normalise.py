@@ -129,6 +129,14 @@ def _activated(scaled: jax.Array, pool: Pool) -> jax.Array:
     return _pooled(jax.nn.relu(scaled), pool)
 
 
+def _per_channel(factor: jax.Array) -> jax.Array:
+    return factor[None, None, None, :]
+
+
+def _affine(images: jax.Array, factors: jax.Array, first: int) -> jax.Array:
+    return images * _per_channel(factors[first]) + _per_channel(factors[first + 1])
+
+
 def _blocks(images: jax.Array, n_examples: int, dtype: DTypeLike) -> jax.Array:
     exists = (jnp.arange(len(images)) < n_examples)[:, None, None, None]
     return to_blocks(jnp.where(exists, images, 0), dtype)
@@ -137,25 +145,25 @@ def _blocks(images: jax.Array, n_examples: int, dtype: DTypeLike) -> jax.Array:
 def _slopes_of_scaled(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool: Pool) -> tuple[jax.Array, jax.Array]:
     """Return y and the slopes of its scaled value as images."""
     images = images_of(y)
-    _, pull_back = jax.vjp(partial(_activated, pool=pool), images * factors[0] + factors[1])
+    _, pull_back = jax.vjp(partial(_activated, pool=pool), _affine(images, factors, 0))
     n_pixels = images.shape[1] * images.shape[2] if pool == "mean" else 1
     return images, pull_back(n_pixels * images_of(slopes))[0]
 
 
 def _normalise_reference(y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike) -> jax.Array:
-    return _blocks(_activated(images_of(y) * factors[0] + factors[1], pool), n_examples, dtype)
+    return _blocks(_activated(_affine(images_of(y), factors, 0), pool), n_examples, dtype)
 
 
 def _sums_reference(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool: Pool) -> jax.Array:
     images, inner = _slopes_of_scaled(y, slopes, factors, pool)
-    return jnp.stack([inner.sum((0, 1, 2)), (inner * (images * factors[2] + factors[3])).sum((0, 1, 2))])
+    return jnp.stack([inner.sum((0, 1, 2)), (inner * _affine(images, factors, 2)).sum((0, 1, 2))])
 
 
 def _gradient_reference(
     y: jax.Array, slopes: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike
 ) -> jax.Array:
     images, inner = _slopes_of_scaled(y, slopes, factors, pool)
-    return _blocks(inner * factors[0] + (images * factors[2] + factors[3]), n_examples, dtype)
+    return _blocks(inner * _per_channel(factors[0]) + _affine(images, factors, 2), n_examples, dtype)
 
 
 def _settings(n_examples: int, pool: Pool) -> Any:

@@ -1,6 +1,6 @@
 """A stack of convolutions, each with batch normalisation, rectification and pooling, on blocked images.
 
-The images stay in the blocked layout of `kernels` from the first convolution to the last pooling, and the passes between
+The images stay in the blocked layout of `kernels` from the first convolution to the last pooling, and passes between
 convolutions are fused. The results are those of the single layers, up to the order of sums.
 """
 
