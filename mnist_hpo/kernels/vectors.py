@@ -32,16 +32,19 @@ def has_feature(name: str) -> bool:
     return bool(llvm.get_host_cpu_features().get(name, False))
 
 
-class _BFloat16(ir.HalfType):
+class _BFloat16(ir.Type):
     """LLVM's bfloat16, which llvmlite lacks."""
-
-    intrinsic_name = "bf16"
 
     def __str__(self) -> str:
         return "bfloat"
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat16)
 
-_BFloat16._create_instance()
+    def __hash__(self) -> int:
+        return hash(_BFloat16)
+
+
 _PAIRS = ir.VectorType(_BFloat16(), 2 * LANES)
 
 

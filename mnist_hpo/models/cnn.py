@@ -109,19 +109,19 @@ def module() -> Callable[..., nnx.Module]:
 
         def _stack(self, x: jax.Array) -> jax.Array:
             """Compute the features in one stack, by the CPU's kernels."""
-            norms = list(self.norms)
+            norms: list[Any] = list(self.norms)
             stages = [
                 Stage(convolution.kernel[...], norm.scale[...], norm.bias[...])
                 for convolution, norm in zip(self.convolutions, norms, strict=True)
             ]
-            running = [Moments(norm.mean[...], norm.var[...]) for norm in norms]
-            uses_running = bool(norms[0].use_running_average)
             plan = Plan(("none", "max", "none", "mean"), self.precision, norms[0].epsilon)
-            features, moments = convolution_stack(plan, x, stages, running if uses_running else None)
-            if not uses_running:
-                for norm, (mean, variance) in zip(norms, moments, strict=True):
-                    norm.mean[...] = norm.momentum * norm.mean[...] + (1 - norm.momentum) * mean
-                    norm.var[...] = norm.momentum * norm.var[...] + (1 - norm.momentum) * variance
+            uses_running = bool(norms[0].use_running_average)
+            running = [Moments(norm.mean[...], norm.var[...]) for norm in norms] if uses_running else None
+            result: tuple[jax.Array, list[Moments]] = convolution_stack(plan, x, stages, running)
+            features, moments = result
+            for norm, (mean, variance) in () if uses_running else zip(norms, moments, strict=True):
+                norm.mean[...] = norm.momentum * norm.mean[...] + (1 - norm.momentum) * mean
+                norm.var[...] = norm.momentum * norm.var[...] + (1 - norm.momentum) * variance
             return features[:, 0, 0]
 
         def _layers(self, x: jax.Array, dropout: Dropout) -> jax.Array:
