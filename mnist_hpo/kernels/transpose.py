@@ -77,7 +77,7 @@ def _block_transposition(n_bits: int) -> Any:
 
 
 _transpose_block_of_16_bits = _block_transposition(16)
-_transpose_block_of_32_bits = _block_transposition(32)
+transpose_block_of_32_bits = _block_transposition(32)
 
 
 @compiled
@@ -111,7 +111,7 @@ def _handler(call: Any) -> Any:
             if is_short:
                 _transpose_block_of_16_bits(from_block, source_stride, to_block, target_stride)
             else:
-                _transpose_block_of_32_bits(from_block, source_stride, to_block, target_stride)
+                transpose_block_of_32_bits(from_block, source_stride, to_block, target_stride)
     if is_short:
         _transpose_edges(matrix(source, n_rows, n_columns, np.uint16), matrix(target, n_columns, n_rows, np.uint16))
     else:

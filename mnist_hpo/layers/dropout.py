@@ -31,6 +31,11 @@ class Dropout(Protocol):
         """Set activations to zero at random, and scale the rest."""
         ...
 
+    @property
+    def adds_noise(self) -> bool:
+        """Whether `noise` changes activations."""
+        ...
+
     def noise(self, layer: int, x: jax.Array) -> jax.Array:
         """Add Gaussian noise."""
         ...
@@ -58,6 +63,11 @@ class HashedDropout:
         threshold = (jnp.asarray(self.rate) * _WORD).astype(jnp.uint32)
         scale = 1.0 / (1.0 - self.rate)
         return jnp.where(self.words.draw(layer, x.shape) >= threshold, x * scale, 0.0)
+
+    @property
+    def adds_noise(self) -> bool:
+        """See `Dropout`."""
+        return self.words is not None and self.deviation is not None
 
     def noise(self, layer: int, x: jax.Array) -> jax.Array:
         """See `Dropout`."""

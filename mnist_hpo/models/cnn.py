@@ -26,7 +26,8 @@ def module() -> Callable[..., nnx.Module]:
     import jax.numpy as jnp
     from flax import nnx
 
-    from mnist_hpo.layers.convolution import conv_general_dilated
+    from mnist_hpo.layers.convolution import conv_general_dilated, suits_kernels
+    from mnist_hpo.layers.convolution_stack import Moments, Plan, Stage, convolution_stack
     from mnist_hpo.layers.mixed_precision import dot_general
     from mnist_hpo.layers.pooling import average_pool, max_pool
 
@@ -92,6 +93,7 @@ def module() -> Callable[..., nnx.Module]:
                 conv_general_dilated=conv_general_dilated(precision),
                 rngs=rngs,
             )
+            self.precision = precision
             sizes = [input_shape[-1], channels, channels, 2 * channels, 2 * channels]
             self.activation = getattr(nnx, str(hyperparameters["activation"]))
             self.convolutions = nnx.List([conv(n_in, n_out) for n_in, n_out in itertools.pairwise(sizes)])
@@ -99,11 +101,36 @@ def module() -> Callable[..., nnx.Module]:
             self.logits = nnx.Linear(2 * channels, n_classes, dot_general=dot_general(precision), rngs=rngs)
 
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            if self.activation is nnx.relu and not dropout.adds_noise and suits_kernels(x.shape):
+                features = self._stack(x)
+            else:
+                features = self._layers(x, dropout)
+            return self.logits(dropout(0, features))
+
+        def _stack(self, x: jax.Array) -> jax.Array:
+            """Compute the features in one stack, by the CPU's kernels."""
+            norms: list[Any] = list(self.norms)
+            stages = [
+                Stage(convolution.kernel[...], norm.scale[...], norm.bias[...])
+                for convolution, norm in zip(self.convolutions, norms, strict=True)
+            ]
+            plan = Plan(("none", "max", "none", "mean"), self.precision, norms[0].epsilon)
+            uses_running = bool(norms[0].use_running_average)
+            running = [Moments(norm.mean[...], norm.var[...]) for norm in norms] if uses_running else None
+            result: tuple[jax.Array, list[Moments]] = convolution_stack(plan, x, stages, running)
+            features, moments = result
+            for norm, (mean, variance) in () if uses_running else zip(norms, moments, strict=True):
+                norm.mean[...] = norm.momentum * norm.mean[...] + (1 - norm.momentum) * mean
+                norm.var[...] = norm.momentum * norm.var[...] + (1 - norm.momentum) * variance
+            return features[:, 0, 0]
+
+        def _layers(self, x: jax.Array, dropout: Dropout) -> jax.Array:
+            """Compute the features layer by layer."""
             for layer, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
                 x = self.activation(dropout.noise(_CONVOLUTIONS + layer, norm(convolution(x))))
                 if layer == 1:
                     x = max_pool(x)
-            return self.logits(dropout(0, jnp.mean(x, axis=(1, 2))))
+            return jnp.mean(x, axis=(1, 2))
 
     architectures: dict[str, Callable[..., nnx.Module]] = {"lenet": LeNet, "vgg": VGG}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from mnist_hpo.kernels import fused_adam
+from mnist_hpo.kernels.blocked_images import from_blocks, to_blocks
 from mnist_hpo.kernels.call_frame import (
     BUFFER_BYTES,
     FRAME_BYTES,
@@ -25,8 +26,11 @@ from mnist_hpo.kernels.call_frame import (
     pointer_to,
 )
 from mnist_hpo.kernels.compiled import compile_handler
+from mnist_hpo.kernels.convolution_gradient import convolution_gradient
+from mnist_hpo.kernels.convolve import convolve, outer_padding
 from mnist_hpo.kernels.gather_pixels import gather_pixels
 from mnist_hpo.kernels.native import references_only, register_kernel
+from mnist_hpo.kernels.normalise import Pool, normalise, normalise_gradient, normalise_sums, pooled_shape
 from mnist_hpo.kernels.resample import resample
 from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.softmax_loss import softmax_loss
@@ -65,6 +69,24 @@ def make_cases(seed: int) -> dict[str, Case]:
 
     maps = 0.5 * normal(B, 2, 3) + jnp.array([[[1, 0, 0], [0, 1, 0]]], jnp.float32)
 
+    small = ((1, 0), (2, 1))
+    x, kernel, slopes = normal(B, 6, 7, 3), normal(2, 3, 3, 5), normal(B, 6, 8, 5)
+    factors = normal(4, 3)
+
+    def convolved(images: Any, kernel: Any, dtype: Any) -> Any:
+        return convolve(to_blocks(images, dtype), kernel, small)
+
+    def input_gradient(slopes: Any, kernel: Any) -> Any:
+        padding = outer_padding((2, 3), small)
+        return convolve(to_blocks(slopes, jnp.float32), kernel, padding, transposed=True)
+
+    def normalised(images: Any, factors: Any, pool: Pool, dtype: Any) -> Any:
+        y = to_blocks(images, jnp.float32)
+        result = normalise(y, factors[:2], B, pool, jnp.float32 if pool == "mean" else dtype)
+        slopes = to_blocks(images[:, : pooled_shape(6, 7, pool)[0], : pooled_shape(6, 7, pool)[1]], jnp.float32)
+        sums = normalise_sums(y, slopes, factors, pool)
+        return result, sums, normalise_gradient(y, slopes, factors, B, pool, dtype)
+
     def loss_and_gradient(logits: Any, labels: Any, rows: Any) -> Any:
         return jax.value_and_grad(softmax_loss)(logits, labels, rows, 0.1)
 
@@ -77,6 +99,25 @@ def make_cases(seed: int) -> dict[str, Case]:
         "transpose of bfloat16": Case(transpose, (normal(B, F).astype(jnp.bfloat16),)),
         "resample": Case(resample, (normal(B, 7, 9, 2), maps), 2e-5),
         "resample with shifts": Case(resample, (normal(B, 7, 9, 2), maps, 3 * normal(B, 2, 7, 9)), 2e-5),
+        "blocks of float32": Case(lambda x: from_blocks(to_blocks(x, jnp.float32), B), (x,)),
+        "blocks of bfloat16": Case(lambda x: to_blocks(x, jnp.bfloat16), (x,)),
+        "convolve float32": Case(lambda *a: convolved(*a, jnp.float32), (x, kernel), 1e-4),
+        "convolve bfloat16": Case(lambda *a: convolved(*a, jnp.bfloat16), (x, kernel), 1e-4),
+        "convolve transposed": Case(input_gradient, (slopes, kernel), 1e-4),
+        "convolution_gradient float32": Case(
+            lambda x, g: convolution_gradient(to_blocks(x, jnp.float32), to_blocks(g, jnp.float32), (2, 3), small),
+            (x, slopes),
+            1e-4,
+        ),
+        "convolution_gradient bfloat16": Case(
+            lambda x, g: convolution_gradient(to_blocks(x, jnp.bfloat16), to_blocks(g, jnp.bfloat16), (2, 3), small),
+            (x, slopes),
+            1e-4,
+        ),
+        "normalise float32": Case(lambda *a: normalised(*a, "none", jnp.float32), (x, factors), 1e-4),
+        "normalise bfloat16": Case(lambda *a: normalised(*a, "none", jnp.bfloat16), (x, factors), 1e-4),
+        "normalise with maxima": Case(lambda *a: normalised(*a, "max", jnp.float32), (x, factors), 1e-4),
+        "normalise with means": Case(lambda *a: normalised(*a, "mean", jnp.float32), (x, factors), 1e-4),
         "fused_adam": Case(adam, (weights, state, [normal(F, C), normal(C)]), 2e-5),
     }
 

@@ -22,13 +22,16 @@ def rounded(x: Any, precision: str) -> NDArray[np.float32]:
     return np.asarray(x).astype(ml_dtypes.bfloat16 if precision == "bf16" else np.float32).astype(np.float32)
 
 
+@pytest.mark.parametrize("batch_size", [3, 40], ids=["by XLA", "by kernels"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("kernel_size", "padding"),
     [((3, 3), ((1, 1), (1, 1))), ((5, 2), ((2, 1), (0, 0))), ((4, 4), ((1, 2), (1, 2))), ((1, 1), ((0, 0), (0, 0)))],
 )
-def test_factors_are_rounded_but_sums_are_not(kernel_size: tuple[int, int], padding: Any, precision: str) -> None:
-    x, kernel = array(0, 3, 8, 7, 2), array(1, *kernel_size, 2, 4)
+def test_factors_are_rounded_but_sums_are_not(
+    kernel_size: tuple[int, int], padding: Any, precision: str, batch_size: int
+) -> None:
+    x, kernel = array(0, batch_size, 8, 7, 2), array(1, *kernel_size, 2, 4)
 
     def exact(x: Any, kernel: Any) -> jax.Array:
         return jax.lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))

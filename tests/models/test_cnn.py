@@ -139,3 +139,27 @@ def test_the_precision_rounds_kernels_but_not_scales(images: np.ndarray, labels:
         results.append(np.asarray(jax.jit(partial(core.predict, program))(state.parameters, state.statistics, images)))
     assert not np.array_equal(*results)
     np.testing.assert_allclose(*results, atol=0.1)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_vgg_learns_the_same_with_and_without_kernels(
+    images: np.ndarray, labels: np.ndarray, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = program_of("cnn", **SMALL | {"precision": precision})
+    order = np.arange(100, dtype=np.int32).reshape(2, 50)
+    results = []
+    for setting in ("on", "off"):
+        monkeypatch.setenv("MNIST_HPO_KERNELS", setting)
+        state = steps(program, images, labels, order)
+        results.append(jax.tree.map(np.asarray, (state.parameters["norms"], state.statistics)))
+    tolerance = 1e-3 if precision == "fp32" else 3e-2
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=tolerance, atol=tolerance), *results)
+
+
+def test_noise_and_other_activations_are_computed_layer_by_layer(images: np.ndarray, labels: np.ndarray) -> None:
+    order = np.arange(50, dtype=np.int32).reshape(1, 50)
+    plain = steps(program_of("cnn", **SMALL), images, labels, order).parameters
+    for options in ({"activation": "gelu"}, {"noise": 0.5}):
+        found = steps(program_of("cnn", **SMALL | options), images, labels, order, noise=0.5).parameters
+        assert np.isfinite(found["logits"]["kernel"]).all()
+        assert not np.array_equal(found["logits"]["kernel"], plain["logits"]["kernel"])

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, Var
 
+from mnist_hpo.kernels.native import references_only
 from mnist_hpo.layers.dropout import no_dropout
 from mnist_hpo.learners.flax.program import Architecture, Program
 from mnist_hpo.learners.flax.variables import structure_of
@@ -45,7 +46,8 @@ def count(model: str, input_shape: tuple[int, ...], n_classes: int, architecture
     def forward(parameters: Any, statistics: Any, image: jax.Array) -> jax.Array:
         return nnx.merge(structure.evaluation, parameters, statistics)(image, no_dropout)
 
-    jaxpr = jax.make_jaxpr(forward)(structure.parameters, structure.statistics, image).jaxpr
+    with references_only():
+        jaxpr = jax.make_jaxpr(forward)(structure.parameters, structure.statistics, image).jaxpr
     n_learned = len(jax.tree.leaves(structure.parameters))
     learned = [index < n_learned for index in range(len(jaxpr.invars))]
     products, _ = _walk(jaxpr, learned)

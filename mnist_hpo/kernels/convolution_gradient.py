@@ -1,0 +1,271 @@
+"""The gradient of a convolution's kernel, from blocked images.
+
+Each number of the gradient is a sum over pixels and examples. A tile of such sums stays in registers while a band of
+rows of pixels, which fits into the cache, is read; lanes sum over different examples and are added at the end.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mnist_hpo.kernels.blocked_images import images_of
+from mnist_hpo.kernels.call_frame import (
+    address_of,
+    array,
+    data,
+    handle_registration,
+    input_buffer,
+    load_word,
+    output_buffer,
+    pointer_to,
+)
+from mnist_hpo.kernels.compiled import compiled, inlined
+from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile
+from mnist_hpo.kernels.convolve import Padding, as_words, clear
+from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.vectors import VECTOR_BYTES, load, load_words, store_words, sum_of_lanes
+
+_BAND_BYTES = 160 * 1024
+"""Bytes of the input and of the gradient that are read at a time, a part of the L2 cache."""
+_SUMS_BYTES = 4 * 1024**2
+"""The most bytes of sums at a time, unless those of CHANNELS output channels have more."""
+
+
+class _Settings(NamedTuple):
+    """The numbers that the handler reads, in this order."""
+
+    n_blocks: int
+    n_parities: int
+    """For float32, the examples with even numbers are summed first, then those with odd ones; for bfloat16, all."""
+    height: int
+    n_kernel_rows: int
+    """Pairs of a column and an input channel of the kernel."""
+    n_in: int
+    n_out: int
+    chunk: int
+    """Output channels whose sums are computed at a time."""
+    band: int
+    """Rows of a band."""
+    top: int
+    in_height: int
+    in_row_bytes: int
+    copied_from: int
+    """Bytes from the start of an input's row to the first pixel that is copied to the band."""
+    copied_to: int
+    """Bytes from the start of a band's row to that pixel."""
+    n_copied: int
+    """Vectors that are copied."""
+    x_row_vectors: int
+    """Vectors of a padded row."""
+    out_height: int
+    out_width: int
+    x_band: int
+    """Bytes from the start of the room to the band of the input."""
+    gradient_band: int
+    """Bytes from the start of the room to the band of the gradient."""
+
+
+def convolution_gradient(
+    x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], padding: Padding
+) -> jax.Array:
+    """Return the gradient of a loss with respect to a kernel.
+
+    Args:
+        x: the convolution's input, blocks of float32 or bfloat16 with I channels.
+        gradient: the loss's gradient with respect to the convolution's result, blocks of the same dtype, O channels.
+        kernel_size: the kernel's height h and width w.
+        padding: the convolution's.
+
+    Returns:
+        f32[h, w, I, O].
+
+    """
+    return call_kernel(
+        partial(_kernel, kernel_size=kernel_size, padding=padding), partial(_reference, padding=padding), x, gradient
+    )
+
+
+def _reference(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.Array:
+    # Convolve each channel of the input with the gradient, with the examples as channels.
+    images, slopes = images_of(x).transpose(3, 1, 2, 0), images_of(gradient).transpose(1, 2, 0, 3)
+    found = lax.conv_general_dilated(images, slopes, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return found.transpose(1, 2, 0, 3)
+
+
+def _kernel(x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], padding: Padding) -> jax.Array:
+    (top, _), (left, _) = padding
+    height, width = kernel_size
+    n_blocks, in_height, in_width, n_in, *_ = x.shape
+    _, out_height, out_width, n_out, *_ = gradient.shape
+    is_short = x.dtype == jnp.bfloat16
+    n_parities = 1 if is_short else 2
+    n_kernel_rows = width * n_in
+    channel_bytes = VECTOR_BYTES * height * -(-n_kernel_rows // KERNEL_ROWS) * KERNEL_ROWS
+    chunk = min(max(_SUMS_BYTES // (channel_bytes * CHANNELS), 1), -(-n_out // CHANNELS)) * CHANNELS
+    row = out_width + width - 1
+    band = min(max(_BAND_BYTES // (VECTOR_BYTES * (row * n_in + out_width * chunk)), 1), out_height)
+    x_bytes = VECTOR_BYTES * ((band + height - 1) * row * n_in + KERNEL_ROWS)
+    first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
+    settings = _Settings(
+        n_blocks=n_blocks,
+        n_parities=n_parities,
+        height=height,
+        n_kernel_rows=n_kernel_rows,
+        n_in=n_in,
+        n_out=n_out,
+        chunk=chunk,
+        band=band,
+        top=top,
+        in_height=in_height,
+        in_row_bytes=in_width * n_in * n_parities * VECTOR_BYTES,
+        copied_from=(first_pixel - left) * n_in * n_parities * VECTOR_BYTES,
+        copied_to=first_pixel * n_in * VECTOR_BYTES,
+        n_copied=max(last_pixel - first_pixel, 0) * n_in,
+        x_row_vectors=row * n_in,
+        out_height=out_height,
+        out_width=out_width,
+        x_band=channel_bytes * chunk,
+        gradient_band=channel_bytes * chunk + x_bytes,
+    )
+    outputs = [
+        jax.ShapeDtypeStruct((*kernel_size, n_in, n_out), jnp.float32),
+        jax.ShapeDtypeStruct((settings.gradient_band + VECTOR_BYTES * band * out_width * chunk,), jnp.uint8),
+    ]
+    if is_short:
+        target = register_kernel("convolution_gradient_bf16", _handler_bf16)
+    else:
+        target = register_kernel("convolution_gradient_f32", _handler_f32)
+    return jax.ffi.ffi_call(target, outputs)(x, gradient, as_words(settings))[0]
+
+
+@compiled
+def _copy(source: int, stride: int, n_vectors: int, target: int) -> None:
+    """Copy every vector (stride 1), or every other one."""
+    for i in range(n_vectors):
+        store_words(load_words(source + VECTOR_BYTES * stride * i), target + VECTOR_BYTES * i)
+
+
+@inlined
+def _add_band(
+    x: int,
+    x_row_bytes: int,
+    x_pixel_bytes: int,
+    gradient: int,
+    n_padded: int,
+    n_rows: int,
+    n_pixels: int,
+    height: int,
+    n_kernel_rows: int,
+    dtype: Any,
+    sums: int,
+) -> None:
+    """Add the products of a band of rows to all sums."""
+    pixel_bytes = n_padded * VECTOR_BYTES
+    row_bytes = n_pixels * pixel_bytes
+    for row in range(height):
+        for start in range(0, n_kernel_rows, KERNEL_ROWS):
+            at = x + row * x_row_bytes + start * VECTOR_BYTES
+            for channel in range(0, n_padded, CHANNELS):
+                slopes = gradient + channel * VECTOR_BYTES
+                gradient_tile(
+                    dtype, at, x_row_bytes, x_pixel_bytes, slopes, row_bytes, pixel_bytes, n_rows, n_pixels, sums
+                )
+                sums += KERNEL_ROWS * CHANNELS * VECTOR_BYTES
+
+
+@inlined
+def _write_sums(
+    sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int
+) -> None:
+    """Sum the lanes to some output channels of f32[height, n_kernel_rows, n_out]."""
+    numbers = array(result, ((height * n_kernel_rows - 1) * n_out) + n_channels, np.float32)
+    for row in range(height):
+        for start in range(0, n_kernel_rows, KERNEL_ROWS):
+            for first in range(0, n_padded, CHANNELS):
+                for kernel_row in range(start, start + KERNEL_ROWS):
+                    for channel in range(first, first + CHANNELS):
+                        if kernel_row < n_kernel_rows and channel < n_channels:
+                            place = (row * n_kernel_rows + kernel_row) * n_out + channel
+                            numbers[place] = sum_of_lanes(load(sums))
+                        sums += VECTOR_BYTES
+
+
+@inlined
+def _sum(frame: int, dtype: Any) -> None:
+    """Sum a chunk of output channels at a time.
+
+    Inputs: x, gradient, the settings. Outputs: f32[h, w, I, O], and room for sums and copies.
+    """
+    x, gradient, result = data(input_buffer(frame, 0)), data(input_buffer(frame, 1)), data(output_buffer(frame, 0))
+    settings = data(input_buffer(frame, 2))
+    sums = data(output_buffer(frame, 1))
+    x_band, gradient_band = sums + load_word(settings, 17), sums + load_word(settings, 18)
+    n_parities, height, n_in, n_out = (
+        load_word(settings, 1),
+        load_word(settings, 2),
+        load_word(settings, 4),
+        load_word(settings, 5),
+    )
+    chunk, band, in_height = load_word(settings, 6), load_word(settings, 7), load_word(settings, 9)
+    x_row_vectors, out_height, out_width = load_word(settings, 14), load_word(settings, 15), load_word(settings, 16)
+    x_row_bytes = x_row_vectors * VECTOR_BYTES
+    for first_channel in range(0, n_out, chunk):
+        n_channels = min(chunk, n_out - first_channel)
+        n_padded = (n_channels + CHANNELS - 1) // CHANNELS * CHANNELS
+        # What is not written later must be 0: sums, padding, and channels that fill up a tile.
+        clear(sums, (gradient_band - sums) // VECTOR_BYTES + band * out_width * n_padded)
+        for block in range(load_word(settings, 0)):
+            for first_row in range(0, out_height, band):
+                n_rows = min(band, out_height - first_row)
+                for parity in range(n_parities):
+                    for i in range(n_rows + height - 1):
+                        in_row = first_row + i - load_word(settings, 8)
+                        target = x_band + i * x_row_bytes
+                        if 0 <= in_row < in_height:
+                            source = x + (block * in_height + in_row) * load_word(settings, 10)
+                            source += load_word(settings, 11) + parity * VECTOR_BYTES
+                            _copy(source, n_parities, load_word(settings, 13), target + load_word(settings, 12))
+                        else:
+                            clear(target, x_row_vectors)
+                    pixel = (block * out_height + first_row) * out_width * n_out + first_channel
+                    source = gradient + (pixel * n_parities + parity) * VECTOR_BYTES
+                    target = gradient_band
+                    for _ in range(n_rows * out_width):
+                        _copy(source, n_parities, n_channels, target)
+                        source += n_out * n_parities * VECTOR_BYTES
+                        target += n_padded * VECTOR_BYTES
+                    _add_band(
+                        x_band,
+                        x_row_bytes,
+                        n_in * VECTOR_BYTES,
+                        gradient_band,
+                        n_padded,
+                        n_rows,
+                        out_width,
+                        height,
+                        load_word(settings, 3),
+                        dtype,
+                        sums,
+                    )
+        place = result + 4 * first_channel
+        _write_sums(sums, height, load_word(settings, 3), n_padded, n_channels, n_out, place)
+
+
+def _handler_f32(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _sum(frame, np.float32)
+    return pointer_to(0)
+
+
+def _handler_bf16(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _sum(frame, np.uint16)
+    return pointer_to(0)

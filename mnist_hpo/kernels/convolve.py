@@ -1,0 +1,387 @@
+"""Convolution of blocked images: one kernel for the results and, with the weights transposed, for input gradients.
+
+XLA's CPU backend is slow at convolutions with few channels, and has no bfloat16 routine. Here the weights of 8 output
+channels at a time are broadcast, each row of the input is padded and copied once to a cache-sized ring of as many rows
+as the kernel has, and sums stay in registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from mnist_hpo.kernels.arithmetic import bfloat16_bits
+from mnist_hpo.kernels.blocked_images import EXAMPLES, block_shape, images_of, to_blocks
+from mnist_hpo.kernels.call_frame import (
+    address_of,
+    array,
+    data,
+    handle_registration,
+    input_buffer,
+    is_bfloat16,
+    load_word,
+    output_buffer,
+    pointer_to,
+)
+from mnist_hpo.kernels.compiled import compiled, inlined
+from mnist_hpo.kernels.convolution_tiles import (
+    CHANNELS,
+    NARROW_PIXELS,
+    PIXELS,
+    convolve_narrow_tile,
+    convolve_wide_tile,
+)
+from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.vectors import (
+    VECTOR_BYTES,
+    load,
+    load_words,
+    lower_halves,
+    splat,
+    splat_word,
+    store,
+    store_words,
+    sum_of_lanes,
+    upper_halves,
+)
+
+Padding = tuple[tuple[int, int], tuple[int, int]]
+"""Rows above and below, and columns left and right, of zeros around an image; negative numbers crop it."""
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+class _Settings(NamedTuple):
+    """The numbers that the handler reads, in this order."""
+
+    n_blocks: int
+    n_slots: int
+    """The kernel's height: the slots of a ring."""
+    n_in: int
+    n_terms: int
+    """Vectors of an input's pixel in a ring."""
+    n_out: int
+    row_vectors: int
+    """Vectors of a padded row in a ring."""
+    tap_terms: int
+    """Consecutive vectors of a row that a sum has."""
+    n_taps: int
+    transposed: int
+    top: int
+    in_height: int
+    in_row_bytes: int
+    copied_from: int
+    """Bytes from the start of an input's row to the first pixel that is copied to a ring."""
+    copied_to: int
+    """Bytes from the start of a ring's row to that pixel."""
+    n_copied: int
+    """Pixels that are copied."""
+    out_height: int
+    out_width: int
+    weights: int
+    """Bytes from the start of the room to the weights."""
+
+
+def as_words(settings: Sequence[int]) -> Any:
+    """Return numbers as 64-bit words for `load_word`, in an array that JAX does not convert."""
+    return np.array(settings, np.int64).view(np.int32)
+
+
+def convolve(
+    x: jax.Array, kernel: jax.Array, padding: Padding, *, transposed: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """Convolve blocked images.
+
+    Args:
+        x: blocks of float32 or bfloat16 with I channels. The weights are rounded to the same dtype; sums are float32.
+        kernel: f32[h, w, I, O].
+        padding: around the images.
+        transposed: whether the kernel is f32[h, w, O, I], to be flipped in both directions: for input gradients.
+
+    Returns:
+        The results, blocks of float32 with O channels, and f32[2, O], the sums of the results and of their squares over
+        all examples and pixels.
+
+    """
+    return call_kernel(
+        partial(_kernel, padding=padding, transposed=transposed),
+        partial(_reference, padding=padding, transposed=transposed),
+        x,
+        kernel,
+    )
+
+
+def outer_padding(kernel_size: tuple[int, int], padding: Padding) -> Padding:
+    """Return the padding of the convolution that gives the input's gradient, from that of the convolution itself."""
+    (top, bottom), (left, right) = padding
+    height, width = kernel_size
+    return (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
+
+
+def _reference(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool) -> tuple[jax.Array, jax.Array]:
+    if transposed:
+        kernel = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+    if x.dtype == jnp.bfloat16:
+        kernel = lax.reduce_precision(kernel, exponent_bits=8, mantissa_bits=7)
+    y = lax.conv_general_dilated(images_of(x), kernel, (1, 1), padding, dimension_numbers=_NHWC)
+    return to_blocks(y, jnp.float32), jnp.stack([y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))])
+
+
+def _kernel(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool) -> tuple[jax.Array, jax.Array]:
+    (top, bottom), (left, right) = padding
+    n_blocks, in_height, in_width, n_in, *_ = x.shape
+    height, width = kernel.shape[:2]
+    n_out = kernel.shape[2 if transposed else 3]
+    is_short = x.dtype == jnp.bfloat16
+    row = in_width + left + right
+    n_terms = -(-n_in // 2) if is_short else n_in
+    n_padded = -(-n_out // CHANNELS) * CHANNELS
+    image = in_height + top + bottom - height + 1, row - width + 1, n_out
+    in_pixel_bytes = n_in * VECTOR_BYTES * (1 if is_short else 2)
+    first_pixel, last_pixel = min(max(left, 0), row), max(min(left + in_width, row), 0)
+    moments_bytes = 2 * n_padded * VECTOR_BYTES
+    ring_bytes = height * row * n_terms * VECTOR_BYTES
+    settings = _Settings(
+        n_blocks=n_blocks,
+        n_slots=height,
+        n_in=n_in,
+        n_terms=n_terms,
+        n_out=n_out,
+        row_vectors=row * n_terms,
+        tap_terms=width * n_terms,
+        n_taps=height * width,
+        transposed=transposed,
+        top=top,
+        in_height=in_height,
+        in_row_bytes=in_width * in_pixel_bytes,
+        copied_from=(first_pixel - left) * in_pixel_bytes,
+        copied_to=first_pixel * n_terms * VECTOR_BYTES,
+        n_copied=max(last_pixel - first_pixel, 0),
+        out_height=image[0],
+        out_width=image[1],
+        weights=moments_bytes + 2 * ring_bytes + n_terms * VECTOR_BYTES,  # A narrow tile may read one pixel more.
+    )
+    outputs = [
+        jax.ShapeDtypeStruct(block_shape(n_blocks * EXAMPLES, image, jnp.float32), jnp.float32),
+        jax.ShapeDtypeStruct((2, n_out), jnp.float32),
+        jax.ShapeDtypeStruct((settings.weights + 4 * n_padded * height * width * n_terms,), jnp.uint8),
+    ]
+    if is_short:
+        target = register_kernel("convolve_bf16", _handler_bf16)
+    else:
+        target = register_kernel("convolve_f32", _handler_f32)
+    y, moments, _ = jax.ffi.ffi_call(target, outputs)(x, kernel, as_words(settings))
+    return y, moments
+
+
+@compiled
+def clear(address: int, n_vectors: int) -> None:
+    """Write vectors of zeros."""
+    for i in range(n_vectors):
+        store(splat(np.float32(0)), address + i * VECTOR_BYTES)
+
+
+@inlined
+def _arrange_weights(
+    kernel: int, n_taps: int, n_in: int, n_terms: int, n_out: int, transposed: bool, is_short: bool, weights: int
+) -> None:
+    """Write the weights in the order in which tiles read them: [output block, row and column, input, CHANNELS].
+
+    For bfloat16, each number is a pair of rounded weights, of two inputs; a missing one is zero.
+    """
+    n_numbers = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS * n_taps * n_terms
+    source = array(kernel, n_taps * n_in * n_out, np.float32)
+    numbers, halves = array(weights, n_numbers, np.float32), array(weights, 2 * n_numbers, np.uint16)
+    numbers[:] = np.float32(0)
+    for tap in range(n_taps):
+        first = (n_taps - 1 - tap if transposed else tap) * n_in * n_out
+        for i in range(n_in):
+            term = i // 2 if is_short else i
+            for channel in range(n_out):
+                number = source[first + (channel * n_in + i if transposed else i * n_out + channel)]
+                block, at = channel // CHANNELS, channel % CHANNELS
+                place = ((block * n_taps + tap) * n_terms + term) * CHANNELS + at
+                if is_short:
+                    halves[2 * place + i % 2] = bfloat16_bits(number)
+                else:
+                    numbers[place] = number
+
+
+@inlined
+def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, even: int, odd: int) -> None:
+    """Copy pixels of a block: those of the examples with even and with odd numbers go to different places.
+
+    For bfloat16, a lane of the copy holds two channels of an example.
+    """
+    if not is_short:
+        for i in range(n_pixels * n_channels):
+            store(load(source + 2 * VECTOR_BYTES * i), even + VECTOR_BYTES * i)
+            store(load(source + 2 * VECTOR_BYTES * i + VECTOR_BYTES), odd + VECTOR_BYTES * i)
+    n_terms = (n_channels + 1) // 2
+    for pixel in range(n_pixels if is_short else 0):
+        for term in range(n_terms):
+            place = source + VECTOR_BYTES * (pixel * n_channels + 2 * term)
+            offset = VECTOR_BYTES * (pixel * n_terms + term)
+            first = load_words(place)
+            second = load_words(place + VECTOR_BYTES) if 2 * term + 1 < n_channels else splat_word(np.uint32(0))
+            store_words(lower_halves(first, second), even + offset)
+            store_words(upper_halves(first, second), odd + offset)
+
+
+@compiled
+def _tile_of(n_pixels: int) -> int:
+    """Return how many pixels of a row's remaining ones the next tile has: as many as possible, but not all but one."""
+    if n_pixels < PIXELS:
+        return n_pixels
+    return NARROW_PIXELS if n_pixels == PIXELS + 1 and PIXELS > NARROW_PIXELS else PIXELS
+
+
+@compiled
+def add_lanes(moments: int, n_out: int, results: int) -> None:
+    """Sum the lanes of [n_out, 2] vectors to f32[2, n_out]."""
+    numbers = array(results, 2 * n_out, np.float32)
+    for channel in range(n_out):
+        for power in range(2):
+            numbers[power * n_out + channel] = sum_of_lanes(load(moments + (2 * channel + power) * VECTOR_BYTES))
+
+
+@inlined
+def _convolve_row(
+    ring: int,
+    slot_bytes: int,
+    first_slot: int,
+    n_slots: int,
+    n_pixels: int,
+    pixel_bytes: int,
+    n_terms: int,
+    weights: int,
+    target: int,
+    n_out: int,
+    moments: int,
+    dtype: Any,
+) -> None:
+    """Write a row of results of the examples with even or with odd numbers."""
+    out_bytes = n_out * 2 * VECTOR_BYTES
+    for channel in range(0, n_out, CHANNELS):
+        at = weights + 4 * n_slots * n_terms * channel
+        places = target + channel * 2 * VECTOR_BYTES
+        totals = moments + channel * 2 * VECTOR_BYTES
+        n_channels = min(CHANNELS, n_out - channel)
+        pixel = 0
+        while pixel < n_pixels:
+            n = _tile_of(n_pixels - pixel)
+            x, y = pixel * pixel_bytes, places + pixel * out_bytes
+            if n == PIXELS:
+                convolve_wide_tile(
+                    dtype,
+                    ring,
+                    slot_bytes,
+                    first_slot,
+                    n_slots,
+                    x,
+                    pixel_bytes,
+                    n_terms,
+                    at,
+                    y,
+                    out_bytes,
+                    n_channels,
+                    totals,
+                )
+            else:
+                convolve_narrow_tile(
+                    dtype,
+                    ring,
+                    slot_bytes,
+                    first_slot,
+                    n_slots,
+                    x,
+                    pixel_bytes,
+                    n_terms,
+                    at,
+                    y,
+                    out_bytes,
+                    n_channels,
+                    totals,
+                    n,
+                )
+            pixel += n
+
+
+@inlined
+def _convolve(frame: int, dtype: Any) -> None:
+    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and room for moments, rings and weights."""
+    x, y = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
+    is_short = is_bfloat16(input_buffer(frame, 0))
+    settings = data(input_buffer(frame, 2))
+    moments = data(output_buffer(frame, 2))
+    n_slots, n_terms, n_out = load_word(settings, 1), load_word(settings, 3), load_word(settings, 4)
+    row_vectors = load_word(settings, 5)
+    in_row_bytes, out_width = load_word(settings, 11), load_word(settings, 16)
+    weights = moments + load_word(settings, 17)
+    rings = moments + 2 * VECTOR_BYTES * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS)
+    slot_bytes = row_vectors * VECTOR_BYTES
+    ring_bytes = n_slots * slot_bytes
+    _arrange_weights(
+        data(input_buffer(frame, 1)),
+        load_word(settings, 7),
+        load_word(settings, 2),
+        n_terms,
+        n_out,
+        load_word(settings, 8) != 0,
+        is_short,
+        weights,
+    )
+    clear(moments, 2 * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS))
+    for _ in range(load_word(settings, 0)):
+        clear(rings, 2 * n_slots * row_vectors)
+        slot, in_row = 0, -load_word(settings, 9)
+        for out_row in range(1 - n_slots, load_word(settings, 15)):
+            even = rings + slot * slot_bytes
+            slot = slot + 1 if slot + 1 < n_slots else 0
+            if 0 <= in_row < load_word(settings, 10):
+                at = even + load_word(settings, 13)
+                source = x + in_row * in_row_bytes + load_word(settings, 12)
+                _copy_pixels(source, load_word(settings, 14), load_word(settings, 2), is_short, at, at + ring_bytes)
+            else:
+                clear(even, row_vectors)
+                clear(even + ring_bytes, row_vectors)
+            in_row += 1
+            if out_row >= 0:
+                for parity in range(2):
+                    _convolve_row(
+                        rings + parity * ring_bytes,
+                        slot_bytes,
+                        slot,
+                        n_slots,
+                        out_width,
+                        n_terms * VECTOR_BYTES,
+                        load_word(settings, 6),
+                        weights,
+                        y + parity * VECTOR_BYTES,
+                        n_out,
+                        moments,
+                        dtype,
+                    )
+                y += out_width * n_out * 2 * VECTOR_BYTES
+        x += load_word(settings, 10) * in_row_bytes
+    add_lanes(moments, n_out, data(output_buffer(frame, 1)))
+
+
+def _handler_f32(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _convolve(frame, np.float32)
+    return pointer_to(0)
+
+
+def _handler_bf16(call: Any) -> Any:
+    frame = address_of(call)
+    if not handle_registration(frame):
+        _convolve(frame, np.uint16)
+    return pointer_to(0)
