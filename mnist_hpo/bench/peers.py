@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mnist_hpo.bench.peak import sgemm_peak_gflops
-from mnist_hpo.bench.trainings import DATASET, read_trainings
+from mnist_hpo.bench.trainings import DATASET, Training, read_trainings
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.executors.cores import usable_cores
 from mnist_hpo.spec.errors import UserError
@@ -38,42 +39,95 @@ def race(
 ) -> dict[str, Any]:
     """Let each contender train the list once per round, with the round's number as the seed.
 
+    The trainings of each model are a race of their own, so that a list of several models gives a ratio for each.
+
     Args:
         path: the list.
         n_rounds: the number of rounds; use 3 or more for a meaningful median.
-        on_run: a callback after each run with the contender, the round and the seconds.
+        on_run: a callback after each run with the contender, the round and the seconds. If the list has several models,
+            the contender's name is followed by the model's.
 
     Returns:
         `tflop`, `sgemm_peak_gflops`, and for each contender the seconds (median and all), GFLOP/s, ratio to the fastest
-        of PyTorch's modes, fraction of the peak, and mean valid accuracy over list and rounds.
+        of PyTorch's modes, fraction of the peak, and mean valid accuracy over list and rounds. `models` has the same
+        figures of the contenders for each model; those of the whole list are sums over the models.
 
     Raises:
         UserError: the list cannot be read, PyTorch is not installed, or a contender fails.
 
     """
-    flops = sum(training.flops() for training in read_trainings(path))
+    trainings = read_trainings(path)
     if importlib.util.find_spec("torch") is None:
         raise UserError(f"the peers need PyTorch, which is not part of mnist-hpo; install it with: {_INSTALL}")
     prepare(DATASET)
-    contenders = _contenders(path)
-    for name in ("mnist-hpo bf16", "mnist-hpo fp32"):
-        _run(name, [*contenders[name], "--seed", "0"])  # Fill the compilation cache first.
-    runs = {name: Runs() for name in contenders}
-    peaks = [sgemm_peak_gflops(usable_cores())]
-    for number in range(n_rounds):
-        for name, command in contenders.items():
-            start = time.perf_counter()
-            accuracies = _run(name, [*command, "--seed", str(number)])
-            runs[name].wall_s.append(time.perf_counter() - start)
-            runs[name].mean_valid_accuracy.append(statistics.fmean(accuracies))
-            on_run(name, number, runs[name].wall_s[-1])
-        peaks.append(sgemm_peak_gflops(usable_cores()))
+    by_model = {
+        model: [training for training in trainings if training.model == model]
+        for model in dict.fromkeys(training.model for training in trainings)
+    }
+    with tempfile.TemporaryDirectory(prefix="mnist-hpo-bench-") as folder:
+        races = {model: _Race.start(Path(folder), model, chosen) for model, chosen in by_model.items()}
+        peaks = [sgemm_peak_gflops(usable_cores())]
+        for number in range(n_rounds):
+            for model, race in races.items():
+                suffix = f", {model}" if len(races) > 1 else ""
+                race.run(number, lambda name, *run, suffix=suffix: on_run(name + suffix, *run))
+            peaks.append(sgemm_peak_gflops(usable_cores()))
+    flops = sum(race.flops for race in races.values())
     return {
         "tflop": flops / 1e12,
         "n_rounds": n_rounds,
         "sgemm_peak_gflops": max(peaks),
-        "contenders": _compare(runs, flops, max(peaks)),
+        "contenders": _compare(_total(list(races.values())), flops, max(peaks)),
+        "models": {model: _compare(race.runs, race.flops, max(peaks)) for model, race in races.items()},
     }
+
+
+@dataclass(frozen=True)
+class _Race:
+    """The contenders on the trainings of one model."""
+
+    n_trainings: int
+    flops: int
+    contenders: Mapping[str, Sequence[str]]
+    runs: Mapping[str, Runs]
+
+    @classmethod
+    def start(cls, folder: Path, model: str, trainings: Sequence[Training]) -> _Race:
+        """Write the list for the contenders, and fill the compilation cache."""
+        path = folder / f"{model}.json"
+        path.write_text(json.dumps([training.entry() for training in trainings]), encoding="utf-8")
+        contenders = _contenders(path)
+        for name in ("mnist-hpo bf16", "mnist-hpo fp32"):
+            _run(name, [*contenders[name], "--seed", "0"])
+        flops = sum(training.flops() for training in trainings)
+        return cls(len(trainings), flops, contenders, {name: Runs() for name in contenders})
+
+    def run(self, number: int, on_run: Callable[[str, int, float], None]) -> None:
+        """Run a round."""
+        for name, command in self.contenders.items():
+            start = time.perf_counter()
+            accuracies = _run(name, [*command, "--seed", str(number)])
+            self.runs[name].wall_s.append(time.perf_counter() - start)
+            self.runs[name].mean_valid_accuracy.append(statistics.fmean(accuracies))
+            on_run(name, number, self.runs[name].wall_s[-1])
+
+
+def _total(races: Sequence[_Race]) -> dict[str, Runs]:
+    """Return each contender's sum of seconds and mean accuracy over all trainings, by round."""
+    n_trainings = sum(race.n_trainings for race in races)
+
+    def total(name: str) -> Runs:
+        seconds = zip(*(race.runs[name].wall_s for race in races), strict=True)
+        accuracies = zip(*(race.runs[name].mean_valid_accuracy for race in races), strict=True)
+        return Runs(
+            [sum(each) for each in seconds],
+            [
+                sum(race.n_trainings * accuracy for race, accuracy in zip(races, each, strict=True)) / n_trainings
+                for each in accuracies
+            ],
+        )
+
+    return {name: total(name) for name in races[0].runs}
 
 
 def _contenders(path: Path) -> dict[str, Sequence[str]]:

@@ -21,9 +21,14 @@ from typing import Any
 
 import numpy as np
 
+from mnist_hpo.bench.pytorch_models.build import build
 from mnist_hpo.bench.trainings import DATASET, SPLIT, Training, read_trainings
 from mnist_hpo.data.arrays import load_search
 from mnist_hpo.data.prepare import prepare
+from mnist_hpo.spec.parameter import ParameterSet
+
+_EVALUATION_BATCH = 1000
+"""Examples at a time in evaluation, so that the activations of a convolutional network fit in memory."""
 
 
 def main() -> None:
@@ -69,7 +74,10 @@ def _torch() -> Any:
 def _examples() -> tuple[Any, ...]:
     torch = _torch()
     arrays = load_search(prepare(DATASET).directory, SPLIT)
-    images = (torch.from_numpy(np.array(part)).float() / 255 for part in (arrays.train_images, arrays.valid_images))
+    images = (
+        torch.from_numpy(np.array(part)).float().reshape(-1, 1, 28, 28) / 255
+        for part in (arrays.train_images, arrays.valid_images)
+    )
     labels = (torch.from_numpy(np.array(part)).long() for part in (arrays.train_labels, arrays.valid_labels))
     return (*images, *labels)
 
@@ -86,19 +94,20 @@ def train(training: Training, *, seed: int, bf16: bool) -> float:
     torch = _torch()
     functional: Any = torch.nn.functional
     torch.manual_seed(seed)
+    values = training.values()
+    n_batch, n_train = int(values["batch_size"]), values.get("n_train")
     images, valid_images, labels, valid_labels = _examples()
-    model = _network(torch, training, images.shape[1])
-    kernels = [weight for weight in model.parameters() if weight.ndim > 1]
-    biases = [weight for weight in model.parameters() if weight.ndim == 1]
-    # PyTorch's weight_decay is a factor in the gradient, our l2 is a factor in the loss.
-    groups = [{"params": kernels, "weight_decay": 2 * training.l2}, {"params": biases}]
-    optimizer = torch.optim.Adam(groups, lr=training.learning_rate, fused=True)
+    if n_train is not None:
+        subset = torch.randperm(len(images))[: int(n_train)]
+        images, labels = images[subset], labels[subset]
+    model = build(torch, training.model, values)
+    optimizer = _optimizer(torch, model, values)
     accuracy = 0.0
     for _ in range(training.epochs):
         model.train()
         order = torch.randperm(len(images))
-        for start in range(0, len(images) - training.batch_size + 1, training.batch_size):
-            rows = order[start : start + training.batch_size]
+        for start in range(0, len(images) - n_batch + 1, n_batch):
+            rows = order[start : start + n_batch]
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                 logits = model(images[rows])
             loss = functional.cross_entropy(logits.float(), labels[rows])
@@ -107,24 +116,18 @@ def train(training: Training, *, seed: int, bf16: bool) -> float:
             optimizer.step()
         model.eval()
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            predicted = model(valid_images).argmax(1)
+            predicted = torch.cat([model(batch).argmax(1) for batch in valid_images.split(_EVALUATION_BATCH)])
         accuracy = float((predicted == valid_labels).float().mean())
     return accuracy
 
 
-def _network(torch: Any, training: Training, n_features: int) -> Any:
-    layers: list[Any] = []
-    n_in = n_features
-    for _ in range(training.depth):
-        layers += [torch.nn.Linear(n_in, training.width), torch.nn.ReLU(), torch.nn.Dropout(training.dropout)]
-        n_in = training.width
-    model = torch.nn.Sequential(*layers, torch.nn.Linear(n_in, 10))
-    for layer in model:
-        if isinstance(layer, torch.nn.Linear):
-            # The same initialisation as ours (He et al., 2015).
-            torch.nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            torch.nn.init.zeros_(layer.bias)
-    return model
+def _optimizer(torch: Any, model: Any, values: ParameterSet) -> Any:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    weights = [parameter for parameter in trained if parameter.ndim > 1]
+    others = [parameter for parameter in trained if parameter.ndim == 1]
+    # PyTorch's weight_decay is a factor in the gradient, our l2 is a factor in the loss.
+    groups = [{"params": weights, "weight_decay": 2 * float(values["l2"])}, {"params": others}]
+    return torch.optim.Adam(groups, lr=float(values["learning_rate"]), fused=True)
 
 
 if __name__ == "__main__":

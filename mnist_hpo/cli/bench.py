@@ -32,8 +32,9 @@ def replay(
 ) -> None:
     """Replay a list of trainings through the workers that studies use, and report where the time went.
 
-    Each entry is {depth, width, batch_size, learning_rate, dropout, l2, epochs}; every epoch is validated. Wall time
-    counts from the start of this process. The machine's sgemm peak is measured in the same run.
+    Each entry is {depth, width, batch_size, learning_rate, dropout, l2, epochs} of an MLP, or names a model (cnn, rnn,
+    transformer) and has that model's hyperparameters; n_train is optional. Every epoch is validated. Wall time counts
+    from the start of this process. The machine's sgemm peak is measured in the same run.
 
     Example: mnist-hpo bench replay trainings.json --cold
     """
@@ -67,10 +68,11 @@ def peers(
 ) -> None:
     """Compare the speed of mnist-hpo, PyTorch and, if it is installed, Ray Tune on the same trainings in one run.
 
-    The contenders take turns. Each figure is the median over rounds; a round times a whole process. The extra `bench`
-    installs the other contenders.
+    The contenders take turns. Each figure is the median over rounds; a round times a whole process. For a list of
+    several models, the contenders train one model after the other, and a second table has the ratios of each model.
+    The extra `bench` installs the other contenders. The entries are those of `bench replay`.
 
-    Example: mnist-hpo bench peers trainings.json
+    Example: mnist-hpo bench peers studies/bench/rnn.json
     """
     from mnist_hpo.bench.peers import race
     from mnist_hpo.cli.schemas.bench import BenchPeersOutput
@@ -83,6 +85,8 @@ def peers(
         print_json(BenchPeersOutput.model_validate(figures))
     else:
         console().print(_peers_table(figures))
+        if len(figures["models"]) > 1:
+            console().print(_models_table(figures))
 
 
 @app.command("roofline", cls=Command)
@@ -194,4 +198,15 @@ def _peers_table(figures: dict[str, Any]) -> Table:
             f"{row['times_fastest_pytorch']:.2f}",
             f"{100 * row['mean_valid_accuracy']:.2f} %",
         )
+    return table
+
+
+def _models_table(figures: dict[str, Any]) -> Table:
+    table = Table(title="times the fastest PyTorch mode, by model", title_justify="left")
+    table.add_column("contender")
+    for model in figures["models"]:
+        table.add_column(model, justify="right")
+    for name in figures["contenders"]:
+        ratios = (contenders[name]["times_fastest_pytorch"] for contenders in figures["models"].values())
+        table.add_row(name, *(f"{ratio:.2f}" for ratio in ratios))
     return table

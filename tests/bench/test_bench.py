@@ -11,9 +11,14 @@ import pytest
 from command import ENVIRONMENT, PROGRAM, ROOT
 from jsonschema import validate
 
+from mnist_hpo.bench.trainings import read_trainings
 from mnist_hpo.data.prepared import PreparedDataset
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.spec.seeds import seed_of
 
 SMALL = {"depth": 1, "width": 16, "batch_size": 1000, "learning_rate": 0.01, "dropout": 0.1, "l2": 1e-6, "epochs": 2}
+CNN = {key: value for key, value in SMALL.items() if key not in ("depth", "width")} | {"model": "cnn", "channels": 2}
+RNN = SMALL | {"model": "rnn", "cell": "gru", "n_train": 2000, "epochs": 1}
 pytestmark = pytest.mark.usefixtures("mnist")
 
 
@@ -56,6 +61,23 @@ def test_the_times_and_flops_of_a_replay_add_up(trainings: Path, mnist: Prepared
     assert figures["valid_accuracy"][0] != figures["valid_accuracy"][2]
 
 
+def test_an_mlp_entry_trains_as_before(trainings: Path) -> None:
+    """The configuration determines the results, and lists of MLPs without `model` are older than the key."""
+    training = read_trainings(trainings)[1]
+    parameters = SMALL | {"depth": 2, "precision": "bf16"}
+    del parameters["epochs"]
+    assert training.config(1, 0, "bf16") == TrainingConfig("mlp", parameters, seed_of(0, "replay", 1), max_epochs=1)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies" / "bench").glob("*.json")), ids=lambda path: path.stem)
+def test_the_lists_of_the_repository_are_of_the_model_that_they_are_named_after(path: Path) -> None:
+    trainings = read_trainings(path)
+    assert {training.model for training in trainings} == {path.stem}
+    for index, training in enumerate(trainings):
+        assert training.flops() > 0
+        assert training.config(index, 0, "fp32").parameters["n_train"] <= 12_800
+
+
 @pytest.mark.slow
 def test_results_of_a_replay_do_not_depend_on_the_workers_or_the_cache(trainings: Path) -> None:
     accuracies = [
@@ -72,6 +94,16 @@ def test_results_of_a_replay_do_not_depend_on_the_workers_or_the_cache(trainings
         (json.dumps([SMALL | {"dropout": 1.5}]), "entry 0.dropout"),
         (json.dumps([SMALL | {"speed": 1}]), "entry 0.speed"),
         (json.dumps([SMALL | {"learning_rate": float("inf")}]), "entry 0.learning_rate"),
+        (json.dumps([SMALL | {"width": "64"}]), "entry 0.width: must be a whole number, not '64'"),
+        (json.dumps([SMALL | {"model": "svm"}]), "entry 0.model: must be one of mlp, cnn, rnn, transformer, not 'svm'"),
+        (json.dumps([SMALL, CNN | {"channels": 0}]), "entry 1.channels: must be from 1 to 512, not 0"),
+        (json.dumps([CNN | {"chanels": 4}]), "entry 0.chanels: unknown key for the model cnn; did you mean"),
+        (json.dumps([RNN | {"cell": "elman"}]), "entry 0.cell: must be one of gru, lstm, not 'elman'"),
+        (json.dumps([RNN | {"n_train": 50_001}]), "entry 0.n_train: must be from 1 to 50000"),
+        (json.dumps([RNN | {"n_train": 999}]), "entry 0.batch_size: must be from 1 to 999"),
+        (json.dumps([RNN | {"epochs": 0}]), "entry 0.epochs: must be from 1"),
+        ("[1]", "entry 0: must be an object"),
+        ("{}", "must be a list of trainings"),
         ("[]", "at least 1 item"),
         ("[" * 100_000, "maximum recursion depth"),
         ("9" * 5000, "4300 digits"),
@@ -104,6 +136,24 @@ def test_the_peers_reach_similar_accuracies(trainings: Path) -> None:
     assert max(accuracies) - min(accuracies) < 0.03
     assert min(contenders[name]["times_fastest_pytorch"] for name in ("pytorch fp32", "pytorch bf16 autocast")) <= 1
     assert 1 in [contender["times_fastest_pytorch"] for contender in contenders.values()]
+    assert figures["models"] == {"mlp": contenders}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="needs the extra bench: PyTorch")
+def test_a_list_of_several_models_gives_a_ratio_for_each(tmp_path: Path) -> None:
+    path = tmp_path / "mixed.json"
+    path.write_text(json.dumps([RNN, SMALL, CNN | {"n_train": 1000}]))
+    figures = bench("peers", path, "--rounds", "1")
+    models = figures["models"]
+    assert list(models) == ["rnn", "mlp", "cnn"]
+    for name, contender in figures["contenders"].items():
+        seconds = sum(contenders[name]["median_wall_s"] for contenders in models.values())
+        assert contender["median_wall_s"] == pytest.approx(seconds)
+        accuracies = [contenders[name]["mean_valid_accuracy"] for contenders in models.values()]
+        assert contender["mean_valid_accuracy"] == pytest.approx(sum(accuracies) / 3)
+    for contenders in models.values():
+        assert 1 in [contender["times_fastest_pytorch"] for contender in contenders.values()]
 
 
 @pytest.mark.slow

@@ -63,6 +63,9 @@ class BenchPeersOutput(Output):
     sgemm_peak_gflops: float
     """10⁹ FLOP/s: the highest of the measurements between the rounds."""
     contenders: dict[str, Contender]
+    """On the whole list: the seconds are sums over its models."""
+    models: dict[str, dict[str, Contender]]
+    """By model, then by contender, on the trainings of that model."""
 
 
 class OverheadOutput(Output):
