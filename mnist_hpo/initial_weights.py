@@ -101,7 +101,9 @@ def _of_study(name: str, home: Home) -> tuple[StoredModel, SourceWeights]:
                 f"{n_ended} of {study.budget.n_trials} trials of the study {name!r} have ended; run it to its end first"
             )
         if is_machine_dependent(trials):
-            raise UserError(f"the results of the study {name!r} depend on the machine; write bundle: DIR with its model's folder instead")
+            raise UserError(
+                f"the results of the study {name!r} depend on the machine; write bundle: DIR with its model's folder instead"
+            )
         best = best_of(trials)
         if best is None:
             raise UserError(f"no trial of the study {name!r} is complete; name another one")
@@ -151,7 +153,7 @@ def _check_model(file: StudyFile, stored: StoredModel) -> None:
         if not any(name.startswith(f"{model.last_layer}.") for name in stored.tensors):
             file.fail(
                 ("init_from", "layers"),
-                f"the model {study.model} has no layer {model.last_layer!r}, so its last layer is unknown; write layers: all",
+                f"the model {study.model} has no layer {model.last_layer!r}, so its last one is unknown; write layers: all",
             )
     elif source.n_classes != info.n_classes:
         file.fail(
@@ -187,6 +189,6 @@ def _check_data(file: StudyFile, source: SourceWeights, dataset_digest: str) -> 
             split = "with an unknown split" if examples.split is None else f"with the split {examples.split}"
             file.fail(
                 ("init_from",),
-                f"the model was trained on this study's own dataset {split}, so it may have seen this study's validation "
-                f"and test examples; write study: NAME with a study of the split {file.study.split}",
+                f"the model was trained on this study's own dataset {split}, so it may have seen this study's "
+                f"validation and test examples; write study: NAME with a study of the split {file.study.split}",
             )

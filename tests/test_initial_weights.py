@@ -170,7 +170,9 @@ def test_an_ensemble_is_refused(tmp_path: Path, home: Home) -> None:
 
 def test_a_missing_or_changed_model_is_refused(read: Callable[..., StudyFile], tmp_path: Path, home: Home) -> None:
     file = parse_study(STUDY, tmp_path / "fine.yaml")
-    with pytest.raises(UserError, match=r"fine\.yaml, line 2: init_from\.bundle: .*model: no model here \(model\.json is missing\)"):
+    with pytest.raises(
+        UserError, match=r"fine\.yaml, line 2: init_from\.bundle: .*model: no model here \(model\.json is missing\)"
+    ):
         with_initial_weights(file, home, DIGITS)
     read()
     text = (tmp_path / "model" / "model.json").read_text()
@@ -188,7 +190,9 @@ def test_a_model_that_may_have_seen_the_validation_or_test_digits_is_refused(rea
 
 
 @pytest.mark.parametrize(("split", "is_refused"), [("paper", True), ("standard", False)])
-def test_the_data_of_earlier_models_in_the_chain_count_too(read: Callable[..., StudyFile], split: str, is_refused: bool) -> None:
+def test_the_data_of_earlier_models_in_the_chain_count_too(
+    read: Callable[..., StudyFile], split: str, is_refused: bool
+) -> None:
     first = SourceWeights("0" * 64, {"study": "first"}, (TrainedOn(DIGITS, split),))
     if not is_refused:
         read(**{INIT_FROM: first.to_json()})

@@ -42,6 +42,8 @@ def read_unverified(info: DatasetInfo, paths: Mapping[str, Path]) -> dict[str, N
                 f"{paths[name]}: has dtype {array.dtype} and shape {array.shape}; {info.name} needs uint8 and {shape}"
             )
         if array.ndim == 1 and array.max() >= info.n_classes:
-            raise UserError(f"{paths[name]}: contains the label {array.max()}; {info.name} has the labels 0 to {info.n_classes - 1}")
+            raise UserError(
+                f"{paths[name]}: contains the label {array.max()}; {info.name} has the labels 0 to {info.n_classes - 1}"
+            )
         arrays[name] = array
     return arrays

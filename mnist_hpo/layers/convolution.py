@@ -1,6 +1,6 @@
 """Convolution by precision, with gradients that are fast on CPUs.
 
-On a CPU, batches are convolved by kernels of our own. Single images and other platforms use XLA's convolution, with the
+On a CPU, batches are convolved by this package's kernels. Single images and other platforms use XLA's convolution, with the
 gradients in the form for which XLA's CPU backend has a fast routine: the backend converts only convolutions of a
 program's outermost computation to that form, but the steps of an epoch are in a loop.
 """
@@ -53,7 +53,7 @@ def conv_general_dilated(precision: str) -> Callable[..., jax.Array]:
 
 
 def suits_kernels(shape: Sequence[int]) -> bool:
-    """Return whether images of a shape [B, H, W, C] are convolved by kernels: they compute blocks of 32 examples."""
+    """Return whether images of shape [B, H, W, C] are convolved by kernels, which need half a block of examples."""
     return uses_kernels() and shape[0] >= EXAMPLES // 2
 
 

@@ -131,7 +131,9 @@ def test_retrain_ensemble_and_report_work_after_the_source_is_deleted(copy: Call
     (weights,) = (folder.path / "mlruns" / "weights").iterdir()
     weights.unlink()
     refused = folder.call("retrain", "small", "--seeds", "1")
-    assert_refused(refused, str(weights.name), "are missing; to copy them again, run the study small with `mnist-hpo run`")
+    assert_refused(
+        refused, str(weights.name), "are missing; to copy them again, run the study small with `mnist-hpo run`"
+    )
 
 
 def check_provenance(folder: Folder, retrained: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +170,9 @@ def test_a_study_is_refused_when_its_source_has_changed(copy: Callable[[str], Fo
     assert folder.status()["history_sha256"] == history
 
 
-def test_an_unknown_study_the_study_itself_and_a_study_without_its_model_are_refused(copy: Callable[[str], Folder]) -> None:
+def test_an_unknown_study_the_study_itself_and_a_study_without_its_model_are_refused(
+    copy: Callable[[str], Folder],
+) -> None:
     folder = copy("refused")
     replace(folder, "study: turned", "study: tunred")
     refused = folder.call("run", "small.yaml")
@@ -201,4 +205,6 @@ def test_an_unfinished_study_and_one_with_another_split_are_refused(copy: Callab
     folder.run()
     (folder.path / "small.yaml").write_text(text.replace("name: small", "name: other\nsplit: paper"))
     refused = folder.call("run", "small.yaml")
-    assert_refused(refused, "line 3: init_from: the model was trained on this study's own dataset with the split standard")
+    assert_refused(
+        refused, "line 3: init_from: the model was trained on this study's own dataset with the split standard"
+    )
