@@ -102,7 +102,8 @@ def _of_study(name: str, home: Home) -> tuple[StoredModel, SourceWeights]:
             )
         if is_machine_dependent(trials):
             raise UserError(
-                f"the results of the study {name!r} depend on the machine; write bundle: DIR with its model's folder instead"
+                f"the results of the study {name!r} depend on the machine; "
+                "write bundle: DIR with the folder of its model instead"
             )
         best = best_of(trials)
         if best is None:
@@ -153,7 +154,7 @@ def _check_model(file: StudyFile, stored: StoredModel) -> None:
         if not any(name.startswith(f"{model.last_layer}.") for name in stored.tensors):
             file.fail(
                 ("init_from", "layers"),
-                f"the model {study.model} has no layer {model.last_layer!r}, so its last one is unknown; write layers: all",
+                f"the model {study.model} has no layer {model.last_layer!r}, so its last one is unknown; write all",
             )
     elif source.n_classes != info.n_classes:
         file.fail(

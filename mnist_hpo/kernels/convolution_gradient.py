@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from mnist_hpo.kernels.blocked_images import images_of
 from mnist_hpo.kernels.call_frame import (
@@ -27,8 +26,9 @@ from mnist_hpo.kernels.call_frame import (
 )
 from mnist_hpo.kernels.compiled import compiled, inlined
 from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile
-from mnist_hpo.kernels.convolve import Padding, as_words, clear
+from mnist_hpo.kernels.convolve import as_words, clear
 from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.plain_convolution import Padding, kernel_gradient
 from mnist_hpo.kernels.vectors import VECTOR_BYTES, load, load_words, store_words, sum_of_lanes
 
 _BAND_BYTES = 160 * 1024
@@ -92,10 +92,7 @@ def convolution_gradient(
 
 
 def _reference(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.Array:
-    # Convolve each channel of the input with the gradient, with the examples as channels.
-    images, slopes = images_of(x).transpose(3, 1, 2, 0), images_of(gradient).transpose(1, 2, 0, 3)
-    found = lax.conv_general_dilated(images, slopes, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return found.transpose(1, 2, 0, 3)
+    return kernel_gradient(images_of(x), images_of(gradient), padding)
 
 
 def _kernel(x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], padding: Padding) -> jax.Array:

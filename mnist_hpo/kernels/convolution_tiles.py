@@ -1,7 +1,7 @@
 """The innermost loops of convolutions: small tiles of results that stay in vector registers.
 
-Each lane of a vector belongs to one example. A tile of a convolution consists of a few pixels of 8 channels; a tile of a
-kernel's gradient, of a few rows of 8 channels. The order of each sum does not depend on the tiles.
+Each lane of a vector belongs to one example. A tile of a convolution consists of a few pixels of 8 channels, and a tile
+of a kernel's gradient of a few rows of 8 channels. The order of each sum does not depend on the tiles.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from mnist_hpo.kernels.convolution_tiles import (
     convolve_wide_tile,
 )
 from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.plain_convolution import Padding, convolve_images, outer_kernel
 from mnist_hpo.kernels.vectors import (
     VECTOR_BYTES,
     load,
@@ -50,11 +51,6 @@ from mnist_hpo.kernels.vectors import (
     sum_of_lanes,
     upper_halves,
 )
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""Rows above and below, and columns left and right, of zeros around an image; negative numbers crop it."""
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 class _Settings(NamedTuple):
@@ -117,19 +113,12 @@ def convolve(
     )
 
 
-def outer_padding(kernel_size: tuple[int, int], padding: Padding) -> Padding:
-    """Return the padding of the convolution that computes the input's gradient, given a convolution's padding."""
-    (top, bottom), (left, right) = padding
-    height, width = kernel_size
-    return (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
-
-
 def _reference(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool) -> tuple[jax.Array, jax.Array]:
     if transposed:
-        kernel = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+        kernel = outer_kernel(kernel)
     if x.dtype == jnp.bfloat16:
         kernel = lax.reduce_precision(kernel, exponent_bits=8, mantissa_bits=7)
-    y = lax.conv_general_dilated(images_of(x), kernel, (1, 1), padding, dimension_numbers=_NHWC)
+    y = convolve_images(images_of(x), kernel, padding)
     return to_blocks(y, jnp.float32), jnp.stack([y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))])
 
 
@@ -315,7 +304,7 @@ def _convolve_row(
 
 @inlined
 def _convolve(frame: int, dtype: Any) -> None:
-    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and scratch memory for moments, ring buffers and weights."""
+    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and scratch memory: moments, rings and weights."""
     x, y = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
     is_short = is_bfloat16(input_buffer(frame, 0))
     settings = data(input_buffer(frame, 2))

@@ -1,7 +1,8 @@
 """Normalisation, ReLU and pooling of blocked images in one pass, and their gradient in two.
 
-The gradient of batch normalisation (Ioffe & Szegedy, "Batch Normalization", 2015) depends on two sums over all examples,
-which the first of the two passes computes. Each pass recomputes the normalised values, which is faster than to read them.
+The gradient of batch normalisation (Ioffe & Szegedy, "Batch Normalization", 2015) depends on two sums over all
+examples, which the first of the two passes computes. Each pass recomputes the normalised values, because reading them
+takes longer.
 """
 
 from __future__ import annotations
