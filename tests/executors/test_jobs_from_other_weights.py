@@ -1,4 +1,4 @@
-"""A job whose training starts from stored weights."""
+"""Jobs whose training starts from stored weights."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Trainings that start from the weights of another model, and learning rates by layer."""
+"""Trainings that start from another model's weights, and learning rates by layer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -180,7 +180,7 @@ def test_a_factor_of_zero_keeps_the_weights(digits: tuple[Examples, Examples], o
 def test_the_rounded_weights_are_those_after_the_smaller_step(
     digits: tuple[Examples, Examples], precision: str
 ) -> None:
-    """A second call rounds the weights anew, so one call of six steps must equal six calls."""
+    """A second call rounds the weights again, so one call of six steps must equal six calls."""
     program = small((1.0, 0.1), precision=precision)
     whole, state = train(digits[0], program, RATE), None
     for step in range(N_STEPS):
