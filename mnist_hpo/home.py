@@ -1,4 +1,4 @@
-"""The places of a user's records and files."""
+"""The locations of a user's records and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mnist_hpo.storage.study_storage import StudyStorage
 
 @dataclass(frozen=True)
 class Home:
-    """The places of a user's records: the storage, the tracking store, and the folder for everything else."""
+    """The locations of a user's records: the storage, the tracking store, and the folder for everything else."""
 
     storage_url: str
     tracking_uri: str
@@ -26,5 +26,5 @@ class Home:
         return self.checkpoints(storage).folder / f"best-{number:05d}"
 
     def weights(self, sha256: str) -> Path:
-        """Return the file of the weights with this digest that studies start from, whether it exists or not."""
+        """Return the path of the initial weights with this digest. The file may not exist."""
         return self.folder / "weights" / f"{sha256}.safetensors"

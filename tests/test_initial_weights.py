@@ -1,4 +1,4 @@
-"""Which models a study can start from: `init_from` in a study file, checked before any trial starts."""
+"""The models that a study can start from (`init_from`), which are checked before any trial starts."""
 
 import json
 from collections.abc import Callable
@@ -116,12 +116,12 @@ def test_a_study_without_init_from_is_unchanged(home: Home) -> None:
             {"activation": "tanh"},
             "line 2: init_from: activation is 'relu' by default, but init_from's model has 'tanh'",
         ),
-        ((), {"model": "cnn"}, "model: is mlp, but init_from's weights are of the model cnn"),
+        ((), {"model": "cnn"}, "model: is mlp, but init_from's model is cnn; change one of them"),
         ((), {"shape": (20, 20, 1)}, "dataset: has images of 28 × 28 × 1, but init_from's model takes 20 × 20 × 1"),
         (
             (),
             {"n_classes": 26},
-            "line 2: init_from: the model has 26 classes, and mnist has 10; add layers: all_but_last",
+            "line 2: init_from: the model has 26 classes, but mnist has 10; add layers: all_but_last",
         ),
     ],
 )
@@ -156,8 +156,8 @@ def test_another_number_of_classes_needs_a_new_last_layer(read: Callable[..., St
         read("{bundle: model}", "{bundle: model, layers: all_but_last}", tensors=unknown)
 
 
-def test_models_that_are_fitted_anew_are_refused(read: Callable[..., StudyFile]) -> None:
-    with pytest.raises(UserError, match="init_from: the model svm is fitted anew in each epoch; leave init_from out"):
+def test_models_without_weights_are_refused(read: Callable[..., StudyFile]) -> None:
+    with pytest.raises(UserError, match="init_from: the model svm has no weights to start from; leave init_from out"):
         read("fixed: {depth: 1, width: 4}", "model: svm", "learning_rate:", "C:")
 
 
@@ -170,7 +170,9 @@ def test_an_ensemble_is_refused(tmp_path: Path, home: Home) -> None:
 
 def test_a_missing_or_changed_model_is_refused(read: Callable[..., StudyFile], tmp_path: Path, home: Home) -> None:
     file = parse_study(STUDY, tmp_path / "fine.yaml")
-    with pytest.raises(UserError, match=r"fine\.yaml, line 2: init_from\.bundle: .*model: not a model of mnist-hpo: "):
+    with pytest.raises(
+        UserError, match=r"fine\.yaml, line 2: init_from\.bundle: .*model: no model here \(model\.json is missing\)"
+    ):
         with_initial_weights(file, home, DIGITS)
     read()
     text = (tmp_path / "model" / "model.json").read_text()
@@ -179,21 +181,23 @@ def test_a_missing_or_changed_model_is_refused(read: Callable[..., StudyFile], t
         with_initial_weights(file, home, DIGITS)
 
 
-# What the source has learned from
+# The data that the source was trained on
 
 
 def test_a_model_that_may_have_seen_the_validation_or_test_digits_is_refused(read: Callable[..., StudyFile]) -> None:
-    with pytest.raises(UserError, match="has learned from train and valid, perhaps of the study's own dataset"):
+    with pytest.raises(UserError, match="was trained on this study's own dataset with an unknown split, so"):
         read(dataset_digest=DIGITS)
 
 
 @pytest.mark.parametrize(("split", "is_refused"), [("paper", True), ("standard", False)])
-def test_the_sources_of_the_source_count_too(read: Callable[..., StudyFile], split: str, is_refused: bool) -> None:
+def test_the_data_of_earlier_models_in_the_chain_count_too(
+    read: Callable[..., StudyFile], split: str, is_refused: bool
+) -> None:
     first = SourceWeights("0" * 64, {"study": "first"}, (TrainedOn(DIGITS, split),))
     if not is_refused:
         read(**{INIT_FROM: first.to_json()})
         return
-    with pytest.raises(UserError, match="has learned from the split paper of the study's own dataset"):
+    with pytest.raises(UserError, match="was trained on this study's own dataset with the split paper, so"):
         read(**{INIT_FROM: first.to_json()})
 
 
@@ -212,12 +216,12 @@ def test_a_study_continues_from_the_same_weights_in_another_folder_but_not_from_
     other = read(tensors=weights(1)).study
     message = why_not_continuable(other, {**recorded, **source_context(other.init_from)}, **record)
     assert message is not None
-    assert "'fine' was started from other weights: from study clothes, trial 3 (weights " in message
+    assert "'fine' was started from other weights: study clothes, trial 3 (weights " in message
     assert "or give the study another name" in message
 
 
 @pytest.mark.parametrize("key", ["layers: all_but_last", "learning_rate_factor: 0.5"])
-def test_the_options_belong_to_the_identity_and_their_defaults_do_not(key: str) -> None:
+def test_the_identity_contains_options_but_not_their_defaults(key: str) -> None:
     plain, other, written = (
         parse_study(STUDY.replace("bundle: model", text), Path("fine.yaml")).study.identity()
         for text in (
@@ -248,7 +252,7 @@ def test_the_short_form_is_a_studys_name_or_a_path(text: str, expected: InitFrom
     [
         ("3", "init_from: must be a study's name, a model's folder or a mapping, not 3"),
         ("{layers: all}", "init_from: needs either study: NAME or bundle: DIR"),
-        ("{study: a, bundle: b}", "init_from: needs either study: NAME or bundle: DIR"),
+        ("{study: a, bundle: b}", "init_from: needs either study: NAME or bundle: DIR, not both"),
         ("{study: a, layer: all}", "init_from.layer: unknown key; did you mean 'layers'?; known are study, bundle"),
         ("{study: a, layers: some}", "init_from.layers: must be 'all' or 'all_but_last', not 'some'"),
         ("{study: a, learning_rate_factor: 2}", "init_from.learning_rate_factor: must be at most 1.0, not 2"),

@@ -66,8 +66,8 @@ class DatasetInfo:
     """Height, width and channels."""
     n_classes: int
     file_sha256: Mapping[str, str]
-    """SHA-256 of each uncompressed file, by file name, in the order of `FILES`. Empty if they are not known: then the
-    files' sizes and labels are checked, and their digests are recorded when the dataset is prepared."""
+    """SHA-256 of each uncompressed file, by file name, in the order of `FILES`. Empty if they are unknown: then the
+    files' shapes and labels are checked, and their digests are recorded when the dataset is prepared."""
     splits: Mapping[str, SplitPlan]
     sources: tuple[Source, ...]
     """The sources, in the order in which they are tried."""
@@ -77,7 +77,7 @@ class DatasetInfo:
     own_names: Mapping[str, str] = field(default_factory=dict[str, str])
     """The names under which the files are published, by the names in `FILES`; empty if they are the same."""
     is_transposed: bool = False
-    """Whether the files hold each image column by column."""
+    """Whether the files store each image column by column."""
 
     @property
     def n_features(self) -> int:
@@ -91,7 +91,7 @@ class DatasetInfo:
 
     @property
     def digest(self) -> str:
-        """The dataset's digest, which studies record; see `digest_of`. Undefined if `file_sha256` is empty."""
+        """The dataset's digest, which studies record; see `digest_of`. Meaningless if `file_sha256` is empty."""
         return digest_of(self.file_sha256)
 
     def context(self, digest: str) -> dict[str, str]:

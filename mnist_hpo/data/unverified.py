@@ -1,4 +1,4 @@
-"""Read the IDX files of a dataset whose digests are not known: their sizes and labels are checked instead."""
+"""Read the IDX files of a dataset whose digests are unknown. Their shapes and labels are checked instead."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,14 +15,14 @@ def read_unverified(info: DatasetInfo, paths: Mapping[str, Path]) -> dict[str, N
     """Read a dataset's files.
 
     Args:
-        info: the dataset; its split `standard` says how many rows the files have.
+        info: the dataset; its split `standard` gives the number of rows of the files.
         paths: the files, by the names in `FILES`.
 
     Returns:
         uint8 arrays by the same names: [n, height, width] for images, [n] for labels.
 
     Raises:
-        UserError: a file cannot be read, or its type, shape or labels are not the dataset's.
+        UserError: a file cannot be read, or its dtype, shape or labels are not those of the dataset.
 
     """
     height, width, _ = info.image_shape
@@ -39,9 +39,11 @@ def read_unverified(info: DatasetInfo, paths: Mapping[str, Path]) -> dict[str, N
         array = read_any_idx(paths[name])
         if array.dtype != np.uint8 or array.shape != shape:
             raise UserError(
-                f"{paths[name]}: has {array.dtype} of shape {array.shape}; {info.name} has uint8 of {shape}"
+                f"{paths[name]}: has dtype {array.dtype} and shape {array.shape}; {info.name} needs uint8 and {shape}"
             )
         if array.ndim == 1 and array.max() >= info.n_classes:
-            raise UserError(f"{paths[name]}: has the label {array.max()}; {info.name} has 0 to {info.n_classes - 1}")
+            raise UserError(
+                f"{paths[name]}: contains the label {array.max()}; {info.name} has the labels 0 to {info.n_classes - 1}"
+            )
         arrays[name] = array
     return arrays

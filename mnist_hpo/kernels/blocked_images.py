@@ -1,13 +1,14 @@
-"""A layout of images for convolutions: the examples of a block of 32 are next to each other in memory.
+"""A memory layout of images for convolutions: blocks of 32 examples, whose values of a pixel are contiguous.
 
-A vector instruction then computes the same pixel of 16 examples: no channel count leaves lanes empty, a weight is a
-broadcast number, and rounding, normalisation and pooling need no exchange between lanes. Blocks are
+A vector instruction processes the same pixel and channel of 16 examples. So every lane is used, whatever the number of
+channels, a weight is broadcast to all lanes, and rounding, normalisation and pooling move no values between lanes.
+Blocks are
 
 - float32: f32[B / 32, H, W, C, 2, 16], where example 2i + u of a block is at [u, i];
 - bfloat16: bf16[B / 32, H, W, C, 32], in the order of the examples.
 
-A pair of examples thus takes the same place in both: word i of a bfloat16 vector rounds lane i of two float32 vectors.
-The last block is filled up with zeros.
+Word i of a bfloat16 vector thus contains the rounded values of lane i of two float32 vectors. The last block is padded
+with zeros.
 """
 
 from __future__ import annotations
@@ -39,19 +40,19 @@ from mnist_hpo.kernels.transpose import transpose_block_of_32_bits
 from mnist_hpo.kernels.vectors import VECTOR_BYTES, load, rounded_pairs, store_words
 
 EXAMPLES = 32
-"""Examples of a block."""
+"""The number of examples in a block."""
 _ELEMENTS = 8
-"""Elements of an image that are moved at a time."""
+"""The number of an image's elements that are transposed at a time."""
 
 
 def block_shape(n_examples: int, image_shape: tuple[int, ...], dtype: DTypeLike) -> tuple[int, ...]:
-    """Return the shape of blocks, for the shape H, W, C of an image."""
+    """Return the shape of the blocks of images of shape (H, W, C)."""
     inner = (2, EXAMPLES // 2) if dtype == jnp.float32 else (EXAMPLES,)
     return (-(-n_examples // EXAMPLES), *image_shape, *inner)
 
 
 def to_blocks(images: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """Arrange f32[B, H, W, C] in blocks of float32 or bfloat16."""
+    """Return images, f32[B, H, W, C], as blocks of float32 or bfloat16."""
     return call_kernel(partial(_to_blocks, dtype=dtype), partial(_to_blocks_reference, dtype=dtype), images)
 
 
@@ -63,7 +64,7 @@ def from_blocks(blocks: jax.Array, n_examples: int) -> jax.Array:
 
 
 def images_of(blocks: jax.Array) -> jax.Array:
-    """Return all examples of blocks of either dtype as f32[B, H, W, C]. This is pure JAX, for references."""
+    """Return all examples of blocks of either dtype as f32[B, H, W, C], in plain JAX."""
     if blocks.dtype == jnp.float32:
         blocks = jnp.swapaxes(blocks, -1, -2)
     _, height, width, channels, *_ = blocks.shape
@@ -94,23 +95,23 @@ def _from_blocks(blocks: jax.Array, n_examples: int) -> jax.Array:
 
 
 def _to_blocks_handler(call: Any) -> Any:
-    """Input: images f32[B, H, W, C]. Outputs: their blocks, and room for _ELEMENTS float32 of a block's examples."""
+    """Input: images f32[B, H, W, C]. Outputs: their blocks, and scratch memory, f32[_ELEMENTS * EXAMPLES]."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
     n = dimension(input_buffer(frame, 0), 0)
     length = size(input_buffer(frame, 0)) // n
     images, blocks = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
-    is_short, room = is_bfloat16(output_buffer(frame, 0)), data(output_buffer(frame, 1))
+    is_short, scratch = is_bfloat16(output_buffer(frame, 0)), data(output_buffer(frame, 1))
     for first in range(0, n, EXAMPLES):
         for start in range(0, length, _ELEMENTS):
             n_elements = min(_ELEMENTS, length - start)
             place = blocks + (first * length + EXAMPLES * start) * (2 if is_short else 4)
-            target = room if is_short else place
+            target = scratch if is_short else place
             _gather(images + 4 * (first * length + start), 4 * length, min(EXAMPLES, n - first), target, n_elements)
             if is_short:
                 for i in range(n_elements):
-                    vector = room + 2 * VECTOR_BYTES * i
+                    vector = scratch + 2 * VECTOR_BYTES * i
                     pairs = rounded_pairs(load(vector), load(vector + VECTOR_BYTES))
                     store_words(pairs, place + VECTOR_BYTES * i)
     return pointer_to(0)
@@ -118,7 +119,7 @@ def _to_blocks_handler(call: Any) -> Any:
 
 @compiled
 def _gather(images: int, image_bytes: int, n: int, target: int, n_elements: int) -> None:
-    """Write a few elements of the n examples of a block, f32[n_elements, 2, 16]."""
+    """Copy elements of the n images of a block to f32[n_elements, 2, 16]; missing examples are zeros."""
     if n == EXAMPLES and n_elements == _ELEMENTS:
         for parity in range(2):
             for half in range(2):
@@ -155,7 +156,7 @@ def _from_blocks_handler(call: Any) -> Any:
 
 @compiled
 def _scatter(source: int, n_elements: int, images: int, image_bytes: int, n: int) -> None:
-    """Write a few elements of the n examples of a block from f32[n_elements, 2, 16]."""
+    """Copy elements of the n images of a block from f32[n_elements, 2, 16]."""
     if n == EXAMPLES and n_elements == _ELEMENTS:
         for parity in range(2):
             for half in range(2):

@@ -28,12 +28,12 @@ def compiled(function: F) -> F:
     Division by zero follows IEEE 754. Operations are not reassociated or contracted, so results are the same for any
     vector width and on any CPU.
     """
-    # Without the entry points for Python, which take time to compile.
+    # Skip the entry points for calls from Python and C, which take time to compile.
     return cast(Any, njit)(error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def inlined(function: F) -> F:
-    """Compile a function into its only caller, which takes less time than `compiled`. It must not return early."""
+    """Inline a function into its only caller, which compiles faster than `compiled`. It must not return early."""
     return cast(F, njit(error_model="numpy", inline="always")(function))
 
 

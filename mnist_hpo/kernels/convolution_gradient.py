@@ -1,7 +1,7 @@
 """The gradient of a convolution's kernel, from blocked images.
 
-Each number of the gradient is a sum over pixels and examples. A tile of such sums stays in registers while a band of
-rows of pixels, which fits into the cache, is read; lanes sum over different examples and are added at the end.
+Each element of the gradient is a sum over pixels and examples. A tile of these sums stays in registers while the kernel
+reads a band of pixel rows that fits into the cache. Each lane sums over other examples; lanes are added at the end.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from mnist_hpo.kernels.blocked_images import images_of
 from mnist_hpo.kernels.call_frame import (
@@ -27,48 +26,49 @@ from mnist_hpo.kernels.call_frame import (
 )
 from mnist_hpo.kernels.compiled import compiled, inlined
 from mnist_hpo.kernels.convolution_tiles import CHANNELS, KERNEL_ROWS, gradient_tile
-from mnist_hpo.kernels.convolve import Padding, as_words, clear
+from mnist_hpo.kernels.convolve import as_words, clear
 from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.plain_convolution import Padding, kernel_gradient
 from mnist_hpo.kernels.vectors import VECTOR_BYTES, load, load_words, store_words, sum_of_lanes
 
 _BAND_BYTES = 160 * 1024
-"""Bytes of the input and of the gradient that are read at a time, a part of the L2 cache."""
+"""Bytes of a band of the input and of the gradient together: a part of the L2 cache."""
 _SUMS_BYTES = 4 * 1024**2
-"""The most bytes of sums at a time, unless those of CHANNELS output channels have more."""
+"""The most bytes of the sums of a chunk, unless the smallest chunk, CHANNELS output channels, needs more."""
 
 
 class _Settings(NamedTuple):
-    """The numbers that the handler reads, in this order."""
+    """The settings that the handler reads, in this order."""
 
     n_blocks: int
     n_parities: int
-    """For float32, the examples with even numbers are summed first, then those with odd ones; for bfloat16, all."""
+    """2 for float32: first the examples with even numbers are summed, then the others. 1 for bfloat16."""
     height: int
     n_kernel_rows: int
-    """Pairs of a column and an input channel of the kernel."""
+    """Pairs of a kernel column and an input channel."""
     n_in: int
     n_out: int
     chunk: int
     """Output channels whose sums are computed at a time."""
     band: int
-    """Rows of a band."""
+    """Rows of pixels in a band."""
     top: int
     in_height: int
     in_row_bytes: int
     copied_from: int
-    """Bytes from the start of an input's row to the first pixel that is copied to the band."""
+    """Bytes from the start of an input row to the first pixel that is copied."""
     copied_to: int
     """Bytes from the start of a band's row to that pixel."""
     n_copied: int
-    """Vectors that are copied."""
+    """Vectors of an input row that are copied."""
     x_row_vectors: int
     """Vectors of a padded row."""
     out_height: int
     out_width: int
     x_band: int
-    """Bytes from the start of the room to the band of the input."""
+    """Bytes from the start of the scratch memory to the band of the input."""
     gradient_band: int
-    """Bytes from the start of the room to the band of the gradient."""
+    """Bytes from the start of the scratch memory to the band of the gradient."""
 
 
 def convolution_gradient(
@@ -92,10 +92,7 @@ def convolution_gradient(
 
 
 def _reference(x: jax.Array, gradient: jax.Array, padding: Padding) -> jax.Array:
-    # Convolve each channel of the input with the gradient, with the examples as channels.
-    images, slopes = images_of(x).transpose(3, 1, 2, 0), images_of(gradient).transpose(1, 2, 0, 3)
-    found = lax.conv_general_dilated(images, slopes, (1, 1), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
-    return found.transpose(1, 2, 0, 3)
+    return kernel_gradient(images_of(x), images_of(gradient), padding)
 
 
 def _kernel(x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], padding: Padding) -> jax.Array:
@@ -146,7 +143,7 @@ def _kernel(x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], pad
 
 @compiled
 def _copy(source: int, stride: int, n_vectors: int, target: int) -> None:
-    """Copy every vector (stride 1), or every other one."""
+    """Copy every vector (stride 1), or every second one (stride 2)."""
     for i in range(n_vectors):
         store_words(load_words(source + VECTOR_BYTES * stride * i), target + VECTOR_BYTES * i)
 
@@ -165,7 +162,7 @@ def _add_band(
     dtype: Any,
     sums: int,
 ) -> None:
-    """Add the products of a band of rows to all sums."""
+    """Add the products of a band to the sums."""
     pixel_bytes = n_padded * VECTOR_BYTES
     row_bytes = n_pixels * pixel_bytes
     for row in range(height):
@@ -183,7 +180,7 @@ def _add_band(
 def _write_sums(
     sums: int, height: int, n_kernel_rows: int, n_padded: int, n_channels: int, n_out: int, result: int
 ) -> None:
-    """Sum the lanes to some output channels of f32[height, n_kernel_rows, n_out]."""
+    """Write the sums of the lanes to a chunk of the channels of f32[height, n_kernel_rows, n_out]."""
     numbers = array(result, ((height * n_kernel_rows - 1) * n_out) + n_channels, np.float32)
     for row in range(height):
         for start in range(0, n_kernel_rows, KERNEL_ROWS):
@@ -198,9 +195,9 @@ def _write_sums(
 
 @inlined
 def _sum(frame: int, dtype: Any) -> None:
-    """Sum a chunk of output channels at a time.
+    """Compute the gradient, one chunk of output channels at a time.
 
-    Inputs: x, gradient, the settings. Outputs: f32[h, w, I, O], and room for sums and copies.
+    Inputs: x, gradient, the settings. Outputs: f32[h, w, I, O], and scratch memory for the sums and the bands.
     """
     x, gradient, result = data(input_buffer(frame, 0)), data(input_buffer(frame, 1)), data(output_buffer(frame, 0))
     settings = data(input_buffer(frame, 2))
@@ -218,7 +215,7 @@ def _sum(frame: int, dtype: Any) -> None:
     for first_channel in range(0, n_out, chunk):
         n_channels = min(chunk, n_out - first_channel)
         n_padded = (n_channels + CHANNELS - 1) // CHANNELS * CHANNELS
-        # What is not written later must be 0: sums, padding, and channels that fill up a tile.
+        # Zero what is not written below: the sums, the padding, and the unused channels of the last tile.
         clear(sums, (gradient_band - sums) // VECTOR_BYTES + band * out_width * n_padded)
         for block in range(load_word(settings, 0)):
             for first_row in range(0, out_height, band):

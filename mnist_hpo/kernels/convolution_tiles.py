@@ -1,7 +1,7 @@
 """The innermost loops of convolutions: small tiles of results that stay in vector registers.
 
-A lane of a vector is an example. A tile of a convolution holds a few pixels of 8 channels, one of a kernel gradient
-a few of its rows for 8 channels. Each sum is over the same terms in the same order for any tile.
+Each lane of a vector belongs to one example. A tile of a convolution consists of a few pixels of 8 channels, and a tile
+of a kernel's gradient of a few rows of 8 channels. The order of each sum does not depend on the tiles.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from mnist_hpo.kernels.vectors import (
 CHANNELS = 8
 """Output channels of a tile."""
 PIXELS = 3 if has_feature("avx512f") else 1
-"""Pixels of a wide tile: 24 of the 32 vector registers of AVX-512, or 16 halves of registers elsewhere."""
+"""Pixels of a wide tile. Its sums take 24 of AVX-512's 32 registers, or elsewhere 16 registers of half the width."""
 NARROW_PIXELS = 2
 """The most pixels of a narrow tile."""
 KERNEL_ROWS = 3 if has_feature("avx512f") else 1
-"""Rows of a tile of a kernel's gradient."""
+"""Rows of a tile of a kernel's gradient. A row is a pair of a kernel column and an input channel."""
 
 _I64 = ir.IntType(64)
 _ZEROS = ir.Constant(FLOATS, [0.0] * 16)
@@ -43,7 +43,7 @@ Emitter = Any
 
 
 class _Factors:
-    """How factors are loaded and multiplied: float32, or pairs of bfloat16."""
+    """Emits loads and products of factors of one dtype: float32, or pairs of bfloat16."""
 
     def __init__(self, is_short: bool) -> None:
         self.vector, self.number = (WORDS, ir.IntType(32)) if is_short else (FLOATS, ir.FloatType())
@@ -64,10 +64,10 @@ def _offset(builder: Emitter, address: Any, n: int, stride: Any = None) -> Any:
 
 
 def _tile(emit: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a function that emits a tile, so that compiled functions can call it.
+    """Make a function that emits a tile callable from compiled functions.
 
-    It is called with the dtype of the factors, np.float32, or np.uint16 for bfloat16, and int64 numbers. The decorated
-    function takes an llvmlite `IRBuilder`, the factors and the values of the numbers.
+    Compiled functions pass the dtype of the factors (np.float32, or np.uint16 for bfloat16) and int64 arguments. The
+    decorated function gets an llvmlite `IRBuilder`, the `_Factors` and the LLVM values of these arguments.
     """
     signature = inspect.signature(emit)
 
@@ -103,7 +103,7 @@ def _emit_convolution(
     n_channels: Any,
     moments: Any,
 ) -> None:
-    """Emit a tile: see `convolve_wide_tile`. With n_pixels, only those of the tile's pixels are written."""
+    """Emit a tile; see `convolve_wide_tile`. If `n_pixels` is not None, only the first n_pixels are written."""
     sums = [[cgutils.alloca_once_value(builder, _ZEROS) for _ in range(CHANNELS)] for _ in range(tile_pixels)]
     weight = cgutils.alloca_once_value(builder, weights)
     with cgutils.for_range(builder, n_slots) as rows:
@@ -125,7 +125,7 @@ def _emit_convolution(
     if n_pixels is not None:
         for pixel in range(1, tile_pixels):
             exists = builder.icmp_signed("<", _I64(pixel), n_pixels)
-            # What does not exist is written to the first pixel, before that itself.
+            # Pixels after the last are stored as the first pixel, which is stored after them.
             places[pixel] = builder.select(exists, places[pixel], target)
             values[pixel] = [builder.select(exists, value, _ZEROS) for value in values[pixel]]
     for channel in range(CHANNELS):
@@ -159,23 +159,23 @@ def convolve_wide_tile(
     n_channels: Any,
     moments: Any,
 ) -> None:
-    """Sum over a kernel's rows and their terms, and write the sums of PIXELS pixels.
+    """Sum over the kernel's rows and their terms, and write the sums of PIXELS pixels.
 
     Args:
         builder: LLVM's.
         factors: how factors are loaded and multiplied.
-        ring: the address of the input's rows, one in each slot.
+        ring: the address of the ring buffer, with a row of the input in each slot.
         slot_bytes: from one slot to the next.
         first_slot: the slot of the first row.
-        n_slots: the number of slots, which is the kernel's height; the first slot follows the last.
+        n_slots: the number of slots, which is the kernel's height. The last slot is followed by the first.
         x_offset: the bytes from a row's start to the tile's first pixel.
         pixel_bytes: from one pixel to the next.
-        n_terms: the number of consecutive vectors of a row that a pixel's sum has.
+        n_terms: the number of consecutive vectors of a row that are summed for a pixel.
         weights: the address of [rows, terms, CHANNELS] numbers of four bytes.
         target: the address of the sums of the tile's first pixel; its channels are two vectors apart.
         target_pixel_bytes: from one pixel to the next.
         n_channels: how many channels are written.
-        moments: the address of [CHANNELS, 2] vectors, to which the sums and their squares are added.
+        moments: the address of [CHANNELS, 2] vectors, to which the results and their squares are added.
 
     """
     before = ring, slot_bytes, first_slot, n_slots, x_offset, pixel_bytes, n_terms, weights, target, target_pixel_bytes

@@ -1,8 +1,8 @@
-"""Convolution of blocked images: one kernel for the results and, with the weights transposed, for input gradients.
+"""Convolution of blocked images. With transposed weights, the same kernel computes the gradient of the input.
 
-XLA's CPU backend is slow at convolutions with few channels, and has no bfloat16 routine. Here the weights of 8 output
-channels at a time are broadcast, each row of the input is padded and copied once to a cache-sized ring of as many rows
-as the kernel has, and sums stay in registers.
+XLA's CPU backend is slow at convolutions with few channels, and has no bfloat16 routine. Here each input row is padded
+and copied once to a ring buffer, which has as many rows as the kernel and fits into the cache. Weights are broadcast,
+and the sums of 8 output channels stay in registers.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from mnist_hpo.kernels.convolution_tiles import (
     convolve_wide_tile,
 )
 from mnist_hpo.kernels.native import call_kernel, register_kernel
+from mnist_hpo.kernels.plain_convolution import Padding, convolve_images, outer_kernel
 from mnist_hpo.kernels.vectors import (
     VECTOR_BYTES,
     load,
@@ -51,45 +52,40 @@ from mnist_hpo.kernels.vectors import (
     upper_halves,
 )
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
-"""Rows above and below, and columns left and right, of zeros around an image; negative numbers crop it."""
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
-
 
 class _Settings(NamedTuple):
-    """The numbers that the handler reads, in this order."""
+    """The settings that the handler reads, in this order."""
 
     n_blocks: int
     n_slots: int
-    """The kernel's height: the slots of a ring."""
+    """The kernel's height, which is the number of rows of a ring buffer."""
     n_in: int
     n_terms: int
-    """Vectors of an input's pixel in a ring."""
+    """Vectors of an input pixel in a ring buffer."""
     n_out: int
     row_vectors: int
-    """Vectors of a padded row in a ring."""
+    """Vectors of a padded row in a ring buffer."""
     tap_terms: int
-    """Consecutive vectors of a row that a sum has."""
+    """Consecutive vectors of a row that each result sums."""
     n_taps: int
     transposed: int
     top: int
     in_height: int
     in_row_bytes: int
     copied_from: int
-    """Bytes from the start of an input's row to the first pixel that is copied to a ring."""
+    """Bytes from the start of an input row to the first pixel that is copied."""
     copied_to: int
-    """Bytes from the start of a ring's row to that pixel."""
+    """Bytes from the start of a ring buffer's row to that pixel."""
     n_copied: int
-    """Pixels that are copied."""
+    """Pixels of an input row that are copied."""
     out_height: int
     out_width: int
     weights: int
-    """Bytes from the start of the room to the weights."""
+    """Bytes from the start of the scratch memory to the weights."""
 
 
 def as_words(settings: Sequence[int]) -> Any:
-    """Return numbers as 64-bit words for `load_word`, in an array that JAX does not convert."""
+    """Return 64-bit integers as int32 pairs, for `load_word`: JAX would convert int64 to int32."""
     return np.array(settings, np.int64).view(np.int32)
 
 
@@ -102,7 +98,7 @@ def convolve(
         x: blocks of float32 or bfloat16 with I channels. The weights are rounded to the same dtype; sums are float32.
         kernel: f32[h, w, I, O].
         padding: around the images.
-        transposed: whether the kernel is f32[h, w, O, I], to be flipped in both directions: for input gradients.
+        transposed: whether the kernel is f32[h, w, O, I] and is flipped in both directions, as for input gradients.
 
     Returns:
         The results, blocks of float32 with O channels, and f32[2, O], the sums of the results and of their squares over
@@ -117,19 +113,12 @@ def convolve(
     )
 
 
-def outer_padding(kernel_size: tuple[int, int], padding: Padding) -> Padding:
-    """Return the padding of the convolution that gives the input's gradient, from that of the convolution itself."""
-    (top, bottom), (left, right) = padding
-    height, width = kernel_size
-    return (height - 1 - top, height - 1 - bottom), (width - 1 - left, width - 1 - right)
-
-
 def _reference(x: jax.Array, kernel: jax.Array, padding: Padding, transposed: bool) -> tuple[jax.Array, jax.Array]:
     if transposed:
-        kernel = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
+        kernel = outer_kernel(kernel)
     if x.dtype == jnp.bfloat16:
         kernel = lax.reduce_precision(kernel, exponent_bits=8, mantissa_bits=7)
-    y = lax.conv_general_dilated(images_of(x), kernel, (1, 1), padding, dimension_numbers=_NHWC)
+    y = convolve_images(images_of(x), kernel, padding)
     return to_blocks(y, jnp.float32), jnp.stack([y.sum((0, 1, 2)), (y * y).sum((0, 1, 2))])
 
 
@@ -191,9 +180,9 @@ def clear(address: int, n_vectors: int) -> None:
 def _arrange_weights(
     kernel: int, n_taps: int, n_in: int, n_terms: int, n_out: int, transposed: bool, is_short: bool, weights: int
 ) -> None:
-    """Write the weights in the order in which tiles read them: [output block, row and column, input, CHANNELS].
+    """Write the weights in the order in which tiles read them: [output block, row and column, term, CHANNELS].
 
-    For bfloat16, each number is a pair of rounded weights, of two inputs; a missing one is zero.
+    A term is an input channel or, for bfloat16, a pair of them, whose rounded weights share a word. Padding is zero.
     """
     n_numbers = (n_out + CHANNELS - 1) // CHANNELS * CHANNELS * n_taps * n_terms
     source = array(kernel, n_taps * n_in * n_out, np.float32)
@@ -215,9 +204,9 @@ def _arrange_weights(
 
 @inlined
 def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, even: int, odd: int) -> None:
-    """Copy pixels of a block: those of the examples with even and with odd numbers go to different places.
+    """Copy a block's pixels, of the examples with even numbers to one address and of those with odd numbers to another.
 
-    For bfloat16, a lane of the copy holds two channels of an example.
+    For bfloat16, each lane of the copy contains two channels of an example.
     """
     if not is_short:
         for i in range(n_pixels * n_channels):
@@ -236,7 +225,7 @@ def _copy_pixels(source: int, n_pixels: int, n_channels: int, is_short: bool, ev
 
 @compiled
 def _tile_of(n_pixels: int) -> int:
-    """Return how many pixels of a row's remaining ones the next tile has: as many as possible, but not all but one."""
+    """Return the pixels of the next tile, given the remaining ones: as many as possible, without leaving one alone."""
     if n_pixels < PIXELS:
         return n_pixels
     return NARROW_PIXELS if n_pixels == PIXELS + 1 and PIXELS > NARROW_PIXELS else PIXELS
@@ -244,7 +233,7 @@ def _tile_of(n_pixels: int) -> int:
 
 @compiled
 def add_lanes(moments: int, n_out: int, results: int) -> None:
-    """Sum the lanes of [n_out, 2] vectors to f32[2, n_out]."""
+    """Write the sums of the lanes of [n_out, 2] vectors to f32[2, n_out]."""
     numbers = array(results, 2 * n_out, np.float32)
     for channel in range(n_out):
         for power in range(2):
@@ -266,7 +255,7 @@ def _convolve_row(
     moments: int,
     dtype: Any,
 ) -> None:
-    """Write a row of results of the examples with even or with odd numbers."""
+    """Compute a row of results, for the examples with even or for those with odd numbers."""
     out_bytes = n_out * 2 * VECTOR_BYTES
     for channel in range(0, n_out, CHANNELS):
         at = weights + 4 * n_slots * n_terms * channel
@@ -315,7 +304,7 @@ def _convolve_row(
 
 @inlined
 def _convolve(frame: int, dtype: Any) -> None:
-    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and room for moments, rings and weights."""
+    """Inputs: x, the kernel, the settings. Outputs: y, f32[2, O], and scratch memory: moments, rings and weights."""
     x, y = data(input_buffer(frame, 0)), data(output_buffer(frame, 0))
     is_short = is_bfloat16(input_buffer(frame, 0))
     settings = data(input_buffer(frame, 2))

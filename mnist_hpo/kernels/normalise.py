@@ -1,7 +1,8 @@
-"""Normalisation of channels, rectification and pooling of blocked images, in one pass, and its gradient in two.
+"""Normalisation, ReLU and pooling of blocked images in one pass, and their gradient in two.
 
-The gradient of batch normalisation (Ioffe & Szegedy, "Batch Normalization", 2015) needs two sums over all examples
-before it can be computed. Each pass computes the normalised values again, which takes less time than to read them.
+The gradient of batch normalisation (Ioffe & Szegedy, "Batch Normalization", 2015) depends on two sums over all
+examples, which the first of the two passes computes. Each pass recomputes the normalised values, because reading them
+takes longer.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from mnist_hpo.kernels.vectors import (
 )
 
 Pool = Literal["none", "max", "mean"]
-"""No pooling, the maximum of each 2 × 2 window, or the mean of the whole image."""
+"""No pooling, maximum pooling of 2 × 2 windows, or the mean of the whole image."""
 
 _POOLS = ("none", "max", "mean")
 _NONE, _MAX, _MEAN = range(3)
@@ -63,14 +64,14 @@ def pooled_shape(height: int, width: int, pool: Pool) -> tuple[int, int]:
 
 
 def normalise(y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike) -> jax.Array:
-    """Return the pooled maximum of 0 and y · factors[0] + factors[1].
+    """Return the pooled ReLU of y · factors[0] + factors[1].
 
     Args:
         y: blocks of float32 with C channels.
-        factors: f32[2, C].
-        n_examples: how many examples there are; the others become zeros.
-        pool: how to pool.
-        dtype: float32, or bfloat16 unless the pool is "mean".
+        factors: f32[2, C], scale and shift.
+        n_examples: the number of examples; the results of the last block's padding are zeros.
+        pool: the pooling.
+        dtype: of the results; float32, or bfloat16 unless `pool` is "mean".
 
     Returns:
         Blocks of that dtype.
@@ -83,11 +84,13 @@ def normalise(y: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dty
 def normalise_sums(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool: Pool) -> jax.Array:
     """Return f32[2, C], the sums over all examples and pixels of the slope, and of the slope times the normalised y.
 
+    The slope is the gradient of the loss with respect to y · factors[0] + factors[1].
+
     Args:
         y: as for `normalise`.
-        slopes: the gradient with respect to the result of `normalise`, blocks of float32; with the pool "mean", divided
-            by the number of pixels. The slope of y's scaled value is taken from it.
-        factors: f32[4, C]: scale and shift as for `normalise`, then those that give the normalised y.
+        slopes: the gradient with respect to the result of `normalise`, blocks of float32; if `pool` is "mean", divided
+            by the number of pixels.
+        factors: f32[4, C]: scale and shift as for `normalise`, then the scale and shift that normalise y.
         pool: as for `normalise`.
 
     """
@@ -97,7 +100,7 @@ def normalise_sums(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool: Po
 def normalise_gradient(
     y: jax.Array, slopes: jax.Array, factors: jax.Array, n_examples: int, pool: Pool, dtype: DTypeLike
 ) -> jax.Array:
-    """Return the slope of y's scaled value times factors[0], plus y · factors[2] + factors[3].
+    """Return slope · factors[0] + y · factors[2] + factors[3], with the slope of `normalise_sums`.
 
     Args:
         y: as for `normalise`.
@@ -143,7 +146,7 @@ def _blocks(images: jax.Array, n_examples: int, dtype: DTypeLike) -> jax.Array:
 
 
 def _slopes_of_scaled(y: jax.Array, slopes: jax.Array, factors: jax.Array, pool: Pool) -> tuple[jax.Array, jax.Array]:
-    """Return y and the slopes of its scaled value as images."""
+    """Return y, and the gradient with respect to its scaled values, as images."""
     images = images_of(y)
     _, pull_back = jax.vjp(partial(_activated, pool=pool), _affine(images, factors, 0))
     n_pixels = images.shape[1] * images.shape[2] if pool == "mean" else 1
@@ -198,7 +201,7 @@ def _gradient(
 
 @compiled
 def _store_pair(even: Any, odd: Any, blocks: int, index: int, is_short: bool) -> None:
-    """Write a number of each example of a block, with the number's index in its array."""
+    """Write one element of all examples of a block, at the element's index in an image."""
     if is_short:
         store_words(rounded_pairs(even, odd), blocks + VECTOR_BYTES * index)
     else:
@@ -208,7 +211,7 @@ def _store_pair(even: Any, odd: Any, blocks: int, index: int, is_short: bool) ->
 
 @compiled
 def _window_maximum(place: int, down: int, right: int, scale: Any, shift: Any) -> Any:
-    """Return the maximum of 0 and the scaled values of a 2 × 2 window. `down` and `right` are bytes."""
+    """Return the ReLU of the maximum of a 2 × 2 window's scaled values. `down` and `right` are in bytes."""
     above = larger(multiply_add(load(place), scale, shift), multiply_add(load(place + right), scale, shift))
     below = larger(
         multiply_add(load(place + down), scale, shift), multiply_add(load(place + down + right), scale, shift)
@@ -218,7 +221,7 @@ def _window_maximum(place: int, down: int, right: int, scale: Any, shift: Any) -
 
 @compiled
 def _window_slope(place: int, down: int, right: int, scale: Any, shift: Any, highest: Any, slope: Any) -> Any:
-    """Return the slope of each value of a window that equals its maximum: an equal share of the maximum's slope."""
+    """Return the slope of each value that equals the window's maximum: equal shares of the maximum's slope."""
     one = splat(ONE)
     n = where_equal(multiply_add(load(place), scale, shift), highest, one)
     n = add(n, where_equal(multiply_add(load(place + right), scale, shift), highest, one))
@@ -246,7 +249,7 @@ def _normalise_image(
 def _pool_image(
     y: int, height: int, width: int, factors: int, channels: int, even: Any, odd: Any, target: int, is_short: bool
 ) -> None:
-    """Write a block with the maximum of each window."""
+    """Write a block with maximum pooling."""
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     for row in range(height // 2):
@@ -264,7 +267,7 @@ def _pool_image(
 def _average_image(
     y: int, height: int, width: int, factors: int, channels: int, even: Any, odd: Any, target: int
 ) -> None:
-    """Write a block with the mean of each image."""
+    """Write a block with mean pooling."""
     clear(target, 2 * channels)
     for pixel in range(height * width):
         for vector in range(2 * channels):
@@ -283,7 +286,7 @@ def _average_image(
 
 
 def _normalise_handler(call: Any) -> Any:
-    """Inputs: y, f32[2, C], two words (examples, pool). Output: the pooled blocks."""
+    """Inputs: y, f32[2, C], the settings (n_examples, pool). Output: the pooled blocks."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
@@ -317,7 +320,7 @@ def _add_products(place: int, slope: Any, normalised: Any) -> None:
 def _sum_image(
     y: int, slopes: int, slope_bytes: int, height: int, width: int, factors: int, channels: int, sums: int
 ) -> None:
-    """Add a block's sums without windows. `slope_bytes` is from one pixel's slopes to the next's."""
+    """Add a block's sums without maximum pooling. `slope_bytes`: from one pixel's slopes to the next's; 0 if shared."""
     for pixel in range(height * width):
         for channel in range(channels):
             scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
@@ -334,7 +337,7 @@ def _sum_image(
 
 @compiled
 def _sum_windows(y: int, slopes: int, height: int, width: int, factors: int, channels: int, sums: int) -> None:
-    """Add a block's sums with the maximum of windows."""
+    """Add a block's sums with maximum pooling."""
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     for row in range(height // 2):
@@ -363,7 +366,7 @@ def _sum_windows(y: int, slopes: int, height: int, width: int, factors: int, cha
 
 
 def _sums_handler(call: Any) -> Any:
-    """Inputs: y, slopes, f32[4, C], two words (unused, pool). Outputs: f32[2, C], and room for sums."""
+    """Inputs: y, slopes, f32[4, C], the settings (unused, pool). Outputs: f32[2, C], and scratch memory."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)
@@ -399,7 +402,7 @@ def _slope_of_image(
     target: int,
     is_short: bool,
 ) -> None:
-    """Write a block's gradient without windows."""
+    """Write a block's gradient without maximum pooling."""
     for pixel in range(height * width):
         for channel in range(channels):
             scale, shift = load_splat(factors + 4 * channel), load_splat(factors + 4 * (channels + channel))
@@ -431,7 +434,7 @@ def _slope_of_windows(
     target: int,
     is_short: bool,
 ) -> None:
-    """Write a block's gradient with the maximum of windows; pixels outside windows have a slope of 0."""
+    """Write a block's gradient with maximum pooling. Pixels outside all windows have a slope of 0."""
     right = 2 * VECTOR_BYTES * channels
     down = right * width
     zero = splat(np.float32(0))
@@ -467,7 +470,7 @@ def _slope_of_windows(
 
 
 def _gradient_handler(call: Any) -> Any:
-    """Inputs: y, slopes, f32[4, C], two words (examples, pool). Output: blocks of y's shape."""
+    """Inputs: y, slopes, f32[4, C], the settings (n_examples, pool). Output: blocks of y's shape."""
     frame = address_of(call)
     if handle_registration(frame):
         return pointer_to(0)

@@ -1,6 +1,6 @@
-"""Vectors of 16 numbers for compiled functions, with instructions that LLVM's vectoriser cannot find by itself.
+"""Vectors of 16 numbers for compiled functions, for code that LLVM's vectoriser does not generate by itself.
 
-LLVM translates them for CPUs with shorter vectors too. Addresses are int64, in bytes, and need no alignment.
+On CPUs with shorter vectors, LLVM splits them. Addresses are int64, in bytes, and need no alignment.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LANES = 16
 VECTOR_BYTES = 4 * LANES
 
 NOTHING = ir.Constant(ir.IntType(8).as_pointer(), None)
-"""What an instruction emits whose result is `types.void`."""
+"""The result of an instruction that returns `types.void`."""
 
 _Builder = Any
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
@@ -28,7 +28,7 @@ _I32 = ir.IntType(32)
 
 
 def has_feature(name: str) -> bool:
-    """Return whether this CPU has a feature, by LLVM's name of it."""
+    """Return whether this CPU has a feature, given its name in LLVM."""
     return bool(llvm.get_host_cpu_features().get(name, False))
 
 
@@ -65,7 +65,7 @@ class _VectorModel(models.PrimitiveModel):
 floats = _Vector("f32x16", FLOATS)
 """Sixteen float32."""
 words = _Vector("u32x16", WORDS)
-"""Sixteen uint32, or 32 bfloat16: lane i has number 2i in its lower half and number 2i + 1 in its upper half."""
+"""Sixteen uint32, or 32 bfloat16: lane i contains number 2i in its lower half and number 2i + 1 in its upper half."""
 
 
 def emit_load(builder: _Builder, address: Any, vector: Any) -> Any:
@@ -79,7 +79,7 @@ def emit_store(builder: _Builder, vector: Any, address: Any) -> None:
 
 
 def emit_splat(builder: _Builder, number: Any) -> Any:
-    """Emit a vector whose lanes all are one number."""
+    """Emit a vector with one number in all lanes."""
     vector = ir.VectorType(number.type, LANES)
     first = builder.insert_element(ir.Constant(vector, ir.Undefined), number, _I32(0))
     return builder.shuffle_vector(first, first, ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
@@ -96,9 +96,9 @@ def emit_fma(builder: _Builder, a: Any, b: Any, c: Any) -> Any:
 
 
 def emit_dot_pairs(builder: _Builder, a: Any, b: Any, c: Any) -> Any:
-    """Emit, for each lane, the product of a's and b's two bfloat16 added to the float32 in c.
+    """Emit, for each lane, the dot product of a's and b's two bfloat16, added to the float32 in c.
 
-    The CPU's own instruction flushes subnormal factors and results to zero; its substitute does not.
+    The CPU's instruction flushes subnormal factors and results to zero; the substitute for other CPUs does not.
     """
     if has_feature("avx512bf16"):
         name = "llvm.x86.avx512bf16.dpbf16ps.512"
@@ -147,20 +147,20 @@ def store_words(builder: _Builder, vector: Any, address: Any) -> Any:
 
 @instruction(floats, types.float32)
 def splat(builder: _Builder, number: Any) -> Any:
-    """Return a vector whose lanes all are one number."""
+    """Return a vector with one number in all lanes."""
     return emit_splat(builder, number)
 
 
 @instruction(floats, types.int64)
 def load_splat(builder: _Builder, address: Any) -> Any:
-    """Return a vector whose lanes all are the float32 at an address."""
+    """Return a vector with the float32 at an address in all lanes."""
     number = ir.FloatType()
     return emit_splat(builder, builder.load(builder.inttoptr(address, number.as_pointer()), align=4, typ=number))
 
 
 @instruction(words, types.uint32)
 def splat_word(builder: _Builder, word: Any) -> Any:
-    """Return a vector whose lanes all are one word."""
+    """Return a vector with one word in all lanes."""
     return emit_splat(builder, word)
 
 
@@ -190,13 +190,13 @@ def multiply_add(builder: _Builder, a: Any, b: Any, c: Any) -> Any:
 
 @instruction(floats, floats, floats)
 def larger(builder: _Builder, a: Any, b: Any) -> Any:
-    """Return the larger number of each lane; NaN if either is NaN."""
+    """Return the maximum of a and b in each lane; NaN if either is NaN."""
     return _intrinsic(builder, "llvm.maximum.v16f32", FLOATS, a, b)
 
 
 @instruction(floats, floats)
 def rectified(builder: _Builder, x: Any) -> Any:
-    """Return the larger of x and 0; NaN stays NaN."""
+    """Return the maximum of x and 0; NaN stays NaN."""
     zero = ir.Constant(FLOATS, [0.0] * LANES)
     return builder.select(builder.fcmp_ordered("<", x, zero), zero, x)
 
@@ -244,13 +244,13 @@ def rounded_pairs(builder: _Builder, even: Any, odd: Any) -> Any:
 
 @instruction(words, words, words)
 def lower_halves(builder: _Builder, a: Any, b: Any) -> Any:
-    """Return words of a's lower half (below) and b's lower half (above)."""
+    """Return words with a's lower half as the lower half, and b's lower half as the upper half."""
     return builder.or_(builder.and_(a, _constant(0xFFFF)), builder.shl(b, _constant(16)))
 
 
 @instruction(words, words, words)
 def upper_halves(builder: _Builder, a: Any, b: Any) -> Any:
-    """Return words of a's upper half (below) and b's upper half (above)."""
+    """Return words with a's upper half as the lower half, and b's upper half as the upper half."""
     return builder.or_(builder.lshr(a, _constant(16)), builder.and_(b, _constant(0xFFFF0000)))
 
 

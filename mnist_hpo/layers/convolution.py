@@ -1,8 +1,6 @@
 """Convolution by precision, with gradients that are fast on CPUs.
 
-On a CPU, batches are convolved by kernels of our own. Single images and other platforms use XLA's convolution, with the
-gradients in the form for which XLA's CPU backend has a fast routine: the backend converts only convolutions of a
-program's outermost computation to that form, but the steps of an epoch are in a loop.
+On a CPU, batches are convolved by this package's kernels. Single images and other platforms use XLA's convolution.
 """
 
 from __future__ import annotations
@@ -17,11 +15,16 @@ from jax import lax
 
 from mnist_hpo.kernels.blocked_images import EXAMPLES, from_blocks, to_blocks
 from mnist_hpo.kernels.convolution_gradient import convolution_gradient
-from mnist_hpo.kernels.convolve import Padding, convolve, outer_padding
+from mnist_hpo.kernels.convolve import convolve
 from mnist_hpo.kernels.native import uses_kernels
+from mnist_hpo.kernels.plain_convolution import (
+    Padding,
+    convolve_images,
+    kernel_gradient,
+    outer_kernel,
+    outer_padding,
+)
 from mnist_hpo.layers.mixed_precision import FACTOR
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def conv_general_dilated(precision: str) -> Callable[..., jax.Array]:
@@ -53,7 +56,7 @@ def conv_general_dilated(precision: str) -> Callable[..., jax.Array]:
 
 
 def suits_kernels(shape: Sequence[int]) -> bool:
-    """Return whether images of a shape [B, H, W, C] are convolved by kernels: they compute blocks of 32 examples."""
+    """Return whether images of shape [B, H, W, C] are convolved by kernels, which need half a block of examples."""
     return uses_kernels() and shape[0] >= EXAMPLES // 2
 
 
@@ -70,7 +73,7 @@ def _forward(
         blocks = to_blocks(x, FACTOR[precision])
         return from_blocks(convolve(blocks, kernel, padding)[0], len(x)), (blocks, kernel)
     factors = _rounded(x, precision), _rounded(kernel, precision)
-    return _convolve(*factors, padding), factors
+    return convolve_images(*factors, padding), factors
 
 
 def _backward(
@@ -84,19 +87,10 @@ def _backward(
         slopes, _ = convolve(blocks, kernel, outer, transposed=True)
         return from_blocks(slopes, len(gradient)), convolution_gradient(x, blocks, size, padding)
     gradient = _rounded(gradient, precision)
-    # The input's gradient: convolve the gradient with the flipped kernel.
-    flipped = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    x_gradient = _convolve(gradient, flipped, outer)
-    # The kernel's gradient: convolve each channel of the input with the gradient, with the examples as channels.
-    kernel_gradient = _convolve(x.transpose(3, 1, 2, 0), gradient.transpose(1, 2, 0, 3), padding)
-    return x_gradient, kernel_gradient.transpose(1, 2, 0, 3)
+    return convolve_images(gradient, outer_kernel(kernel), outer), kernel_gradient(x, gradient, padding)
 
 
 convolution.defvjp(_forward, _backward)
-
-
-def _convolve(x: jax.Array, kernel: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
-    return lax.conv_general_dilated(x, kernel, (1, 1), padding, dimension_numbers=_NHWC)
 
 
 def _rounded(x: jax.Array, precision: str) -> jax.Array:

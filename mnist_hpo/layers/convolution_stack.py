@@ -1,7 +1,7 @@
-"""A stack of convolutions, each with batch normalisation, rectification and pooling, on blocked images.
+"""A stack of convolutions, each followed by batch normalisation, ReLU and pooling, on blocked images.
 
-The images stay in the blocked layout of `kernels` from the first convolution to the last pooling, and passes between
-convolutions are fused. The results are those of the single layers, up to the order of sums.
+The images stay in the layout of `kernels.blocked_images` from the first convolution to the last pooling, and the passes
+between convolutions are fused. The results equal those of separate layers up to the order of sums.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from jax import lax
 
 from mnist_hpo.kernels.blocked_images import images_of, to_blocks
 from mnist_hpo.kernels.convolution_gradient import convolution_gradient
-from mnist_hpo.kernels.convolve import Padding, convolve, outer_padding
+from mnist_hpo.kernels.convolve import convolve
 from mnist_hpo.kernels.normalise import Pool, normalise, normalise_gradient, normalise_sums
+from mnist_hpo.kernels.plain_convolution import Padding, outer_padding
 from mnist_hpo.layers.mixed_precision import FACTOR
 
 
@@ -33,7 +34,7 @@ class Stage(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """The moments by which a normalisation divides."""
+    """The mean and the variance that a normalisation uses."""
 
     mean: jax.Array
     """f32[O]"""
@@ -42,13 +43,13 @@ class Moments(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What is static in a stack."""
+    """The static configuration of a stack."""
 
     pools: tuple[Pool, ...]
-    """How each stage pools. Only the last may have the pool "mean"."""
+    """The pooling of each stage. Only the last stage may have "mean"."""
     precision: str
     epsilon: float
-    """Added to variances."""
+    """Added to each variance."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -58,21 +59,21 @@ def convolution_stack(
     """Compute a stack.
 
     Args:
-        plan: what is static.
+        plan: the static configuration.
         images: f32[B, H, W, I].
         stages: the parameters of each stage.
-        running: the moments of each stage's normalisation; None for those of the batch.
+        running: the moments of each stage, for evaluation; None to use those of the batch.
 
     Returns:
-        The features, f32[B, H', W', O], and the moments that were used. No gradient flows from or to moments, except
-        that the features' gradient takes into account that the batch's moments depend on the batch.
+        The features, f32[B, H', W', O], and the moments that were used. The features' gradient includes the dependence
+        of the batch's moments on the batch. The returned moments have no gradient, and that of `running` is zero.
 
     """
     return _forward(plan, images, stages, running)[0]
 
 
 class _Residuals(NamedTuple):
-    """What the gradient of a stage needs."""
+    """The values that the gradient of a stage needs."""
 
     x: jax.Array
     y: jax.Array
@@ -95,7 +96,7 @@ def _forward(
         moments.append(used)
         is_last = index == len(stages) - 1
         x = normalise(y, factors[:2], n_examples, pool, jnp.float32 if is_last else dtype)
-    # These arrays are small, and XLA compiles their rearrangement faster than Numba a kernel.
+    # In plain JAX: the features are small, and XLA compiles this faster than Numba compiles a kernel.
     return (images_of(x)[:n_examples], moments), (residuals, stages, running)
 
 
@@ -114,7 +115,6 @@ def _backward(
     gradients: list[Stage] = []
     for stage, pool, (x, y, factors) in reversed(list(zip(stages, plan.pools, residuals, strict=True))):
         bias, scale = normalise_sums(y, slope, factors, pool)
-        by = factors
         if running is None:
             by = _batch_gradient_factors(factors, bias, scale, n_examples * y.shape[1] * y.shape[2])
         else:
@@ -124,7 +124,7 @@ def _backward(
         size = stage.kernel.shape[0], stage.kernel.shape[1]
         gradients.insert(0, Stage(convolution_gradient(x, slope, size, padding), scale, bias))
         slope, _ = convolve(slope, stage.kernel, outer_padding(size, padding), transposed=True)
-    # XLA leaves out the last convolution if the images' gradient is not used.
+    # XLA removes the last convolution if the images' gradient is not used.
     return images_of(slope)[:n_examples], gradients, jax.tree.map(jnp.zeros_like, running)
 
 
@@ -142,14 +142,14 @@ def _batch_moments(sums: jax.Array, n: int) -> Moments:
 
 
 def _factors(stage: Stage, moments: Moments, epsilon: float) -> jax.Array:
-    """Return f32[4, O]: scale and shift of y in the result, and those that normalise y to mean 0 and variance 1."""
+    """Return f32[4, O]: the scale and shift from y to the result, and those that normalise y."""
     to_unit = lax.rsqrt(moments.variance + epsilon)
     scale = stage.scale * to_unit
     return jnp.stack([scale, stage.bias - moments.mean * scale, to_unit, -moments.mean * to_unit])
 
 
 def _batch_gradient_factors(factors: jax.Array, bias: jax.Array, scale: jax.Array, n: int) -> jax.Array:
-    """Return the factors for `normalise_gradient`, which subtracts what the batch's moments contribute."""
+    """Return the factors with which `normalise_gradient` includes the gradient through the batch's moments."""
     forward, shift, to_unit, unit_shift = factors
     by = -forward * to_unit * scale / n
     plus = -forward * (bias + unit_shift * scale) / n

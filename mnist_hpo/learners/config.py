@@ -11,14 +11,14 @@ from mnist_hpo.spec.study import Keep
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """The weights of another model that a training starts from."""
+    """Another model's weights, which a training starts from."""
 
     path: str
-    """The file that holds them; see `stored_weights`. The result does not depend on it."""
+    """The file that contains them; see `stored_weights`. Results depend on the content alone."""
     sha256: str
     layers: Layers
     learning_rate_factor: float
-    """The factor of the learning rate of these layers."""
+    """Multiplies the learning rate of these layers."""
 
     @property
     def learning_rate_factors(self) -> tuple[float, float]:

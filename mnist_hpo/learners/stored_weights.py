@@ -1,4 +1,4 @@
-"""Weights that a training starts from, in a file of their own. Imports no JAX, since the coordinator writes them."""
+"""Read and identify stored initial weights. Imports no JAX, because the coordinator uses it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mnist_hpo.spec.model import Tensors
 
 
 def weights_sha256(tensors: Tensors) -> str:
-    """Return a digest of the names, shapes, types and values of tensors, whatever file they come from."""
+    """Return a digest of the names, shapes, dtypes and values of tensors. It does not depend on the file format."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = np.ascontiguousarray(tensors[name])
@@ -24,7 +24,7 @@ def weights_sha256(tensors: Tensors) -> str:
 
 
 def read_weights(path: Path, sha256: str) -> Tensors:
-    """Read weights from a safetensors file.
+    """Read weights from a safetensors file, and check their digest.
 
     Raises:
         UserError: the file is missing or damaged.
@@ -32,8 +32,10 @@ def read_weights(path: Path, sha256: str) -> Tensors:
     """
     try:
         tensors = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the initial weights are missing") from None
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: the weights to start from cannot be read: {error}") from None
+        raise UserError(f"{path}: the initial weights cannot be read: {error}") from None
     if weights_sha256(tensors) != sha256:
-        raise UserError(f"{path}: the weights to start from have changed since they were written")
+        raise UserError(f"{path}: the initial weights have changed since they were written")
     return tensors

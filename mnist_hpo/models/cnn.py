@@ -108,7 +108,7 @@ def module() -> Callable[..., nnx.Module]:
             return self.logits(dropout(0, features))
 
         def _stack(self, x: jax.Array) -> jax.Array:
-            """Compute the features in one stack, by the CPU's kernels."""
+            """Compute the features as one stack, with the kernels for CPUs."""
             norms: list[Any] = list(self.norms)
             stages = [
                 Stage(convolution.kernel[...], norm.scale[...], norm.bias[...])
@@ -119,9 +119,10 @@ def module() -> Callable[..., nnx.Module]:
             running = [Moments(norm.mean[...], norm.var[...]) for norm in norms] if uses_running else None
             result: tuple[jax.Array, list[Moments]] = convolution_stack(plan, x, stages, running)
             features, moments = result
-            for norm, (mean, variance) in () if uses_running else zip(norms, moments, strict=True):
-                norm.mean[...] = norm.momentum * norm.mean[...] + (1 - norm.momentum) * mean
-                norm.var[...] = norm.momentum * norm.var[...] + (1 - norm.momentum) * variance
+            if not uses_running:
+                for norm, (mean, variance) in zip(norms, moments, strict=True):
+                    norm.mean[...] = norm.momentum * norm.mean[...] + (1 - norm.momentum) * mean
+                    norm.var[...] = norm.momentum * norm.var[...] + (1 - norm.momentum) * variance
             return features[:, 0, 0]
 
         def _layers(self, x: jax.Array, dropout: Dropout) -> jax.Array:

@@ -1,4 +1,4 @@
-"""The section `init_from` of a study file: another model, whose weights every training of the study starts from."""
+"""The section `init_from` of a study file: another model, whose weights initialise every training of the study."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ INIT_FROM = "init_from"
 """The key under which a study and a model record `SourceWeights`, as JSON."""
 
 Layers = Literal["all", "all_but_last"]
-"""The layers that start from the source's weights. The others start from random weights."""
+"""The layers that are initialised with the source's weights. The other layers are initialised at random."""
 
 _PATH_LENGTH = 4096
 
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """Examples that a model has learned from."""
+    """The data that a model was trained on."""
 
     dataset_digest: str
     split: str | None
-    """None: not known; maybe train + valid."""
+    """The split whose train part was used; None if it is unknown or if valid was used too."""
 
 
 @dataclass(frozen=True)
 class SourceWeights:
-    """The weights that a study starts from. Their content identifies them, not where they lie."""
+    """The weights that a study starts from. They are identified by their content, not by their path."""
 
     sha256: str
     """See `mnist_hpo.learners.stored_weights.weights_sha256`."""
     origin: Mapping[str, str | int]
-    """Where they come from, for people: the study and its trial, and the study's history_sha256."""
+    """The source study, its trial and its history_sha256, to be shown to the user."""
     trained_on: tuple[TrainedOn, ...]
-    """All examples that they were learned from, also those of the source's own source."""
+    """All data that they were trained on, including the data of earlier models in a chain of `init_from`."""
 
     def to_json(self) -> str:
         """Return a JSON text that `from_json` reads."""
@@ -65,12 +65,12 @@ class InitFrom(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     study: str | None = Field(default=None, min_length=1, max_length=100)
-    """A recorded study; its best trial's model, which has learned from train alone."""
+    """A recorded study. Its best trial's model is used, which was trained on the train part alone."""
     bundle: str | None = Field(default=None, min_length=1, max_length=_PATH_LENGTH)
     """A model's folder, relative to the study file."""
     layers: Layers = "all"
     learning_rate_factor: Annotated[float, Field(strict=True, ge=0, le=1)] = 1.0
-    """The factor of the learning rate of the layers that start from the source; 0 keeps their weights as they are."""
+    """Multiplies the learning rate of the layers that are initialised from the source; 0 freezes them."""
     _source: SourceWeights | None = PrivateAttr(default=None)
     _place: Path | None = PrivateAttr(default=None)
 
@@ -86,17 +86,17 @@ class InitFrom(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> InitFrom:
         if (self.study is None) == (self.bundle is None):
-            raise ValueError("needs either study: NAME or bundle: DIR")
+            raise ValueError("needs either study: NAME or bundle: DIR, not both")
         if self.layers == "all" and self.learning_rate_factor == 0:
             raise ValueError("layers: all and learning_rate_factor: 0 leave nothing to train; change one of them")
         return self
 
     def with_source(self, source: SourceWeights, place: Path | None) -> InitFrom:
-        """A copy that knows the weights.
+        """Return a copy that identifies the weights.
 
         Args:
-            source: which weights they are, or were when the study was started.
-            place: the file that holds them, an absolute path; None where only their record is at hand.
+            source: the weights that the study starts from, or was started from.
+            place: the absolute path of the file that contains them; None if it has not been looked up.
 
         """
         copy = self.model_copy()
@@ -105,10 +105,10 @@ class InitFrom(BaseModel):
 
     @property
     def source(self) -> SourceWeights:
-        """The weights.
+        """The weights' identity.
 
         Raises:
-            ValueError: `with_source` has not said so.
+            ValueError: this object was not returned by `with_source`.
 
         """
         if self._source is None:
@@ -117,17 +117,17 @@ class InitFrom(BaseModel):
 
     @property
     def place(self) -> Path:
-        """The file that holds the weights.
+        """The file that contains the weights.
 
         Raises:
-            ValueError: only their record is at hand.
+            ValueError: `with_source` was called without it.
 
         """
         if self._place is None:
-            raise ValueError("the weights of init_from are not at hand")
+            raise ValueError("the file with the weights of init_from is not known")
         return self._place
 
 
 def source_context(init_from: InitFrom | None) -> dict[str, str]:
-    """Return what a study and its models record about the weights that it starts from."""
+    """Return what a study and its models record about the initial weights, by key."""
     return {} if init_from is None else {INIT_FROM: init_from.source.to_json()}

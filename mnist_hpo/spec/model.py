@@ -59,7 +59,7 @@ class FlaxModel:
     images: Literal["flat", "shaped"] = "flat"
     """The shape of an image that the module takes: [n_features] or [height, width, channels]."""
     last_layer: str = "logits"
-    """The module's attribute that holds the last layer, which `init_from` can leave random."""
+    """The module's attribute with the last layer, which `init_from` can re-initialise (`layers: all_but_last`)."""
     counts: Callable[[tuple[int, ...], int, ParameterSet], Counts] | None = None
     """Computes the counts in closed form from (input_shape, n_classes, hyperparameters). If None, the counts come from
     abstract evaluation, which imports JAX and takes up to 0.1 s for each new architecture."""
@@ -71,7 +71,7 @@ class FlaxModel:
 
 @dataclass(frozen=True)
 class SklearnModel:
-    """A scikit-learn estimator. Each epoch fits it anew on a larger share of the training examples."""
+    """A scikit-learn estimator. Each epoch fits a new one to a larger share of the training examples."""
 
     hyperparameters: Mapping[str, Parameter]
     fit: Callable[[NDArray[np.uint8], NDArray[np.uint8], int, ParameterSet], Tensors]

@@ -47,11 +47,11 @@ class StudyFile:
         raise UserError(_describe(self.path, self._document, location, message))
 
     def with_dataset(self, folder: DatasetFolder) -> StudyFile:
-        """The same file, with a folder whose content is known in place of the one that it names."""
+        """Return a copy whose study has this folder, with its content, as the dataset."""
         return replace(self, study=self.study.model_copy(update={"dataset": folder}))
 
     def with_init_from(self, init_from: InitFrom) -> StudyFile:
-        """The same file, with weights to start from that are known in place of those that it names."""
+        """Return a copy whose study has this `init_from`, with its weights identified."""
         return replace(self, study=self.study.model_copy(update={"init_from": init_from}))
 
 

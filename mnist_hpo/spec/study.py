@@ -175,7 +175,7 @@ class Objective(_Section):
 class DatasetFolder(_Section):
     """A folder of images and labels, in place of a dataset's name.
 
-    Which images and labels they are, and not where they lie, decides a study's results.
+    Results depend on the images and labels alone, not on the folder's path.
     """
 
     path: str = Field(min_length=1, max_length=4096)
@@ -184,11 +184,11 @@ class DatasetFolder(_Section):
     _place: Path | None = PrivateAttr(default=None)
 
     def with_content(self, content: FolderContent, place: Path | None) -> DatasetFolder:
-        """A copy that knows what the folder holds.
+        """Return a copy with the folder's content.
 
         Args:
-            content: what it holds, or held when the study was started.
-            place: where it lies now, an absolute path; None where only its record is at hand.
+            content: the content of the folder, or the recorded content of a started study.
+            place: the absolute path of the folder; None if it has not been looked up.
 
         """
         copy = self.model_copy()
@@ -197,12 +197,12 @@ class DatasetFolder(_Section):
 
     @property
     def content(self) -> FolderContent | None:
-        """What the folder holds; None until `with_content` has said so."""
+        """The content of the folder; None unless this object was returned by `with_content`."""
         return self._content
 
     @property
     def place(self) -> Path | None:
-        """Where the folder lies, as an absolute path; None where that is not known."""
+        """The absolute path of the folder; None if it is unknown."""
         return self._place
 
 
@@ -216,7 +216,7 @@ DatasetChoice = Annotated[
 """A dataset's name, or `{path: DIR}`."""
 
 _ANY_PATH = "*"
-"""Stands for the path of a folder or of a model in a study's identity."""
+"""Replaces the path of a folder or of a model in a study's identity."""
 
 
 class Method(BaseModel):
@@ -249,7 +249,7 @@ class Study(_Section):
     split: str = "standard"
     model: str = "mlp"
     init_from: InitFrom | None = None
-    """The weights that every training starts from. None: random ones."""
+    """The weights that every training starts from; None for random weights."""
     objectives: tuple[Objective, ...] = Field(default=(Objective(metric="valid_loss"),), min_length=1, max_length=4)
     """A file with a single objective may also write `objective: METRIC`."""
     budget: Budget

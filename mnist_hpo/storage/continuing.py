@@ -96,8 +96,8 @@ def _other_weights(name: str, recorded: Mapping[str, str], now: Mapping[str, str
     if then.sha256 == here.sha256:
         return None
     return (
-        f"the study {name!r} was started from other weights: from {then}, but init_from now gives {here}. Put the "
-        "source back as it was, or give the study another name"
+        f"the study {name!r} was started from other weights: {then}, but init_from now names {here}. Restore the "
+        "source, or give the study another name"
     )
 
 

@@ -320,4 +320,4 @@ def _children() -> Sequence[psutil.Process]:
 def _tensors(job: Job) -> dict[str, bytes]:
     """Return the tensors of a job's checkpoint: weights, Adam's moments, step and the kept epoch's weights."""
     with safe_open(job.checkpoint, framework="np") as file:
-        return {name: file.get_tensor(name).tobytes() for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return {name: file.get_tensor(name).tobytes() for name in file.offset_keys()}

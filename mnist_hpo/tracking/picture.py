@@ -40,8 +40,8 @@ def _draw_history(axes: Axes, trials: Sequence[TrialRecord]) -> None:
     drawn = [trial for trial in trials if trial.state in ("complete", "pruned")]
     for state in ("complete", "pruned"):
         of_state = [trial for trial in drawn if trial.state == state]
-        lowest = {trial.number: loss for trial in of_state if (loss := kept_loss(trial)) is not None}
-        axes.scatter(list(lowest), list(lowest.values()), s=16, color=_COLOURS[state], label=f"{state}, lowest")
+        losses = {trial.number: loss for trial in of_state if (loss := kept_loss(trial)) is not None}
+        axes.scatter(list(losses), list(losses.values()), s=16, color=_COLOURS[state], label=state)
     if best := best_so_far(trials):
         axes.step(*zip(*best, strict=True), where="post", color="black", lw=1, label="best so far")
     axes.set(xlabel="trial", ylabel="valid_loss", yscale=_scale(drawn))

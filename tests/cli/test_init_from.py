@@ -41,13 +41,13 @@ fixed: {depth: 2, width: 32, batch_size: 100, n_train: 5000}
 
 @pytest.fixture(scope="module")
 def source(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """A folder with a complete study of 3,600 digits that lie on their side; shared, so it is only copied."""
+    """A folder with a complete study of 3,600 digits that are rotated by 90 degrees; shared, so it is only copied."""
     folder = make_folder(tmp_path_factory.mktemp("source"), "source")
     arrays = load_search(mnist.directory, "standard")
-    lying = np.rot90(arrays.train_images[:3600].reshape(-1, 28, 28), axes=(1, 2))
+    rotated = np.rot90(arrays.train_images[:3600].reshape(-1, 28, 28), axes=(1, 2))
     (folder.path / "digits").mkdir()
-    np.savez(folder.path / "digits" / "train.npz", images=lying[:3000], labels=arrays.train_labels[:3000])
-    np.savez(folder.path / "digits" / "test.npz", images=lying[3000:], labels=arrays.train_labels[3000:3600])
+    np.savez(folder.path / "digits" / "train.npz", images=rotated[:3000], labels=arrays.train_labels[:3000])
+    np.savez(folder.path / "digits" / "test.npz", images=rotated[3000:], labels=arrays.train_labels[3000:3600])
     (folder.path / "turned.yaml").write_text(SOURCE)
     (folder.path / "small.yaml").write_text(SMALL)
     outcome = folder.call("run", "turned.yaml")
@@ -75,7 +75,7 @@ def replace(folder: Folder, old: str, new: str, name: str = "small.yaml") -> Non
 
 
 @pytest.mark.slow
-def test_the_history_depends_neither_on_the_workers_nor_on_a_kill_nor_on_where_the_weights_lie(
+def test_the_history_does_not_depend_on_the_workers_a_kill_or_the_path_of_the_weights(
     copy: Callable[[str], Folder],
 ) -> None:
     first = copy("one worker")
@@ -97,7 +97,7 @@ def test_the_history_depends_neither_on_the_workers_nor_on_a_kill_nor_on_where_t
     killed = retry_if_too_late(attempt)
     assert killed.run("--workers", "2").json()["history_sha256"] == expected["history_sha256"]
 
-    # The same weights in a folder of their own, in a home that does not know the study that they come from.
+    # The same weights in a folder of their own, in a home without the record of the source study.
     other = copy("bundle")
     (bundle,) = bundles(other)
     bundle.rename(other.path / "model")
@@ -112,7 +112,7 @@ def plain_history(folder: Folder) -> str:
 
 
 @pytest.mark.slow
-def test_retrain_ensemble_and_report_work_when_the_source_is_gone(copy: Callable[[str], Folder]) -> None:
+def test_retrain_ensemble_and_report_work_after_the_source_is_deleted(copy: Callable[[str], Folder]) -> None:
     folder = copy("whole")
     folder.run()
     shutil.rmtree(folder.path / "digits")
@@ -123,7 +123,7 @@ def test_retrain_ensemble_and_report_work_when_the_source_is_gone(copy: Callable
     recorded = check_provenance(folder, retrained)
     assert folder.call("report", "small").code == 0
     page = (folder.path / "small.html").read_text()
-    assert f"starts from other weights than random ones: study turned, trial {recorded['origin']['trial']}" in page
+    assert f"starts from the weights of study turned, trial {recorded['origin']['trial']}" in page
     ensemble = folder.call("ensemble", "small", "--top", "1", "--copies", "2", "--seeds", "1", "--json")
     assert ensemble.code == 0, ensemble.err
 
@@ -131,7 +131,9 @@ def test_retrain_ensemble_and_report_work_when_the_source_is_gone(copy: Callable
     (weights,) = (folder.path / "mlruns" / "weights").iterdir()
     weights.unlink()
     refused = folder.call("retrain", "small", "--seeds", "1")
-    assert_refused(refused, str(weights.name), "cannot be read", "`mnist-hpo run` of the study small copies them again")
+    assert_refused(
+        refused, str(weights.name), "are missing; to copy them again, run the study small with `mnist-hpo run`"
+    )
 
 
 def check_provenance(folder: Folder, retrained: dict[str, Any]) -> dict[str, Any]:
@@ -161,14 +163,16 @@ def test_a_study_is_refused_when_its_source_has_changed(copy: Callable[[str], Fo
     refused = folder.call("run", "small.yaml")
     assert_refused(
         refused,
-        "the study 'small' was started from other weights: from study turned, trial ",
-        "but init_from now gives study turned, trial ",
-        "Put the source back as it was, or give the study another name",
+        "the study 'small' was started from other weights: study turned, trial ",
+        "but init_from now names study turned, trial ",
+        "Restore the source, or give the study another name",
     )
     assert folder.status()["history_sha256"] == history
 
 
-def test_an_unknown_an_unfinished_and_the_own_study_are_refused(copy: Callable[[str], Folder]) -> None:
+def test_an_unknown_study_the_study_itself_and_a_study_without_its_model_are_refused(
+    copy: Callable[[str], Folder],
+) -> None:
     folder = copy("refused")
     replace(folder, "study: turned", "study: tunred")
     refused = folder.call("run", "small.yaml")
@@ -179,7 +183,7 @@ def test_an_unknown_an_unfinished_and_the_own_study_are_refused(copy: Callable[[
     (bundle,) = bundles(folder)
     shutil.rmtree(bundle)
     refused = folder.call("run", "small.yaml")
-    assert_refused(refused, "line 2: init_from.study: ", "run the study 'turned' again, which writes its best trial's")
+    assert_refused(refused, "line 2: init_from.study: ", "run the study 'turned' again to write its best trial's")
     assert_refused(folder.call("status", "small"), "no study 'small'")
 
 
@@ -201,4 +205,6 @@ def test_an_unfinished_study_and_one_with_another_split_are_refused(copy: Callab
     folder.run()
     (folder.path / "small.yaml").write_text(text.replace("name: small", "name: other\nsplit: paper"))
     refused = folder.call("run", "small.yaml")
-    assert_refused(refused, "line 3: init_from: the model has learned from the split standard of the study's own")
+    assert_refused(
+        refused, "line 3: init_from: the model was trained on this study's own dataset with the split standard"
+    )

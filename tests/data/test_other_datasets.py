@@ -1,4 +1,4 @@
-"""Fashion-MNIST from its Debian package, and the datasets whose files only the user has."""
+"""Fashion-MNIST from its Debian package, and the datasets that only a local folder can supply."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -79,7 +79,7 @@ def test_another_dataset_has_another_digest(few: Arrays, tiny: DatasetInfo, tmp_
     assert first.digest != second.digest
 
 
-def test_emnist_has_names_of_its_own_and_its_images_become_upright(
+def test_emnist_files_have_other_names_and_their_images_become_upright(
     few: Arrays, tiny: DatasetInfo, tmp_path: Path
 ) -> None:
     info = small("emnist_digits", tiny)
@@ -114,12 +114,12 @@ def refusal(info: DatasetInfo, folder: Path, arrays: Mapping[str, NDArray[np.gen
 def test_files_of_another_size_type_or_class_are_rejected(few: Arrays, tiny: DatasetInfo, tmp_path: Path) -> None:
     info = small("kmnist", tiny)
     short = refusal(info, tmp_path / "short", few | {TRAIN_IMAGES: few[TRAIN_IMAGES][:299]})
-    assert f"{TRAIN_IMAGES}: has uint8 of shape (299, 28, 28); kmnist has uint8 of (300, 28, 28)" in short
+    assert f"{TRAIN_IMAGES}: has dtype uint8 and shape (299, 28, 28); kmnist needs uint8 and (300, 28, 28)" in short
     assert short.endswith("Put kmnist's four files there, gzipped or not.")
     wide = refusal(info, tmp_path / "wide", few | {TEST_LABELS: few[TEST_LABELS].astype(np.int16)})
-    assert f"{TEST_LABELS}: has >i2 of shape (100,)" in wide
+    assert f"{TEST_LABELS}: has dtype >i2 and shape (100,)" in wide
     letters = refusal(info, tmp_path / "letters", few | {TRAIN_LABELS: few[TRAIN_LABELS] + np.uint8(1)})
-    assert f"{TRAIN_LABELS}: has the label 10; kmnist has 0 to 9" in letters
+    assert f"{TRAIN_LABELS}: contains the label 10; kmnist has the labels 0 to 9" in letters
 
 
 @pytest.mark.parametrize("name", ["kmnist", "emnist_digits"])

@@ -168,7 +168,7 @@ def of_another_version(directory: Path) -> Path:
 @pytest.mark.parametrize(
     "damage", [flip_a_byte, delete_labels, cut_labels, cut_metadata, empty_metadata, of_another_version]
 )
-def test_what_is_damaged_is_named_and_prepared_anew(tiny, tiny_folder, tmp_path, damage):
+def test_damage_is_named_and_the_dataset_is_prepared_again(tiny, tiny_folder, tmp_path, damage):
     first = prepare(tiny, source=tiny_folder, root=tmp_path)
     expected = np.array(load_search(first.directory, "standard").development_images)
     damaged = damage(first.directory)

@@ -40,7 +40,7 @@ def saved(make_job: MakeJob, few_digits: Path) -> tuple[Job, Learner, Progress]:
 
 def read(path: str) -> tuple[dict[str, str], dict[str, object]]:
     with safe_open(path, framework="np") as file:
-        return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        return file.metadata(), {name: file.get_tensor(name) for name in file.offset_keys()}
 
 
 def change_metadata(path: str, **changes: str | None) -> None:

@@ -1,4 +1,4 @@
-"""A job whose training starts from stored weights."""
+"""Jobs whose training starts from stored weights."""
 
 import dataclasses
 import hashlib
@@ -80,7 +80,7 @@ def test_missing_weights_halt_the_run_and_are_named(job: Job) -> None:
     Path(initial_of(job).path).unlink()
     (message,) = run(job)
     assert isinstance(message, Halted)
-    assert message.reason.startswith(f"{initial_of(job).path}: the weights to start from cannot be read")
+    assert message.reason.startswith(f"{initial_of(job).path}: the initial weights are missing")
 
 
 def run(job: Job) -> list[Message]:

@@ -17,7 +17,8 @@ from mnist_hpo.kernels.blocked_images import from_blocks, images_of, to_blocks
 from mnist_hpo.kernels.call_frame import FRAME_BYTES
 from mnist_hpo.kernels.compiled import compile_handler
 from mnist_hpo.kernels.convolution_gradient import convolution_gradient
-from mnist_hpo.kernels.convolve import Padding, convolve, outer_padding
+from mnist_hpo.kernels.convolve import convolve
+from mnist_hpo.kernels.plain_convolution import Padding, outer_padding
 
 DTYPES = [jnp.float32, jnp.bfloat16]
 

@@ -49,9 +49,11 @@ def test_every_convolution_in_a_loop_has_the_form_that_is_fast_on_cpus() -> None
     """XLA's CPU backend compiles any other form to naive loops."""
     xs, kernel = array(0, 2, 3, 8, 8, 2), array(1, 3, 3, 2, 4)
 
+    def loss(x: Any, kernel: Any) -> Any:
+        return (convolution(x, kernel, ((1, 1), (1, 1)), "fp32") ** 2).sum()
+
     def gradients(xs: Any, kernel: Any) -> Any:
         def step(kernel: Any, x: Any) -> tuple[Any, Any]:
-            loss = lambda x, kernel: (convolution(x, kernel, ((1, 1), (1, 1)), "fp32") ** 2).sum()  # noqa: E731
             x_gradient, kernel_gradient = jax.grad(loss, (0, 1))(x, kernel)
             return kernel - kernel_gradient, x_gradient
 

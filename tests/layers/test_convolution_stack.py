@@ -1,4 +1,4 @@
-"""A stack of convolutions has the results and the gradients of its single layers."""
+"""A stack of convolutions has the results and the gradients of separate layers."""
 
 import itertools
 from typing import Any
@@ -59,7 +59,7 @@ def use_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("uses_running", [False, True])
 @pytest.mark.parametrize("size", [3, 2])
 @pytest.mark.parametrize("pools", POOLS, ids=str)
-def test_features_moments_and_gradients_are_those_of_single_layers(
+def test_features_moments_and_gradients_equal_those_of_separate_layers(
     pools: tuple[Pool, ...], size: int, uses_running: bool
 ) -> None:
     """There are 37 examples, so that the second block is not full, and images of odd height."""
@@ -112,8 +112,10 @@ def test_under_vmap_each_training_has_its_own_results() -> None:
 def test_the_images_gradient_is_not_computed_if_it_is_not_used() -> None:
     images, stages = normal(np.random.default_rng(3), 32, 6, 6, 2), make_stages(POOLS[0])
 
+    def loss(x: jax.Array, stages: list[Stage]) -> jax.Array:
+        return convolution_stack(Plan(POOLS[0], "fp32", EPSILON), x, stages, None)[0].sum()
+
     def count(arguments: tuple[int, ...]) -> int:
-        loss = lambda x, s: convolution_stack(Plan(POOLS[0], "fp32", EPSILON), x, s, None)[0].sum()  # noqa: E731
         program = jax.jit(jax.grad(loss, arguments)).lower(images, stages).compile().as_text()
         return program.count('custom_call_target="mnist_hpo.convolve_f32"')
 

@@ -264,7 +264,7 @@ def test_max_norm_limits_each_filter_of_a_convolution(few: tuple[Array, Array]) 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_rounded_weights_are_those_after_max_norm(few: tuple[Array, Array], precision: str) -> None:
-    """A second call rounds the weights anew, so one call of eight steps must equal eight calls."""
+    """A second call rounds the weights again, so one call of eight steps must equal eight calls."""
     program = small(max_norm=0.5, precision=precision)
     whole, _ = train(few, program, dynamics(max_norm=0.5))
     state = initial_state(program, seed=1)

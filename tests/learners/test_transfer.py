@@ -1,4 +1,4 @@
-"""Trainings that start from the weights of another model, and learning rates by layer."""
+"""Trainings that start from another model's weights, and learning rates by layer."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -79,7 +79,7 @@ def test_the_last_layer_can_start_from_the_random_weights_of_the_trainings_seed(
     assert_equal(learner.model(learner.start()), expected)
 
 
-def test_the_source_saves_epochs(
+def test_a_pretrained_model_needs_fewer_epochs(
     digits: tuple[Examples, Examples], make_learner: MakeLearner, source: Tensors, tmp_path: Path
 ) -> None:
     losses: list[float] = []
@@ -92,7 +92,7 @@ def test_the_source_saves_epochs(
 
 
 def test_weights_of_another_shape_are_rejected(make_learner: MakeLearner, source: Tensors, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"not the model's: hidden\.0\.kernel"):
+    with pytest.raises(ValueError, match=r"do not match the model: hidden\.0\.kernel"):
         make_learner(stored(tmp_path, source), width=33).start()
 
 
@@ -102,11 +102,11 @@ def test_changed_or_missing_weights_are_rejected(make_learner: MakeLearner, sour
     with pytest.raises(UserError, match="have changed since they were written"):
         make_learner(initial).start()
     Path(initial.path).unlink()
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="are missing"):
         make_learner(initial).start()
 
 
-def test_the_digest_is_that_of_the_content(source: Tensors) -> None:
+def test_the_digest_depends_on_the_content_alone(source: Tensors) -> None:
     found = weights_sha256(source)
     assert weights_sha256(dict(reversed(source.items()))) == found
     name = "logits.kernel"
@@ -136,7 +136,7 @@ def small(factors: tuple[float, float] = (1.0, 1.0), **parameters: ParameterValu
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "sgd_nesterov", "rmsprop"])
-def test_a_step_of_each_layer_has_the_size_of_its_own_rate(digits: tuple[Examples, Examples], optimizer: str) -> None:
+def test_each_layer_takes_a_step_with_its_own_learning_rate(digits: tuple[Examples, Examples], optimizer: str) -> None:
     first = slice(0, 1)
     whole, tenth = (train(digits[0], small(optimizer=optimizer), rate, steps=first) for rate in (RATE, RATE / 10))
     mixed = train(digits[0], small((1.0, 0.1), optimizer=optimizer), RATE, steps=first)
@@ -180,7 +180,7 @@ def test_a_factor_of_zero_keeps_the_weights(digits: tuple[Examples, Examples], o
 def test_the_rounded_weights_are_those_after_the_smaller_step(
     digits: tuple[Examples, Examples], precision: str
 ) -> None:
-    """A second call rounds the weights anew, so one call of six steps must equal six calls."""
+    """A second call rounds the weights again, so one call of six steps must equal six calls."""
     program = small((1.0, 0.1), precision=precision)
     whole, state = train(digits[0], program, RATE), None
     for step in range(N_STEPS):

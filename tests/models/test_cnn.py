@@ -9,24 +9,12 @@ import numpy as np
 import pytest
 from program import program_of
 
-from mnist_hpo.data.arrays import load_search
-from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.learners.flax.program import Program
 
 SMALL = {"channels": 4, "batch_size": 50, "precision": "fp32"}
 EPSILON = 1e-5
-
-
-@pytest.fixture(scope="module")
-def images(mnist: PreparedDataset) -> np.ndarray:
-    return np.array(load_search(mnist.directory, "standard").train_images[:200])
-
-
-@pytest.fixture(scope="module")
-def labels(mnist: PreparedDataset) -> np.ndarray:
-    return np.array(load_search(mnist.directory, "standard").train_labels[:200])
 
 
 def steps(program: Program, images: Any, labels: Any, order: Any, **dynamics: float) -> core.TrainState:

@@ -1,6 +1,7 @@
 """The transformer equals its formula on real digits, and trains to the same bits every time."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,25 +13,14 @@ from flax import nnx
 from numpy.typing import NDArray
 from program import program_of
 
-from mnist_hpo.data.arrays import load_search
-from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.counting import count
 from mnist_hpo.learners.flax.initial import initial_state
+from mnist_hpo.learners.flax.program import Program
 from mnist_hpo.models.transformer import MODEL
 from mnist_hpo.spec.model import Counts
 
 Array = NDArray[Any]
-
-
-@pytest.fixture(scope="module")
-def images(mnist: PreparedDataset) -> Array:
-    return np.array(load_search(mnist.directory, "standard").train_images[:200])
-
-
-@pytest.fixture(scope="module")
-def labels(mnist: PreparedDataset) -> Array:
-    return np.array(load_search(mnist.directory, "standard").train_labels[:200])
 
 
 def linear(x: Array, weights: Any) -> Array:
@@ -147,20 +137,8 @@ def test_counts_equal_a_calculation_by_hand(readout: str, n_tokens: int) -> None
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_reduces_the_loss_and_repeats_bit_by_bit(images: Array, labels: Array, precision: str) -> None:
+def test_training_reduces_the_loss_and_repeats_bit_by_bit(
+    check_training: Callable[[Program, float], None], precision: str
+) -> None:
     program = program_of("transformer", depth=2, width=32, batch_size=50, precision=precision, dropout=0.1)
-    zero = np.float32(0)
-    values = core.Dynamics(np.float32(0.1), zero, zero, zero, zero)
-    order = np.tile(np.arange(200, dtype=np.int32).reshape(4, 50), (15, 1))
-    rates = np.full(len(order), 0.003, np.float32)
-    epoch = jax.jit(partial(core.train_epoch, program))
-    runs = [
-        epoch(
-            initial_state(program, 1), images, labels, order, core.PerStep(rates), values, np.array([1, 2], np.uint32)
-        )
-        for _ in range(2)
-    ]
-    losses = np.asarray(runs[0][1])
-    assert losses[-4:].mean() < 0.5 * losses[:4].mean()
-    for first, second in zip(*map(jax.tree.leaves, runs), strict=True):
-        np.testing.assert_array_equal(first, second)
+    check_training(program, 0.003)

@@ -1,4 +1,4 @@
-"""The shipped studies of transfer compare like with like."""
+"""The transfer studies in `studies/transfer` differ only in their initial weights."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def test_each_file_is_a_valid_study(path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_the_studies_of_a_share_of_the_labels_differ_only_in_what_they_start_from(share: str) -> None:
+def test_studies_with_the_same_number_of_labels_differ_only_in_init_from(share: str) -> None:
     studies = [read_study(path).study for path in FILES if path.stem.startswith(f"{share}_")]
     assert len(studies) == 4
     assert [study.fixed.get("n_train") for study in studies] == [SHARES[share]] * 4

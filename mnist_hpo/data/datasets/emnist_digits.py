@@ -1,10 +1,10 @@
 """The digits of EMNIST: 280,000 handwritten digits, 28 × 28 pixels, grey.
 
 Cohen et al., "EMNIST: Extending MNIST to Handwritten Letters" (2017). The files come from a local folder
-(`--data-source`); their digests are recorded, since they were not known when this was written.
+(`--data-source`). Their digests are not known in advance, so they are recorded when the dataset is prepared.
 
-NIST publishes the images column by column; here they are upright, as in MNIST. Both datasets were drawn from the same
-collection, so digits on which MNIST tests may be among the training examples of this one.
+The files store the images transposed; they are prepared upright, as in MNIST. Both datasets were sampled from the same
+collection, so examples of MNIST's test split may be among the training examples of this dataset.
 """
 
 from mnist_hpo.data.dataset import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, DatasetInfo, SplitPlan

@@ -1,7 +1,7 @@
 """Kuzushiji-MNIST: 70,000 handwritten characters of 10 Japanese syllables, 28 × 28 pixels, grey.
 
 Clanuwat et al., "Deep Learning for Classical Japanese Literature" (2018). The files come from a local folder
-(`--data-source`); their digests are recorded, since they were not known when this was written.
+(`--data-source`). Their digests are not known in advance, so they are recorded when the dataset is prepared.
 """
 
 from mnist_hpo.data.dataset import DatasetInfo, SplitPlan

@@ -84,7 +84,7 @@ class Program:
     averaging: bool = False
     """Whether predictions use an average of the weights."""
     learning_rate_factors: tuple[float, float] = (1.0, 1.0)
-    """The factors of the last layer's learning rate and of the others'; see `transfer`."""
+    """The factors of the learning rate: of the last layer, and of the others; see `transfer`."""
 
     @property
     def n_features(self) -> int:

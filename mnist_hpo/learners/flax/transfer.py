@@ -1,4 +1,4 @@
-"""Training from the weights of another model: which layer is the last one, and learning rates by layer."""
+"""Training that starts from another model's weights: the choice of the last layer, and learning rates by layer."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def is_last(program: Program, path: tuple[Any, ...]) -> bool:
 
 
 def scale_steps(program: Program, before: Any, after: Any) -> Any:
-    """Return the parameters after a step of each layer's own learning rate.
+    """Return the parameters after a step with each layer's own learning rate.
 
-    The update of every optimiser is proportional to the learning rate, and the difference of close floats is exact, so
-    this equals an update with a smaller learning rate up to rounding.
+    Every optimiser's update is proportional to the learning rate, so scaling the update equals scaling the learning
+    rate, up to rounding.
 
     Args:
-        program: the static configuration, with the factors of the learning rates.
+        program: the static configuration, including the factors of the learning rates.
         before: the parameters before the step, a tree of f32 arrays.
-        after: the parameters after a step of the whole learning rate.
+        after: the parameters after a step with the full learning rate.
 
     """
     of_last, of_others = program.learning_rate_factors

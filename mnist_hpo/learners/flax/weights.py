@@ -43,11 +43,11 @@ def with_weights(program: Program, state: core.TrainState, tensors: Tensors, *, 
     Args:
         program: the static configuration.
         state: the state, of NumPy arrays.
-        tensors: the other model's, by name.
-        keeps_last: whether the last layer is taken too; otherwise it stays as it is in `state`.
+        tensors: the other model's tensors, by name.
+        keeps_last: whether the last layer is copied too; otherwise it keeps its values in `state`.
 
     Raises:
-        ValueError: the other model has another shape.
+        ValueError: a tensor is missing, or has another shape or dtype.
 
     """
 
@@ -56,7 +56,7 @@ def with_weights(program: Program, state: core.TrainState, tensors: Tensors, *, 
             return own
         found = tensors.get(_name(path))
         if found is None or (found.shape, found.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"the weights to start from are not the model's: {_name(path)}")
+            raise ValueError(f"the initial weights do not match the model: {_name(path)}")
         return found
 
     parameters, statistics = (jax.tree.map_with_path(chosen, tree) for tree in (state.parameters, state.statistics))

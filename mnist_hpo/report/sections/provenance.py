@@ -12,6 +12,6 @@ def provenance(view: StudyView) -> Section:
     lead = "Results are a function of the study file, the dataset's digest, the versions and the CPU's features."
     init_from = view.study.init_from
     if init_from is not None:
-        lead += f" Each trial starts from other weights than random ones: {init_from.source}."
+        lead += f" Each trial starts from the weights of {init_from.source}."
     rows = [["history_sha256", history_sha256(view.trials)], *([name, value] for name, value in view.context.items())]
     return Section("Provenance", lead, [Table(["what", "value"], rows), Source("The study file", view.study_file)])
