@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors.numpy import save
 
-from mnist_hpo.bundle.reading import StoredModel, read_model
+from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
 from mnist_hpo.bundle.writing import DESCRIPTION, ENSEMBLE
 from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.executors.checkpoint_store import write_atomically
@@ -127,7 +127,9 @@ def _of_bundle(directory: Path) -> tuple[StoredModel, SourceWeights]:
     if stored.model.model == ENSEMBLE:
         raise UserError(f"{directory}: is an ensemble; name the folder of a single model")
     origin = {name: provenance[name] for name in ("study", "trial", "seed") if name in provenance}
-    return stored, SourceWeights(weights_sha256(stored.tensors), origin, _trained_on(provenance, None))
+    with model_errors(directory):
+        trained_on = _trained_on(provenance, None)
+    return stored, SourceWeights(weights_sha256(stored.tensors), origin, trained_on)
 
 
 def _trained_on(context: Mapping[str, Any], split: str | None) -> tuple[TrainedOn, ...]:

@@ -184,6 +184,22 @@ def test_a_missing_or_changed_model_is_refused(read: Callable[..., StudyFile], t
 # The data that the source was trained on
 
 
+@pytest.mark.parametrize(
+    ("provenance", "expected"),
+    [
+        ({}, "its record does not say which data it was trained on"),
+        ({"dataset_digest": CLOTHES, INIT_FROM: "{}"}, "not a model of mnist-hpo: 'trained_on'"),
+        ({"dataset_digest": CLOTHES, INIT_FROM: "damaged"}, "not a model of mnist-hpo: "),
+    ],
+)
+def test_a_model_without_a_valid_record_of_its_data_is_refused(
+    tmp_path: Path, home: Home, provenance: dict[str, str], expected: str
+) -> None:
+    write_bundle(tmp_path / "model", description(), weights(), provenance)
+    with pytest.raises(UserError, match=rf"line 2: init_from\.bundle: .*model: {expected}"):
+        with_initial_weights(parse_study(STUDY, tmp_path / "fine.yaml"), home, DIGITS)
+
+
 def test_a_model_that_may_have_seen_the_validation_or_test_digits_is_refused(read: Callable[..., StudyFile]) -> None:
     with pytest.raises(UserError, match="was trained on this study's own dataset with an unknown split, so"):
         read(dataset_digest=DIGITS)

@@ -71,6 +71,10 @@ class _Settings(NamedTuple):
     """Bytes from the start of the scratch memory to the band of the gradient."""
 
 
+_AT = _Settings(*range(len(_Settings._fields)))
+"""The index of each setting, a constant in compiled functions."""
+
+
 def convolution_gradient(
     x: jax.Array, gradient: jax.Array, kernel_size: tuple[int, int], padding: Padding
 ) -> jax.Array:
@@ -202,32 +206,45 @@ def _sum(frame: int, dtype: Any) -> None:
     x, gradient, result = data(input_buffer(frame, 0)), data(input_buffer(frame, 1)), data(output_buffer(frame, 0))
     settings = data(input_buffer(frame, 2))
     sums = data(output_buffer(frame, 1))
-    x_band, gradient_band = sums + load_word(settings, 17), sums + load_word(settings, 18)
+    x_band, gradient_band = sums + load_word(settings, _AT.x_band), sums + load_word(settings, _AT.gradient_band)
     n_parities, height, n_in, n_out = (
-        load_word(settings, 1),
-        load_word(settings, 2),
-        load_word(settings, 4),
-        load_word(settings, 5),
+        load_word(settings, _AT.n_parities),
+        load_word(settings, _AT.height),
+        load_word(settings, _AT.n_in),
+        load_word(settings, _AT.n_out),
     )
-    chunk, band, in_height = load_word(settings, 6), load_word(settings, 7), load_word(settings, 9)
-    x_row_vectors, out_height, out_width = load_word(settings, 14), load_word(settings, 15), load_word(settings, 16)
+    chunk, band, in_height = (
+        load_word(settings, _AT.chunk),
+        load_word(settings, _AT.band),
+        load_word(settings, _AT.in_height),
+    )
+    x_row_vectors, out_height, out_width = (
+        load_word(settings, _AT.x_row_vectors),
+        load_word(settings, _AT.out_height),
+        load_word(settings, _AT.out_width),
+    )
     x_row_bytes = x_row_vectors * VECTOR_BYTES
     for first_channel in range(0, n_out, chunk):
         n_channels = min(chunk, n_out - first_channel)
         n_padded = (n_channels + CHANNELS - 1) // CHANNELS * CHANNELS
         # Zero what is not written below: the sums, the padding, and the unused channels of the last tile.
         clear(sums, (gradient_band - sums) // VECTOR_BYTES + band * out_width * n_padded)
-        for block in range(load_word(settings, 0)):
+        for block in range(load_word(settings, _AT.n_blocks)):
             for first_row in range(0, out_height, band):
                 n_rows = min(band, out_height - first_row)
                 for parity in range(n_parities):
                     for i in range(n_rows + height - 1):
-                        in_row = first_row + i - load_word(settings, 8)
+                        in_row = first_row + i - load_word(settings, _AT.top)
                         target = x_band + i * x_row_bytes
                         if 0 <= in_row < in_height:
-                            source = x + (block * in_height + in_row) * load_word(settings, 10)
-                            source += load_word(settings, 11) + parity * VECTOR_BYTES
-                            _copy(source, n_parities, load_word(settings, 13), target + load_word(settings, 12))
+                            source = x + (block * in_height + in_row) * load_word(settings, _AT.in_row_bytes)
+                            source += load_word(settings, _AT.copied_from) + parity * VECTOR_BYTES
+                            _copy(
+                                source,
+                                n_parities,
+                                load_word(settings, _AT.n_copied),
+                                target + load_word(settings, _AT.copied_to),
+                            )
                         else:
                             clear(target, x_row_vectors)
                     pixel = (block * out_height + first_row) * out_width * n_out + first_channel
@@ -246,12 +263,12 @@ def _sum(frame: int, dtype: Any) -> None:
                         n_rows,
                         out_width,
                         height,
-                        load_word(settings, 3),
+                        load_word(settings, _AT.n_kernel_rows),
                         dtype,
                         sums,
                     )
         place = result + 4 * first_channel
-        _write_sums(sums, height, load_word(settings, 3), n_padded, n_channels, n_out, place)
+        _write_sums(sums, height, load_word(settings, _AT.n_kernel_rows), n_padded, n_channels, n_out, place)
 
 
 def _handler_f32(call: Any) -> Any:

@@ -84,6 +84,10 @@ class _Settings(NamedTuple):
     """Bytes from the start of the scratch memory to the weights."""
 
 
+_AT = _Settings(*range(len(_Settings._fields)))
+"""The index of each setting, a constant in compiled functions."""
+
+
 def as_words(settings: Sequence[int]) -> Any:
     """Return 64-bit integers as int32 pairs, for `load_word`: JAX would convert int64 to int32."""
     return np.array(settings, np.int64).view(np.int32)
@@ -309,34 +313,45 @@ def _convolve(frame: int, dtype: Any) -> None:
     is_short = is_bfloat16(input_buffer(frame, 0))
     settings = data(input_buffer(frame, 2))
     moments = data(output_buffer(frame, 2))
-    n_slots, n_terms, n_out = load_word(settings, 1), load_word(settings, 3), load_word(settings, 4)
-    row_vectors = load_word(settings, 5)
-    in_row_bytes, out_width = load_word(settings, 11), load_word(settings, 16)
-    weights = moments + load_word(settings, 17)
+    n_slots, n_terms, n_out = (
+        load_word(settings, _AT.n_slots),
+        load_word(settings, _AT.n_terms),
+        load_word(settings, _AT.n_out),
+    )
+    row_vectors = load_word(settings, _AT.row_vectors)
+    in_row_bytes, out_width = load_word(settings, _AT.in_row_bytes), load_word(settings, _AT.out_width)
+    weights = moments + load_word(settings, _AT.weights)
     rings = moments + 2 * VECTOR_BYTES * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS)
     slot_bytes = row_vectors * VECTOR_BYTES
     ring_bytes = n_slots * slot_bytes
     _arrange_weights(
         data(input_buffer(frame, 1)),
-        load_word(settings, 7),
-        load_word(settings, 2),
+        load_word(settings, _AT.n_taps),
+        load_word(settings, _AT.n_in),
         n_terms,
         n_out,
-        load_word(settings, 8) != 0,
+        load_word(settings, _AT.transposed) != 0,
         is_short,
         weights,
     )
     clear(moments, 2 * ((n_out + CHANNELS - 1) // CHANNELS * CHANNELS))
-    for _ in range(load_word(settings, 0)):
+    for _ in range(load_word(settings, _AT.n_blocks)):
         clear(rings, 2 * n_slots * row_vectors)
-        slot, in_row = 0, -load_word(settings, 9)
-        for out_row in range(1 - n_slots, load_word(settings, 15)):
+        slot, in_row = 0, -load_word(settings, _AT.top)
+        for out_row in range(1 - n_slots, load_word(settings, _AT.out_height)):
             even = rings + slot * slot_bytes
             slot = slot + 1 if slot + 1 < n_slots else 0
-            if 0 <= in_row < load_word(settings, 10):
-                at = even + load_word(settings, 13)
-                source = x + in_row * in_row_bytes + load_word(settings, 12)
-                _copy_pixels(source, load_word(settings, 14), load_word(settings, 2), is_short, at, at + ring_bytes)
+            if 0 <= in_row < load_word(settings, _AT.in_height):
+                at = even + load_word(settings, _AT.copied_to)
+                source = x + in_row * in_row_bytes + load_word(settings, _AT.copied_from)
+                _copy_pixels(
+                    source,
+                    load_word(settings, _AT.n_copied),
+                    load_word(settings, _AT.n_in),
+                    is_short,
+                    at,
+                    at + ring_bytes,
+                )
             else:
                 clear(even, row_vectors)
                 clear(even + ring_bytes, row_vectors)
@@ -350,7 +365,7 @@ def _convolve(frame: int, dtype: Any) -> None:
                         n_slots,
                         out_width,
                         n_terms * VECTOR_BYTES,
-                        load_word(settings, 6),
+                        load_word(settings, _AT.tap_terms),
                         weights,
                         y + parity * VECTOR_BYTES,
                         n_out,
@@ -358,7 +373,7 @@ def _convolve(frame: int, dtype: Any) -> None:
                         dtype,
                     )
                 y += out_width * n_out * 2 * VECTOR_BYTES
-        x += load_word(settings, 10) * in_row_bytes
+        x += load_word(settings, _AT.in_height) * in_row_bytes
     add_lanes(moments, n_out, data(output_buffer(frame, 1)))
 
 

@@ -13,6 +13,7 @@ from mnist_hpo.learners.flax import core
 from mnist_hpo.learners.flax.program import Program
 from mnist_hpo.learners.flax.transfer import is_last
 from mnist_hpo.learners.flax.variables import structure_of
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import Tensors
 
 
@@ -47,7 +48,7 @@ def with_weights(program: Program, state: core.TrainState, tensors: Tensors, *, 
         keeps_last: whether the last layer is copied too; otherwise it keeps its values in `state`.
 
     Raises:
-        ValueError: a tensor is missing, or has another shape or dtype.
+        UserError: a tensor is missing, or has another shape or dtype.
 
     """
 
@@ -56,7 +57,11 @@ def with_weights(program: Program, state: core.TrainState, tensors: Tensors, *, 
             return own
         found = tensors.get(_name(path))
         if found is None or (found.shape, found.dtype) != (own.shape, own.dtype):
-            raise ValueError(f"the initial weights do not match the model: {_name(path)}")
+            theirs = "is missing" if found is None else f"is {found.dtype} of shape {found.shape}"
+            raise UserError(
+                f"the initial weights do not match the model: {_name(path)} {theirs}, but the model needs "
+                f"{own.dtype} of shape {own.shape}; name another model in init_from"
+            )
         return found
 
     parameters, statistics = (jax.tree.map_with_path(chosen, tree) for tree in (state.parameters, state.statistics))
