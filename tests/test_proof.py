@@ -1,4 +1,4 @@
-"""Run `scripts/prove_determinism.py`: the short form in every test run, the full one as a slow test."""
+"""Run `scripts/prove_determinism.py` in its short and its full form, which are both slow tests."""
 
 import subprocess
 import sys
@@ -13,6 +13,7 @@ def prove(*options: str) -> int:
     return subprocess.run(command, env=ENVIRONMENT).returncode
 
 
+@pytest.mark.slow
 def test_two_kills_do_not_change_the_history() -> None:
     assert prove("--short", "--kills", "2") == 0
 

@@ -96,7 +96,7 @@ def _reason_not_continuable(
 
 def recorded_keep(found: Mapping[str, Any]) -> Keep:
     """Return which epoch's model the trials of a study keep, from the study's attributes."""
-    return found[_IDENTITY_KEY].get("budget", {}).get("keep", "best")
+    return found.get(_IDENTITY_KEY, {}).get("budget", {}).get("keep", "best")
 
 
 def check_format(name: str, found: Mapping[str, Any]) -> None:

@@ -66,6 +66,7 @@ def test_a_searched_study_has_three_grids_with_their_values(searched: Folder) ->
     assert height > 10 * 28
 
 
+@pytest.mark.slow
 def test_a_trial_is_drawn_with_its_own_strengths(searched: Folder) -> None:
     assert searched.call("run", "shaken.yaml").code == 0
     rotation = searched.call("trials", "shaken", "--json").json()[0]["params"]["rotation"]

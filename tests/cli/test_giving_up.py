@@ -54,6 +54,7 @@ def test_the_run_halts_and_says_what_to_do(halted: tuple[Folder, Outcome], lost:
     assert not status["machine_dependent"]
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_the_study_to_the_same_history(
     halted: tuple[Folder, Outcome], finished: Folder, tmp_path: Path
 ) -> None:
@@ -113,6 +114,7 @@ def test_giving_up_a_trial_beyond_the_budget_is_refused_before_anything_is_recor
     assert not (tmp_path / "mlruns").exists()
 
 
+@pytest.mark.slow
 def test_giving_up_a_trial_again_changes_nothing(given_up: Folder, lost: str, tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     given_up.copy_record(folder, "optuna.db", "mlflow.db")

@@ -58,6 +58,7 @@ def test_the_model_of_the_best_trial_is_that_of_its_last_epoch(folder: Folder, m
     assert loss == pytest.approx(best["value"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_retrain_trains_for_all_epochs(folder: Folder) -> None:
     outcome = folder.call("retrain", "small", "--seeds", "1", "--json")
     assert outcome.code == 0, outcome.err
@@ -73,6 +74,7 @@ def test_a_recorded_study_cannot_change_what_it_keeps(folder: Folder) -> None:
     assert "keep: last" in outcome.err
 
 
+@pytest.mark.slow
 def test_training_does_not_depend_on_what_is_kept(folder: Folder, tmp_path: Path, shared_tracking: str) -> None:
     best = run(tmp_path, "best", STUDY, shared_tracking).trials()
     assert [losses(trial) for trial in best] == [losses(trial) for trial in folder.trials()]

@@ -140,7 +140,7 @@ def test_a_misspelt_key_is_not_reported_as_missing_too(write_study: WriteStudy, 
 
 def test_an_unknown_key_without_a_similar_one_is_reported_with_all_known_ones(write_study: WriteStudy) -> None:
     path = write_study("n_trials: 4", "n_trials: 4\n  banana: 3")
-    assert refusal(path).endswith("unknown key; known are n_trials, max_epochs, patience_epochs")
+    assert refusal(path).endswith("unknown key; known are n_trials, max_epochs, patience_epochs, keep")
 
 
 def test_low_above_high_is_refused(write_study: WriteStudy) -> None:

@@ -88,6 +88,7 @@ def test_a_killed_writer_process_is_restarted_and_writes_everything(
     assert parent_of(runs_of(folder.tracking_uri)).info.status == "FINISHED"
 
 
+@pytest.mark.slow
 def test_a_run_continues_if_the_writer_process_keeps_dying(folder: Folder, trials: list[dict[str, Any]]) -> None:
     deadly = package(folder, "mlflow", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     outcome = run_incompletely(folder, PYTHONPATH=deadly)
