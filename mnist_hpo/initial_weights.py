@@ -98,7 +98,8 @@ def _of_study(name: str, home: Home) -> tuple[StoredModel, SourceWeights]:
         n_ended = sum(trial.has_ended for trial in trials)
         if n_ended < study.budget.n_trials:
             raise UserError(
-                f"{n_ended} of {study.budget.n_trials} trials of the study {name!r} have ended; run it to its end first"
+                f"{n_ended} of {study.budget.n_trials} trials of the study {name!r} have ended; "
+                "wait for it to finish, or continue it with: mnist-hpo run STUDY.yaml"
             )
         if is_machine_dependent(trials):
             raise UserError(

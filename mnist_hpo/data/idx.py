@@ -22,7 +22,7 @@ def find_idx(folder: Path, name: str, own_name: str | None = None) -> Path:
 
     Args:
         folder: the folder.
-        name: the file's name among MNIST's.
+        name: the name of the file in MNIST's distribution, such as `train-images-idx3-ubyte`.
         own_name: the name under which it is published, if that is another one.
 
     Raises:
@@ -50,7 +50,7 @@ def read_idx(path: Path, expected_sha256: str) -> NDArray[np.uint8]:
         expected_sha256: digest of the uncompressed file.
 
     Returns:
-        A read-only uint8 array: [n] for labels, [n, height, width] for images, as the file's header says.
+        A read-only uint8 array: labels [n] or images [n, height, width].
 
     Raises:
         UserError: the file cannot be read or unpacked, or its digest is wrong.
@@ -70,7 +70,7 @@ def read_any_idx(path: Path) -> NDArray[Any]:
     """Read an IDX file of unknown type, shape and digest.
 
     Returns:
-        A read-only array. The file's header determines its type and shape.
+        A read-only array with the dtype and shape from the file's header.
 
     Raises:
         UserError: the file cannot be read or unpacked, or is not an IDX file.

@@ -119,7 +119,7 @@ def test_fields_are_smoothed_as_scipy_does(sigma: float, size: tuple[int, int]) 
 
 
 def test_an_elastic_distortion_moves_pixels_by_the_smoothed_displacements() -> None:
-    """An image of its own coordinates shows where each pixel was taken from, away from the border."""
+    """The input's pixel values are their coordinates, so the output shows where each pixel comes from."""
     sigma, factor, size = 3.0, 8.0, 40
     ramp = np.stack(np.mgrid[:size, :size], axis=-1).astype(np.float32)
     found = augment(np.broadcast_to(ramp, (4, size, size, 2)), {"elastic": factor, "elastic_sigma": sigma}, step=3)
