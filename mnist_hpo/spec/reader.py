@@ -87,9 +87,7 @@ def to_study_file(study: Study) -> StudyFile:
         UserError: the study contains something that a study file cannot, such as control characters.
 
     """
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml = YAML()
     text = io.StringIO()
     yaml.dump(study.model_dump(mode="json", exclude_defaults=True), text)
     return parse_study(text.getvalue(), Path(f"Study {study.name}"))

@@ -63,13 +63,20 @@ def name_of_study(name: str) -> str:
 
 def find_generations(storage: BaseStorage, name: str) -> list[int]:
     """Return the ids of a study's generations, the current one last, without one whose creation was interrupted."""
-    by_name = {study.study_name: study._study_id for study in storage.get_all_studies()}  # pyright: ignore[reportPrivateUsage]
-    found = [by_name[name]] if name in by_name else []
-    while found and (study_id := by_name.get(f"{name}{_SEPARATOR}{len(found) + 1}")) is not None:
+    first = _study_id(storage, name)
+    found = [] if first is None else [first]
+    while found and (study_id := _study_id(storage, f"{name}{_SEPARATOR}{len(found) + 1}")) is not None:
         if _IDENTITY_KEY not in storage.get_study_user_attrs(study_id):
             break
         found.append(study_id)
     return found
+
+
+def _study_id(storage: BaseStorage, name: str) -> int | None:
+    try:
+        return storage.get_study_id_from_name(name)
+    except KeyError:
+        return None
 
 
 def _new_study(storage: BaseStorage, study: Study, name: str) -> int:

@@ -175,9 +175,15 @@ class StudyStorage:
         """Return all trials in the order of their numbers."""
         with self._using():
             found = self._storage.get_all_trials(self._study_id, deepcopy=False)
-        self._trial_ids = {trial.number: trial._trial_id for trial in found}  # pyright: ignore[reportPrivateUsage]
         self._records = {trial.number: trial for trial in self._read(found)}
         return list(self._records.values())
+
+    def _trial_id(self, number: int) -> int:
+        """Return Optuna's id of a trial, which its storage functions take."""
+        if number not in self._trial_ids:
+            trial_id = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+            self._trial_ids[number] = trial_id
+        return self._trial_ids[number]
 
     def earlier_trials(self) -> list[TrialRecord]:
         """Return the trials of earlier generations. Their epochs can be reused; their decisions may differ."""
@@ -243,9 +249,9 @@ class StudyStorage:
 
     def add_epoch(self, number: int, result: EpochResult) -> TrialRecord:
         """Record an epoch's result, and return the updated trial."""
-        trial_id = self._trial_ids[number]
         assert result.valid_loss is not None
         with self._using():
+            trial_id = self._trial_id(number)
             self._storage.set_trial_user_attr(trial_id, f"{_EPOCH_KEY}{result.epoch}", dataclasses.asdict(result))
             # Last, because an epoch with this value is fully recorded.
             self._storage.set_trial_intermediate_value(trial_id, result.epoch, result.valid_loss)
@@ -258,14 +264,14 @@ class StudyStorage:
         record = self._records[number]
         started = (*record.started_at_units, at_units)
         with self._using():
-            self._storage.set_trial_user_attr(self._trial_ids[number], _STARTED_KEY, list(started))
+            self._storage.set_trial_user_attr(self._trial_id(number), _STARTED_KEY, list(started))
         self._records[number] = replace(record, state="running", started_at_units=started)
         return self._records[number]
 
     def leave_paused(self, number: int) -> TrialRecord:
         """Record that a paused trial will not be resumed under this budget, and return the updated trial."""
         with self._using():
-            self._storage.set_trial_user_attr(self._trial_ids[number], _LEFT_KEY, True)
+            self._storage.set_trial_user_attr(self._trial_id(number), _LEFT_KEY, True)
         self._records[number] = replace(self._records[number], is_left_paused=True)
         return self._records[number]
 
@@ -274,7 +280,7 @@ class StudyStorage:
         record = self._records[number]
         paused_after = (*record.paused_after, len(record.epochs))
         with self._using():
-            self._storage.set_trial_user_attr(self._trial_ids[number], _PAUSED_KEY, list(paused_after))
+            self._storage.set_trial_user_attr(self._trial_id(number), _PAUSED_KEY, list(paused_after))
         self._records[number] = replace(record, state="paused", paused_after=paused_after)
         return self._records[number]
 
@@ -282,8 +288,8 @@ class StudyStorage:
         self, number: int, state: TrialState, values: Sequence[float] = (), reason: str | None = None
     ) -> TrialRecord:
         """Record the end of a trial, with the objectives if it is complete, and return the updated trial."""
-        trial_id = self._trial_ids[number]
         with self._using():
+            trial_id = self._trial_id(number)
             if reason is not None:
                 self._storage.set_trial_user_attr(trial_id, _REASON_KEY, reason)
             self._storage.set_trial_state_values(trial_id, _STATES[state], list(values) or None)

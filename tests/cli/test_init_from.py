@@ -198,7 +198,8 @@ def test_an_unfinished_study_and_one_with_another_split_are_refused(copy: Callab
     refused = folder.call("run", "small.yaml")
     assert_refused(
         refused,
-        " of 500 trials of the study 'turned' have ended; wait for it to finish, or continue it with: mnist-hpo run STUDY.yaml",
+        " of 500 trials of the study 'turned' have ended; wait for it to finish, or continue it with: ",
+        "mnist-hpo run STUDY.yaml",
     )
 
     # On its own dataset a study may start from train of the same split, not of another one.
