@@ -17,7 +17,8 @@ from jax import lax
 from mnist_hpo.kernels.blocked_images import images_of, to_blocks
 from mnist_hpo.kernels.convolution_gradient import convolution_gradient
 from mnist_hpo.kernels.convolve import convolve
-from mnist_hpo.kernels.normalise import Pool, normalise, normalise_gradient, normalise_sums
+from mnist_hpo.kernels.normalise import Pool, normalise
+from mnist_hpo.kernels.normalise_gradient import normalise_gradient, normalise_sums
 from mnist_hpo.kernels.plain_convolution import Padding, outer_padding
 from mnist_hpo.layers.mixed_precision import FACTOR
 

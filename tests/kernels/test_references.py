@@ -30,7 +30,8 @@ from mnist_hpo.kernels.convolution_gradient import convolution_gradient
 from mnist_hpo.kernels.convolve import convolve
 from mnist_hpo.kernels.gather_pixels import gather_pixels
 from mnist_hpo.kernels.native import references_only, register_kernel
-from mnist_hpo.kernels.normalise import Pool, normalise, normalise_gradient, normalise_sums, pooled_shape
+from mnist_hpo.kernels.normalise import Pool, normalise, pooled_shape
+from mnist_hpo.kernels.normalise_gradient import normalise_gradient, normalise_sums
 from mnist_hpo.kernels.plain_convolution import outer_padding
 from mnist_hpo.kernels.resample import resample
 from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
