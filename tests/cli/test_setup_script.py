@@ -49,9 +49,10 @@ def test_without_python_it_says_what_it_needs(path_without_python: Path) -> None
     assert not (path_without_python / "clone" / ".venv").exists()
 
 
-def test_in_an_activated_environment_the_system_python_is_used(path_without_python: Path) -> None:
+@pytest.mark.parametrize("environment", [".venv", "of-another-project"])
+def test_in_an_activated_environment_the_system_python_is_used(path_without_python: Path, environment: str) -> None:
     """The environment's own Python comes first on PATH and has no pip."""
-    own, outside = path_without_python / ".venv" / "bin", path_without_python / "outside"
+    own, outside = path_without_python / environment / "bin", path_without_python / "outside"
     for folder, exit_code in ((own, 1), (outside, 0)):
         folder.mkdir(parents=True)
         (folder / "python3").write_text(f"#!{shutil.which('bash')}\nexit {exit_code}\n")
