@@ -1,5 +1,6 @@
 """Options that Optuna would refuse in the middle of a study are refused before it starts, by name."""
 
+import itertools
 import logging
 import math
 import warnings
@@ -18,7 +19,7 @@ from mnist_hpo.search.decision_epochs import decision_epochs
 from mnist_hpo.search.make_policy import make_policy
 from mnist_hpo.search.make_sampler import SAMPLERS
 from mnist_hpo.search.pruners import PRUNERS
-from mnist_hpo.search.rehearsal import rehearse
+from mnist_hpo.search.rehearsal import _invented_measures, rehearse
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.reader import StudyFile, read_study
 
@@ -216,3 +217,12 @@ def test_the_median_pruners_decision_epochs_are_optunas(study_of: StudyOf, warmu
     study = study_of("pruner: none", f"pruner: {{name: median, n_warmup_steps: {warmup}, interval_steps: {interval}}}")
     expected = {e for e in range(1, 10) if e >= warmup and (e == 1 or (e - warmup) % interval == 0)}
     assert decision_epochs(study.study) == expected
+
+
+def test_no_two_differences_between_trials_are_equal() -> None:
+    """SciPy's Wilcoxon test takes seconds if they are, since it needs all permutations of their signs."""
+    losses = [[_invented_measures(number, epoch)["valid_loss"] for epoch in range(1, 13)] for number in range(10)]
+    for first, second in itertools.combinations(losses, 2):
+        differences = {round(abs(a - b), 12) for a, b in zip(first, second, strict=True)}
+        assert len(differences) == 12
+        assert 0 not in differences
