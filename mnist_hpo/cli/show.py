@@ -90,8 +90,12 @@ def best(study: StudyArgument, storage: StorageOption = DEFAULT_STORAGE, as_json
         print_json(in_full)
         return
     table = Table(title=f"{record.name}: best trial #{found.number}", show_header=False, title_justify="left")
-    for name, value in parameters.items():
+    chosen = [name for name in parameters if name in found.parameters or name in file.study.fixed]
+    for name in chosen:
+        value = parameters[name]
         table.add_row(name, f"{value:.6g}" if isinstance(value, float) else str(value))
+    if len(chosen) < len(parameters):
+        table.add_row("at its default", f"each of the {len(parameters) - len(chosen)} others (--json lists them)")
     table.add_section()
     table.add_row("valid_loss", f"{in_full.best_valid_loss:.5f} at epoch {found.kept_epoch} of {len(found.epochs)}")
     table.add_row("valid_accuracy", f"{100 * (in_full.best_valid_accuracy or 0):.2f} %")

@@ -92,7 +92,13 @@ def test_tables_agree_with_the_json_output(finished: Folder, status: dict[str, A
     assert status["history_sha256"] in table
     assert "complete: 8 of 8 trials ended" in table
     assert f"#{best['number']}, valid_loss {best['value']:.5f}" in table
-    assert f"{best['value']:.5f}" in finished.call("best", "small").out
+    shown = finished.call("best", "small").out
+    assert f"{best['value']:.5f}" in shown
+    # The study sets three hyperparameters and searches three.
+    n_all = len(finished.call("best", "small", "--json").json()["params"])
+    assert all(name in shown for name in ("learning_rate", "l2", "width", "optimizer", "batch_size", "depth"))
+    assert "elastic_sigma" not in shown
+    assert f"each of the {n_all - 6} others" in shown
     rows = finished.call("trials", "small").out.splitlines()
     assert len(rows) == 1 + 8
     assert "failed (diverged at epoch 1)" in rows[2]
