@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,19 @@ from mnist_hpo.bundle.writing import COMBINATION, ENSEMBLE, ModelDescription
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors
+
+
+_SURE = 0.5
+"""An answer with a lower probability is doubtful."""
+
+
+class Answers(NamedTuple):
+    """A model's answers for n images."""
+
+    probabilities: NDArray[np.float32]
+    """f32[n, n_classes]; the digit is the most probable class."""
+    doubtful: NDArray[np.bool_]
+    """bool[n]: whether the image may not show any digit, or the digit may be another one."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,11 @@ class Bundle:
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
         return self.predictor(images.reshape(len(images), *self.model.image_shape))
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Return the answers for images u8[n, n_features] or u8[n, height, width, channels]."""
+        probabilities = np.exp(self.log_probabilities(images))
+        return Answers(probabilities, probabilities.max(axis=1) < _SURE)
 
 
 def load_bundle(directory: Path) -> Bundle:
