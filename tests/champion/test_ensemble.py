@@ -77,9 +77,9 @@ def test_a_changed_ensemble_is_refused(folder: Folder, greedy: dict[str, Any], t
     for file in source.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     if change == "weights":
-        content = bytearray((copy / "weights.safetensors").read_bytes())
+        content = bytearray((copy / "model.safetensors").read_bytes())
         content[-1] ^= 1
-        (copy / "weights.safetensors").write_bytes(content)
+        (copy / "model.safetensors").write_bytes(content)
     else:
         description = json.loads((copy / "model.json").read_text())
         if change == "method":
