@@ -1,0 +1,65 @@
+"""Find connected strokes, and remove specks."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from mnist_hpo.preprocessing.ink import FULL
+from mnist_hpo.preprocessing.windows import maximum
+
+_SPECK_PERCENT = 3
+"""A stroke with less ink than this, in comparison to the one with most, is a speck."""
+
+_EDGE_REACHES = (1, 2, 4, 8)
+"""How far the soft edge of a stroke reaches, in steps; one after the other, so that neighbours share what is between."""
+
+
+class Stroke(NamedTuple):
+    """Connected ink."""
+
+    label: int
+    """Its number in the labels of `find_strokes`."""
+    left: int
+    top: int
+    right: int
+    """The first column behind it."""
+    bottom: int
+    """The first row below it."""
+    area: int
+    """The number of pixels."""
+
+
+def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64]]:
+    """Find what is connected, in eight directions, and has at least half of full ink; specks are left out.
+
+    Args:
+        ink: i64[H, W] from 0 to `FULL`, at least one of them `FULL`.
+
+    Returns:
+        the strokes from left to right, and for each pixel the label of its stroke or 0, i64[H, W]. A stroke's soft edge
+        has its label, too.
+
+    """
+    labels, n_labels = ndimage.label(ink >= FULL // 2, structure=np.ones((3, 3)))
+    areas = np.bincount(labels.reshape(-1), minlength=n_labels + 1)
+    boxes = ndimage.find_objects(labels)
+    strokes = [
+        Stroke(label, columns.start, rows.start, columns.stop, rows.stop, int(areas[label]))
+        for label, (rows, columns) in enumerate(boxes, start=1)
+    ]
+    largest = max(stroke.area for stroke in strokes)
+    kept = sorted(
+        (stroke for stroke in strokes if 100 * stroke.area >= _SPECK_PERCENT * largest), key=lambda stroke: stroke[1:]
+    )
+    numbers = np.zeros(n_labels + 1, np.int64)
+    numbers[[stroke.label for stroke in kept]] = np.arange(1, len(kept) + 1)
+    numbered = [stroke._replace(label=number) for number, stroke in enumerate(kept, start=1)]
+    return numbered, _with_edges(numbers[labels], ink)
+
+
+def _with_edges(labels: NDArray[np.int64], ink: NDArray[np.int64]) -> NDArray[np.int64]:
+    for reach in _EDGE_REACHES:
+        labels = np.where((labels == 0) & (ink > 0), maximum(labels, reach), labels)
+    return labels
