@@ -67,7 +67,8 @@ np.save("probabilities.npy", model.predict(np.load("images.npy")))
 """
     environment = folder.environment(MLFLOW_TRACKING_URI=folder.tracking_uri)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), expected)
+    # The processes have different JAX settings, so the last bits may differ.
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("change", ["weights", "method", "members"])
