@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
 from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
 from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
-from mnist_hpo.bundle.writing import COMBINATION, ENSEMBLE, ModelDescription
+from mnist_hpo.bundle.writing import COMBINATION, DOUBT, DOUBT_FILE, ENSEMBLE, ModelDescription
+from mnist_hpo.doubt.doubt import Doubt
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors
-
 
 _SURE = 0.5
 """An answer with a lower probability is doubtful."""
@@ -41,6 +42,8 @@ class Bundle:
     provenance: Mapping[str, Any]
     """Study, trial, seed, dataset digest and other entries that were written with the model."""
     predictor: Predictor
+    doubt: Doubt | None = None
+    """None: the model was written without a detector, and only improbable answers are doubtful."""
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
@@ -48,8 +51,12 @@ class Bundle:
 
     def answer(self, images: NDArray[np.uint8]) -> Answers:
         """Return the answers for images u8[n, n_features] or u8[n, height, width, channels]."""
-        probabilities = np.exp(self.log_probabilities(images))
-        return Answers(probabilities, probabilities.max(axis=1) < _SURE)
+        found = self.log_probabilities(images)
+        probabilities = np.exp(found)
+        blank = ~images.reshape(len(images), -1).any(axis=1)
+        if self.doubt is None:
+            return Answers(probabilities, blank | (probabilities.max(axis=1) < _SURE))
+        return Answers(probabilities, blank | self.doubt.doubtful(images, found))
 
 
 def load_bundle(directory: Path) -> Bundle:
@@ -63,7 +70,15 @@ def load_bundle(directory: Path) -> Bundle:
     """
     stored = read_model(directory)
     with model_errors(directory):
-        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored))
+        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored), _doubt(stored))
+
+
+def _doubt(stored: StoredModel) -> Doubt | None:
+    if DOUBT not in stored.description:
+        return None
+    if stored.model.image_shape != (28, 28, 1):
+        raise ValueError("a detector of pictures without a digit needs images of 28 × 28 pixels")
+    return Doubt.load(stored.description[DOUBT], load(stored.files[DOUBT_FILE]))
 
 
 def _predictor(stored: StoredModel) -> Predictor:

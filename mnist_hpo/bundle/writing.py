@@ -28,6 +28,8 @@ ENSEMBLE = "ensemble"
 """The name of an ensemble where a model has the name of its kind."""
 COMBINATION = "combination"
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+DOUBT, DOUBT_FILE = "doubt", "doubt.safetensors"
+"""The field and the file of the model's `Doubt`, if it has one."""
 FILES, DESCRIPTION_SHA256 = "files", "description_sha256"
 """Fields of the description: size and digest of each other file by name, and the digest of the other fields."""
 _PREPROCESSING = {"input": "u8[n, height, width, channels], or u8[n, n_features] row by row", "scale": "x / 255"}
