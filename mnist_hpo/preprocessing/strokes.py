@@ -6,11 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from mnist_hpo.preprocessing.errors import nothing_written
 from mnist_hpo.preprocessing.ink import FULL
 from mnist_hpo.preprocessing.windows import maximum
 
 _SPECK_PERCENT = 3
 """A stroke with less ink than this, in comparison to the one with most, is a speck."""
+
+_SMALLEST = 50
+"""The longer side of a picture, divided by that of the smallest stroke that is not a speck."""
 
 _EDGE_REACHES = (1, 2, 4, 8)
 """How far the soft edge of a stroke reaches, in steps; one after the other, so that neighbours share what is between."""
@@ -38,7 +42,7 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
         ink: i64[H, W] from 0 to `FULL`, at least one of them `FULL`.
 
     Returns:
-        the strokes from left to right, and for each pixel the label of its stroke or 0, i64[H, W]. A stroke's soft edge
+        the strokes, labelled from 1 from left to right; and for each pixel the label of its stroke or 0, i64[H, W]. A stroke's soft edge
         has its label, too.
 
     """
@@ -53,6 +57,9 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
     kept = sorted(
         (stroke for stroke in strokes if 100 * stroke.area >= _SPECK_PERCENT * largest), key=lambda stroke: stroke[1:]
     )
+    longest = max(max(stroke.right - stroke.left, stroke.bottom - stroke.top) for stroke in kept)
+    if _SMALLEST * longest < max(ink.shape):
+        raise nothing_written()
     numbers = np.zeros(n_labels + 1, np.int64)
     numbers[[stroke.label for stroke in kept]] = np.arange(1, len(kept) + 1)
     numbered = [stroke._replace(label=number) for number, stroke in enumerate(kept, start=1)]
