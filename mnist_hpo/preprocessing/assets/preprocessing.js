@@ -71,7 +71,7 @@ globalThis.MnistPreprocessing = (() => {
 
   // ---- resample: exact averages over areas
 
-  const LEVEL = 256, MAX_WORKING_PIXELS = 400000;
+  const LEVEL = 256, MAX_WORKING_PIXELS = 200000;
 
   function reduction(height, width) {
     let side = 1;
@@ -165,12 +165,13 @@ globalThis.MnistPreprocessing = (() => {
       for (let i = y * width; i < (y + 1) * width; i++) if (up[i + width] > up[i]) up[i] = up[i + width];
     }
     for (let y = 0; y < height; y++) {
-      const first = Math.max(y - reach, 0) * width, last = Math.min(y + reach, height - 1) * width;
-      // A window that the border cuts off at its start is one block's beginning, whatever lies in the next block.
-      const fromFirst = y - reach < 0 ? down : up;
+      const first = Math.max(y - reach, 0), last = Math.min(y + reach, height - 1);
+      // A window that the border cuts off can lie in one block, at its beginning or at its end.
+      const isWithin = divide(first, size) === divide(last, size);
+      const isBeginning = isWithin && first % size === 0, isEnd = isWithin && !isBeginning;
       for (let x = 0; x < width; x++) {
-        const a = fromFirst[first + x], b = down[last + x];
-        result[y * width + x] = a > b ? a : b;
+        const a = up[first * width + x], b = down[last * width + x];
+        result[y * width + x] = isEnd || (!isBeginning && a > b) ? a : b;
       }
     }
     return image(result, height, width);
