@@ -7,7 +7,12 @@
 //   rgba: the bytes of a canvas's ImageData; the list is empty if nothing is written in the picture.
 // MnistPreprocessing.greyOf(rgba) -> Uint8Array, 255 = white
 globalThis.MnistPreprocessing = (() => {
-  const sum = (values) => values.reduce((total, value) => total + value, 0);
+  function sum(values) {
+    let total = 0;
+    for (let i = 0; i < values.length; i++) total += values[i];
+    return total;
+  }
+
   const divide = (dividend, divisor) => Math.floor(dividend / divisor);
   const clip = (value, low, high) => Math.min(Math.max(value, low), high);
 
@@ -300,11 +305,24 @@ globalThis.MnistPreprocessing = (() => {
     const numbers = new Int32Array(strokes.length + 1);
     kept.forEach((stroke, index) => (numbers[stroke.label] = index + 1));
     let numbered = mapped(labels, (label) => numbers[label]);
-    for (const reach of EDGE_REACHES) {
-      const near = maximum(numbered, reach).values;
-      numbered = mapped(numbered, (label, i) => (label === 0 && ink.values[i] > 0 ? near[i] : label));
-    }
+    for (const reach of EDGE_REACHES) numbered = withEdges(numbered, ink.values, reach);
     return { strokes: kept.map((stroke, index) => ({ ...stroke, label: index + 1 })), labels: numbered };
+  }
+
+  // Only few pixels are a soft edge, so looking around each is faster than computing all maxima.
+  function withEdges({ values, height, width }, ink, reach) {
+    const result = values.slice();
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i++) {
+        if (values[i] !== 0 || ink[i] === 0) continue;
+        for (let v = Math.max(y - reach, 0); v <= Math.min(y + reach, height - 1); v++) {
+          for (let u = Math.max(x - reach, 0); u <= Math.min(x + reach, width - 1); u++) {
+            if (values[v * width + u] > result[i]) result[i] = values[v * width + u];
+          }
+        }
+      }
+    }
+    return image(result, height, width);
   }
 
   function components({ values, height, width }) {
