@@ -42,14 +42,15 @@ def find_digits(grey: NDArray[np.uint8], *, line: bool = False) -> list[Digit]:
     ink = ink_of(find_paper(block_averages(grey, side)))
     strokes, labels = find_strokes(ink)
     numbers = number_digits(strokes, labels) if line else np.minimum(labels, 1)
-    found = [
-        (rows.start, columns.start, np.where(numbers[rows, columns] == number, ink[rows, columns], 0))
-        for number, (rows, columns) in enumerate(ndimage.find_objects(numbers), start=1)
-    ]
-    return [_digit(part, top, left, side, grey.shape) for top, left, part in found if part.max() >= FULL // 2]
+    digits: list[Digit] = []
+    for number, place in enumerate(ndimage.find_objects(numbers), start=1):
+        own = np.where(numbers[place] == number, ink[place], 0) if place else np.zeros(1)
+        if own.max() >= FULL // 2:  # Else a cut left only a soft edge.
+            digits.append(_digit(own, place[1].start, place[0].start, side, grey.shape))
+    return digits
 
 
-def _digit(ink: NDArray[np.int64], top: int, left: int, side: int, shape: tuple[int, ...]) -> Digit:
+def _digit(ink: NDArray[np.int64], left: int, top: int, side: int, shape: tuple[int, ...]) -> Digit:
     box = box_of(ink)
     height, width = shape
     in_picture = (

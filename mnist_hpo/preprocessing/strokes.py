@@ -13,8 +13,14 @@ from mnist_hpo.preprocessing.windows import maximum
 _SPECK_PERCENT = 3
 """A stroke with less ink than this, in comparison to the one with most, is a speck."""
 
+_SPECK = -1
+"""The label of specks."""
+
 _SMALLEST = 50
 """The longer side of a picture, divided by that of the smallest stroke that is not a speck."""
+
+_MOST_STROKES = 100
+"""Of more strokes, as in noise, only those with the most ink are used."""
 
 _EDGE_REACHES = (1, 2, 4, 8)
 """How far the soft edge of a stroke reaches, in steps; one after the other, so that neighbours share what is between."""
@@ -54,13 +60,13 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
         for label, (rows, columns) in enumerate(boxes, start=1)
     ]
     largest = max(stroke.area for stroke in strokes)
-    kept = sorted(
-        (stroke for stroke in strokes if 100 * stroke.area >= _SPECK_PERCENT * largest), key=lambda stroke: stroke[1:]
-    )
+    kept = [stroke for stroke in strokes if 100 * stroke.area >= _SPECK_PERCENT * largest]
+    kept = sorted(sorted(kept, key=lambda stroke: -stroke.area)[:_MOST_STROKES], key=lambda stroke: stroke[1:])
     longest = max(max(stroke.right - stroke.left, stroke.bottom - stroke.top) for stroke in kept)
     if _SMALLEST * longest < max(ink.shape):
         raise nothing_written()
-    numbers = np.zeros(n_labels + 1, np.int64)
+    numbers = np.full(n_labels + 1, _SPECK)
+    numbers[0] = 0
     numbers[[stroke.label for stroke in kept]] = np.arange(1, len(kept) + 1)
     numbered = [stroke._replace(label=number) for number, stroke in enumerate(kept, start=1)]
     return numbered, _with_edges(numbers[labels], ink)
@@ -69,4 +75,4 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
 def _with_edges(labels: NDArray[np.int64], ink: NDArray[np.int64]) -> NDArray[np.int64]:
     for reach in _EDGE_REACHES:
         labels = np.where((labels == 0) & (ink > 0), maximum(labels, reach), labels)
-    return labels
+    return np.maximum(labels, 0)

@@ -291,21 +291,25 @@ globalThis.MnistPreprocessing = (() => {
 
   // ---- strokes: what is connected, without specks
 
-  const SPECK_PERCENT = 3, SMALLEST = 50, EDGE_REACHES = [1, 2, 4, 8];
+  const SPECK_PERCENT = 3, SPECK = -1, SMALLEST = 50, MOST_STROKES = 100, EDGE_REACHES = [1, 2, 4, 8];
 
   // null if there are only specks. Labels are numbers from 1, at the stroke's index + 1.
   function findStrokes(ink) {
     const { strokes, labels } = components(ink);
-    const largest = Math.max(...strokes.map((stroke) => stroke.area));
-    const kept = strokes.filter((stroke) => 100 * stroke.area >= SPECK_PERCENT * largest);
+    const largest = strokes.reduce((most, stroke) => Math.max(most, stroke.area), 0);
+    const kept = strokes
+      .filter((stroke) => 100 * stroke.area >= SPECK_PERCENT * largest)
+      .sort((a, b) => b.area - a.area)
+      .slice(0, MOST_STROKES);
     const longest = Math.max(...kept.map(({ left, top, right, bottom }) => Math.max(right - left, bottom - top)));
     if (SMALLEST * longest < Math.max(ink.height, ink.width)) return null;
     const sides = ["left", "top", "right", "bottom", "area"];
     kept.sort((a, b) => sides.map((side) => a[side] - b[side]).find((difference) => difference !== 0) ?? 0);
-    const numbers = new Int32Array(strokes.length + 1);
+    const numbers = new Int32Array(strokes.length + 1).fill(SPECK, 1);
     kept.forEach((stroke, index) => (numbers[stroke.label] = index + 1));
     let numbered = mapped(labels, (label) => numbers[label]);
     for (const reach of EDGE_REACHES) numbered = withEdges(numbered, ink.values, reach);
+    numbered = mapped(numbered, (label) => Math.max(label, 0));
     return { strokes: kept.map((stroke, index) => ({ ...stroke, label: index + 1 })), labels: numbered };
   }
 
@@ -454,7 +458,7 @@ globalThis.MnistPreprocessing = (() => {
     const scaled = (n) => Math.max(1, divide(2 * LONGEST * n + longest, 2 * longest));
     const height = scaled(digit.height), width = scaled(digit.width);
     const sums = areaSums(digit, height, width).values;
-    const most = Math.max(...sums);
+    const most = sums.reduce((a, b) => Math.max(a, b));
     const pixels = sums.map((value) => divide(value * 255 + divide(most, 2), most));
     const rows = new Float64Array(height), columns = new Float64Array(width);
     pixels.forEach((value, i) => {
