@@ -19,6 +19,9 @@ _SPECK = -1
 _SMALLEST = 50
 """The longer side of a picture, divided by that of the smallest stroke that is not a speck."""
 
+_SMALLEST_INSIDE = 8
+"""The longer side of a picture with a frame, divided by that of the smallest stroke inside."""
+
 _MOST_STROKES = 100
 """Of more strokes, as in noise, only those with the most ink are used."""
 
@@ -59,6 +62,7 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
         Stroke(label, columns.start, rows.start, columns.stop, rows.stop, int(areas[label]))
         for label, (rows, columns) in enumerate(boxes, start=1)
     ]
+    strokes = _without_frame(strokes, labels)
     largest = max(stroke.area for stroke in strokes)
     kept = [stroke for stroke in strokes if 100 * stroke.area >= _SPECK_PERCENT * largest]
     kept = sorted(sorted(kept, key=lambda stroke: -stroke.area)[:_MOST_STROKES], key=lambda stroke: stroke[1:])
@@ -70,6 +74,24 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
     numbers[[stroke.label for stroke in kept]] = np.arange(1, len(kept) + 1)
     numbered = [stroke._replace(label=number) for number, stroke in enumerate(kept, start=1)]
     return numbered, _with_edges(numbers[labels], ink)
+
+
+def _without_frame(strokes: list[Stroke], labels: NDArray[np.int64]) -> list[Stroke]:
+    """Leave out what lies along half of a side of the picture and reaches another side, if a stroke touches no side.
+
+    This is the frame of a picture, or the table beside a sheet of paper.
+    """
+    height, width = labels.shape
+    sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
+    contacts = np.stack([np.bincount(side, minlength=int(labels.max()) + 1) for side in sides])
+    touched = np.count_nonzero(contacts, axis=0)
+    is_frame = (touched >= 2) & (2 * contacts >= np.array([width, width, height, height])[:, None]).any(axis=0)
+    is_inside = any(
+        touched[stroke.label] == 0
+        and _SMALLEST_INSIDE * max(stroke.right - stroke.left, stroke.bottom - stroke.top) >= max(labels.shape)
+        for stroke in strokes
+    )
+    return [stroke for stroke in strokes if not is_frame[stroke.label]] if is_inside else strokes
 
 
 def _with_edges(labels: NDArray[np.int64], ink: NDArray[np.int64]) -> NDArray[np.int64]:

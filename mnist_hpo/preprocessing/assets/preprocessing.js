@@ -74,6 +74,14 @@ globalThis.MnistPreprocessing = (() => {
     return image(result, bottom - top, right - left);
   }
 
+  function padded({ values, height, width }, reach) {
+    const wide = width + 2 * reach, result = new values.constructor((height + 2 * reach) * wide);
+    for (let y = 0; y < height; y++) {
+      result.set(values.subarray(y * width, (y + 1) * width), (y + reach) * wide + reach);
+    }
+    return image(result, height + 2 * reach, wide);
+  }
+
   // ---- resample: exact averages over areas
 
   const LEVEL = 256, MAX_WORKING_PIXELS = 200000;
@@ -184,7 +192,7 @@ globalThis.MnistPreprocessing = (() => {
 
   // ---- paper: which is darker, and how light the paper is at each pixel
 
-  const N_LEVELS = 256, WHITE = 255 * LEVEL, BAND = 6, DRAWING_PERCENT = 80, MAJORITY_PERCENT = 65;
+  const N_LEVELS = 256, WHITE = 255 * LEVEL, BAND = 6, DRAWING_PERCENT = 80, MAJORITY_PERCENT = 60;
 
   function findPaper(picture) {
     const inverted = (of) => mapped(of, (value) => WHITE - value);
@@ -198,7 +206,13 @@ globalThis.MnistPreprocessing = (() => {
     const reach = divide(longest, 8);
     let sheet = picture, smooth = boxAverage(picture, divide(longest, 256));
     if (isLightOnDark(smooth, reach)) [sheet, smooth] = [inverted(sheet), inverted(smooth)];
-    return { sheet, paper: minimum(maximum(smooth, reach), reach) };
+    return { sheet, paper: closing(smooth, reach) };
+  }
+
+  function closing(picture, reach) {
+    const { height, width } = picture;
+    const box = { left: reach, top: reach, right: reach + width, bottom: reach + height };
+    return cropped(minimum(maximum(padded(picture, reach), reach), reach), box);
   }
 
   function colourOfDrawing({ values, height, width }) {
@@ -218,7 +232,9 @@ globalThis.MnistPreprocessing = (() => {
     const isMajority = 100 * bands[first] >= MAJORITY_PERCENT * values.length;
     const centre = isMajority || borderBands[first] >= borderBands[second] ? first : second;
     const lowest = Math.max(0, centre - BAND);
-    return (lowest + indexOfLargest(counts.subarray(lowest, centre + BAND + 1))) * LEVEL;
+    const level = lowest + indexOfLargest(counts.subarray(lowest, centre + BAND + 1));
+    const hasGrain = 2 * counts[level] < bands[centre];
+    return hasGrain ? null : level * LEVEL;
   }
 
   function pixelsInBands(counts) {
@@ -291,11 +307,12 @@ globalThis.MnistPreprocessing = (() => {
 
   // ---- strokes: what is connected, without specks
 
-  const SPECK_PERCENT = 3, SPECK = -1, SMALLEST = 50, MOST_STROKES = 100, EDGE_REACHES = [1, 2, 4, 8];
+  const SPECK_PERCENT = 3, SPECK = -1, SMALLEST = 50, SMALLEST_INSIDE = 8, MOST_STROKES = 100, EDGE_REACHES = [1, 2, 4, 8];
 
   // null if there are only specks. Labels are numbers from 1, at the stroke's index + 1.
   function findStrokes(ink) {
-    const { strokes, labels } = components(ink);
+    const { strokes: all, labels } = components(ink);
+    const strokes = withoutFrame(all, labels);
     const largest = strokes.reduce((most, stroke) => Math.max(most, stroke.area), 0);
     const kept = strokes
       .filter((stroke) => 100 * stroke.area >= SPECK_PERCENT * largest)
@@ -305,12 +322,32 @@ globalThis.MnistPreprocessing = (() => {
     if (SMALLEST * longest < Math.max(ink.height, ink.width)) return null;
     const sides = ["left", "top", "right", "bottom", "area"];
     kept.sort((a, b) => sides.map((side) => a[side] - b[side]).find((difference) => difference !== 0) ?? 0);
-    const numbers = new Int32Array(strokes.length + 1).fill(SPECK, 1);
+    const numbers = new Int32Array(all.length + 1).fill(SPECK, 1);
     kept.forEach((stroke, index) => (numbers[stroke.label] = index + 1));
     let numbered = mapped(labels, (label) => numbers[label]);
     for (const reach of EDGE_REACHES) numbered = withEdges(numbered, ink.values, reach);
     numbered = mapped(numbered, (label) => Math.max(label, 0));
     return { strokes: kept.map((stroke, index) => ({ ...stroke, label: index + 1 })), labels: numbered };
+  }
+
+  function withoutFrame(strokes, { values, height, width }) {
+    // How many pixels of each stroke lie along the top, bottom, left and right side.
+    const contacts = Array.from(strokes, () => [0, 0, 0, 0]);
+    const count = (at, side) => { if (values[at] > 0) contacts[values[at] - 1][side]++; };
+    for (let x = 0; x < width; x++) {
+      count(x, 0);
+      count((height - 1) * width + x, 1);
+    }
+    for (let y = 0; y < height; y++) {
+      count(y * width, 2);
+      count(y * width + width - 1, 3);
+    }
+    const touched = contacts.map((sides) => sides.filter((n) => n > 0).length);
+    const isFrame = contacts.map(
+      (sides, i) => touched[i] >= 2 && sides.some((n, side) => 2 * n >= (side < 2 ? width : height)));
+    const isInside = strokes.some(({ left, top, right, bottom }, i) =>
+      touched[i] === 0 && SMALLEST_INSIDE * Math.max(right - left, bottom - top) >= Math.max(height, width));
+    return isInside ? strokes.filter((_, i) => !isFrame[i]) : strokes;
   }
 
   // Only few pixels are a soft edge, so looking around each is faster than computing all maxima.
@@ -485,11 +522,7 @@ globalThis.MnistPreprocessing = (() => {
     }
     if (2 * area * LONGEST >= longest * outline) return ink;
     const reach = divide(8 * longest * outline - 200 * area + 100 * outline, 200 * outline);
-    const padded = image(new Float64Array((height + 2 * reach) * (width + 2 * reach)), height + 2 * reach, width + 2 * reach);
-    for (let y = 0; y < height; y++) {
-      padded.values.set(values.subarray(y * width, (y + 1) * width), (y + reach) * padded.width + reach);
-    }
-    return maximum(padded, reach);
+    return maximum(padded(ink, reach), reach);
   }
 
   function firstOf(sums) {
