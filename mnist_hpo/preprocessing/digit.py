@@ -1,4 +1,6 @@
-"""Scale and centre one digit as MNIST's were."""
+"""Scale and centre one digit as MNIST's were (LeCun, Cortes and Burges, The MNIST Database of Handwritten Digits)."""
+
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,33 +11,73 @@ from mnist_hpo.preprocessing.windows import maximum
 
 _SIDE = 28
 _LONGEST = 20
+_WHITE = 255
+
+_EDGE = FULL * 2 // 5
+"""The ink at the edge of a digit's box."""
 
 
-def crop_box(ink: NDArray[np.int64]) -> tuple[int, int, int, int]:
-    """Return left, top, right and bottom of what has at least CROP ink."""
-    rows, columns = (np.flatnonzero((ink >= CROP).any(axis=axis)) for axis in (1, 0))
-    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+class Box(NamedTuple):
+    """A part of a picture in pixels."""
 
-GL,GH=0,255
-CROP = FULL // 2
+    left: int
+    top: int
+    right: int
+    """The first column behind it."""
+    bottom: int
+    """The first row below it."""
 
-def normalise(ink: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Scale and centre."""
-    left, top, right, bottom = crop_box(ink)
-    ink = ink[top:bottom, left:right]
-    h, w = ink.shape
-    longest = max(h, w)
-    hh, ww = ((2 * _LONGEST * n + longest) // (2 * longest) or 1 for n in (h, w))
-    sums = area_sums(ink, hh, ww)
-    peak = int(sums.max())
-    pixels = np.clip(((sums * 255 + peak // 2) // peak-GL)*255//(GH-GL),0,255)
-    m = int(pixels.sum())
-    out = np.zeros((_SIDE, _SIDE), np.uint8)
-    oy = _offset(pixels.sum(axis=1), m); ox = _offset(pixels.sum(axis=0), m)
-    out[oy : oy + hh, ox : ox + ww] = pixels
-    return out
 
-def _offset(sums, m):
-    moment = int((sums * np.arange(len(sums))).sum())
-    off = -((2 * moment - 27 * m) // (2 * m))
-    return min(max(off, 0), _SIDE - len(sums))
+def box_of(ink: NDArray[np.int64]) -> Box:
+    """Return the box of the ink i64[H, W], without its softest edge."""
+    rows, columns = (np.flatnonzero((ink >= _EDGE).any(axis=axis)) for axis in (1, 0))
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+
+
+def as_mnist(ink: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the digit of which this is the ink, u8[28, 28]: its strokes light, and at least 255 once.
+
+    The box of the ink is scaled so that its longer side has 20 pixels, by exact area averages, and moved by whole
+    pixels so that its centre of mass is nearest to pixel (14, 14).
+
+    Args:
+        ink: i64[H, W] from 0 to `FULL`, at least one of them `FULL`.
+
+    """
+    ink = _cropped(_thick_enough(_cropped(ink)))
+    longest = max(ink.shape)
+    height, width = (max(1, (2 * _LONGEST * n + longest) // (2 * longest)) for n in ink.shape)
+    sums = area_sums(ink, height, width)
+    most = int(sums.max())
+    pixels = (sums * _WHITE + most // 2) // most
+    top, left = (_first(pixels.sum(axis=axis)) for axis in (1, 0))
+    digit = np.zeros((_SIDE, _SIDE), np.uint8)
+    digit[top : top + height, left : left + width] = pixels
+    return digit
+
+
+def _cropped(ink: NDArray[np.int64]) -> NDArray[np.int64]:
+    box = box_of(ink)
+    return ink[box.top : box.bottom, box.left : box.right]
+
+
+def _thick_enough(ink: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Widen strokes that would be narrower than 1 pixel to about 1.6 pixels, which is usual for thin digits of MNIST.
+
+    The width of strokes is twice their area over the length of their outline.
+    """
+    longest = max(ink.shape)
+    strokes = np.pad(ink >= FULL // 2, 1)
+    area = int(np.count_nonzero(strokes))
+    outline = sum(int(np.count_nonzero(np.diff(strokes, axis=axis))) for axis in (0, 1))
+    if 2 * area * _LONGEST >= longest * outline:
+        return ink
+    reach = (8 * longest * outline - 200 * area + 100 * outline) // (200 * outline)
+    return maximum(np.pad(ink, reach), reach)
+
+
+def _first(sums: NDArray[np.int64]) -> int:
+    """Return where the first of these rows or columns is placed, from their sums."""
+    mass, moment = int(sums.sum()), int((sums * np.arange(len(sums))).sum())
+    nearest = -((2 * moment - (_SIDE - 1) * mass) // (2 * mass))
+    return min(max(nearest, 0), _SIDE - len(sums))

@@ -16,3 +16,11 @@ class ImageError(UserError):
     def __init__(self, code: ImageErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def nothing_written() -> ImageError:
+    """Return the error for a picture without strokes."""
+    return ImageError(
+        "no_ink",
+        "nothing is written in the picture; write larger, and in a colour that differs clearly from the background",
+    )

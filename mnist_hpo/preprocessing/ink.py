@@ -5,11 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.preprocessing.errors import ImageError
+from mnist_hpo.preprocessing.errors import nothing_written
 from mnist_hpo.preprocessing.paper import Sheet
 
 FULL = 4096
-Q = 90
 """The ink of a pixel that is fully covered."""
 
 _LOWEST_CONTRAST = FULL // 16
@@ -20,7 +19,7 @@ def ink_of(sheet: Sheet) -> NDArray[np.int64]:
     """Return the ink of each pixel, i64[H, W] from 0 to `FULL`.
 
     The contrast of a pixel is what it lacks to the paper's lightness. Contrast up to what the paper's grain reaches is
-    no ink, and that of the darkest tenth of the strokes is full ink. Values in between are kept, since the strokes of
+    no ink, and that of the darkest twentieth of the strokes is full ink. Values in between are kept, since the strokes of
     MNIST's digits have soft edges.
 
     Raises:
@@ -31,17 +30,34 @@ def ink_of(sheet: Sheet) -> NDArray[np.int64]:
     contrast = np.clip((paper - sheet.values) * FULL // paper, 0, FULL)
     counts = np.bincount(contrast.reshape(-1), minlength=FULL + 1)
     grain = _grain_of(counts)
-    threshold, strokes = _separate(counts, max(grain.limit, _LOWEST_CONTRAST // 2))
-    if strokes - grain.centre < max(_LOWEST_CONTRAST, 6 * grain.deviation):
-        raise ImageError("no_ink", "nothing is written in the picture; write the digit in a colour that differs clearly")
-    full = threshold + _quantile(counts[threshold:], Q, 100)
+    threshold = _threshold_of(counts, grain)
+    full = threshold + _quantile(counts[threshold:], 19, 20)
     return np.clip((contrast - grain.limit) * FULL // (full - grain.limit), 0, FULL)
 
 
 class _Grain(NamedTuple):
     centre: int
+    """The mean contrast of the paper."""
     deviation: int
+    """Its standard deviation."""
     limit: int
+    """What it rarely exceeds."""
+
+
+def _threshold_of(counts: NDArray[np.int64], grain: _Grain) -> int:
+    """Return the contrast that separates strokes from paper: the lowest for which they differ clearly.
+
+    Raises:
+        ImageError: (no_ink) they do not for any.
+
+    """
+    start = max(grain.limit, _LOWEST_CONTRAST // 2)
+    while start <= FULL:
+        threshold, strokes = _separate(counts, start)
+        if strokes - grain.centre >= max(_LOWEST_CONTRAST, 6 * grain.deviation):
+            return threshold
+        start = 2 * start
+    raise nothing_written()
 
 
 def _grain_of(counts: NDArray[np.int64]) -> _Grain:

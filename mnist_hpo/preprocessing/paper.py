@@ -15,9 +15,9 @@ _BAND = 6
 """Grey levels that differ by at most this are one colour of a drawing."""
 
 _DRAWING_PERCENT = 80
-"""A picture is a drawing if so much of it has one of two colours: its paper is one colour, without shadows."""
+"""A picture is a drawing if so much of it has one of two colours, and half of its paper exactly the same."""
 
-_MAJORITY_PERCENT = 65
+_MAJORITY_PERCENT = 60
 """A colour that so much of a drawing has is its paper, even if the border has the other one."""
 
 
@@ -50,7 +50,14 @@ def find_paper(values: NDArray[np.int64]) -> Sheet:
     smooth, reach = box_average(values, longest // 256), longest // 8
     if _is_light_on_dark(smooth, reach):
         values, smooth = _WHITE - values, _WHITE - smooth
-    return Sheet(values, minimum(maximum(smooth, reach), reach))
+    return Sheet(values, _closing(smooth, reach))
+
+
+def _closing(values: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
+    """Fill what is darker than all windows around it; the windows may stand out over the border."""
+    height, width = values.shape
+    lightest = maximum(np.pad(values, reach), reach)
+    return minimum(lightest, reach)[reach : reach + height, reach : reach + width]
 
 
 def _colour_of_drawing(values: NDArray[np.int64]) -> int | None:
@@ -68,7 +75,9 @@ def _colour_of_drawing(values: NDArray[np.int64]) -> int | None:
     centre = first if is_majority or border_bands[first] >= border_bands[second] else second
     counts = np.bincount(levels.reshape(-1), minlength=_N_LEVELS)
     lowest = max(0, centre - _BAND)
-    return (lowest + int(counts[lowest : centre + _BAND + 1].argmax())) * LEVEL
+    level = lowest + int(counts[lowest : centre + _BAND + 1].argmax())
+    has_grain = 2 * int(counts[level]) < int(bands[centre])
+    return None if has_grain else level * LEVEL
 
 
 def _pixels_in_bands(levels: NDArray[np.int64]) -> NDArray[np.int64]:

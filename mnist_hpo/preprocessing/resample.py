@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 LEVEL = 256
 """The number of parts into which one grey level is divided."""
 
-MAX_WORKING_PIXELS = 400_000
+MAX_WORKING_PIXELS = 200_000
 """Larger pictures are reduced to at most this size before anything is looked for in them."""
 
 
