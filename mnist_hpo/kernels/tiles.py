@@ -1,4 +1,4 @@
-"""What the emitters of tiles have in common. A tile is a block of results that stay in vector registers while they sum."""
+"""What all tiles share. A tile is a block of results that stay in vector registers while they are summed."""
 
 from __future__ import annotations
 
@@ -33,9 +33,11 @@ class Factors:
         self.multiply_add = emit_dot_pairs if is_short else emit_fma
 
     def load(self, builder: Emitter, address: Any) -> Any:
+        """Emit a load of a vector."""
         return emit_load(builder, address, self.vector)
 
     def broadcast(self, builder: Emitter, address: Any) -> Any:
+        """Emit a vector with the number at an address in all lanes."""
         return emit_splat(
             builder, builder.load(builder.inttoptr(address, self.number.as_pointer()), align=4, typ=self.number)
         )

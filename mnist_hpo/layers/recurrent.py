@@ -52,12 +52,8 @@ def _factors(arguments: _Arguments, precision: str) -> tuple[jax.Array, jax.Arra
     """Return x, the kernel of the projection, what is added to the projection, and the recurrent kernel."""
     x, input_kernel, bias, kernel, noise = arguments
     dtype, offset = FACTOR[precision], bias[None, None]
-    return (
-        x.astype(dtype),
-        input_kernel.astype(dtype),
-        offset if noise is None else offset + noise,
-        kernel.astype(dtype),
-    )
+    added = offset if noise is None else offset + noise
+    return x.astype(dtype), input_kernel.astype(dtype), added, kernel.astype(dtype)
 
 
 def _forward(

@@ -33,17 +33,19 @@ def module() -> type[nnx.Module]:
         ) -> None:
             self.cell, self.precision, self.reverse = {"gru": GRU, "lstm": LSTM}[cell], precision, reverse
             n_columns = self.cell.n_gates * width
-            self.projection = nnx.Linear(n_inputs, n_columns, dot_general=dot_general(precision), rngs=rngs)
+            self.projection = nnx.Linear(n_inputs, n_columns, rngs=rngs)
             self.recurrent = nnx.Param(jnp.zeros((width, n_columns)), role="weight", fan_in=width)
 
         def __call__(self, x: jax.Array, number: int, dropout: Dropout) -> jax.Array:
             n_rows, n_examples, _ = x.shape
-            bias, noise = self.projection.bias[...], None
+            bias, noise = self.projection.bias, None
+            assert bias is not None
             if dropout.adds_noise:
-                shape = n_rows, n_examples, len(bias)
-                noise = dropout.noise(number, jnp.zeros((n_rows * n_examples, len(bias)))).reshape(shape)
-            kernels = self.projection.kernel[...], self.recurrent[...]
-            return recur(x, kernels[0], bias, kernels[1], noise, self.cell, self.precision, self.reverse)
+                n_columns = len(bias[...])
+                noise = dropout.noise(number, jnp.zeros((n_rows * n_examples, n_columns)))
+                noise = noise.reshape(n_rows, n_examples, n_columns)
+            parameters = self.projection.kernel[...], bias[...], self.recurrent[...]
+            return recur(x, *parameters, noise, self.cell, self.precision, self.reverse)
 
     class RNN(nnx.Module):
         """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes]."""
