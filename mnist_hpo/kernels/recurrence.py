@@ -145,7 +145,7 @@ def _recur(frame: int, dtype: Any, multiply: Any, units: Any) -> None:
     x_weights, hidden_weights = data(input_buffer(frame, 1)), data(input_buffer(frame, 3))
     x_block_bytes = x_bytes // 4 * n_gates * VECTOR_BYTES
     hidden_block_bytes = hidden_bytes // 4 * n_gates * VECTOR_BYTES
-    offset_bytes = 4 * width * n_gates if dimension(offset, 1) > 1 else 0
+    offset_bytes = 4 * width * n_gates if dimension(offset, 0) * dimension(offset, 1) > 1 else 0
     products = data(output_buffer(frame, 2))
     last = products + TILE_BYTES
     following = last + EXAMPLES * hidden_bytes
