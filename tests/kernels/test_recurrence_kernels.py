@@ -30,7 +30,7 @@ Array = NDArray[Any]
 N_STEPS = 4
 CELLS = pytest.mark.parametrize("cell", [GRU, LSTM], ids=["gru", "lstm"])
 DTYPES = pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16], ids=["f32", "bf16"])
-SHAPES = [(1, 1, 1), (5, 7, 20), (7, 28, 16), (EXAMPLES + 5, 3, 70), (2 * EXAMPLES + 1, 6, 33)]
+SHAPES = [(1, 1, 1), (5, 7, 20), (EXAMPLES + 5, 3, 70)]
 """Examples, inputs and units."""
 
 
@@ -51,10 +51,18 @@ def draw(cell: Cell, n_examples: int, n_inputs: int, n_units: int, dtype: Any, *
 
 def results(cell: Cell, arguments: list[Any], reverse: bool) -> list[Array]:
     """Return the outputs, what is saved, and the gradients for a slope of the outputs."""
-    outputs, saved = recurrence(*arguments, cell=cell, reverse=reverse)
-    slope = jnp.cos(jnp.arange(outputs.size, dtype=jnp.float32)).reshape(outputs.shape)
-    gradients = recurrence_gradient(slope, outputs, saved, arguments[3], cell=cell, reverse=reverse)
-    return [np.asarray(array, np.float32) for array in (outputs, saved, *gradients)]
+
+    def run(*arguments: Any) -> tuple[Any, ...]:
+        outputs, saved = recurrence(*arguments, cell=cell, reverse=reverse)
+        slope = jnp.cos(jnp.arange(outputs.size, dtype=jnp.float32)).reshape(outputs.shape)
+        return outputs, saved, *recurrence_gradient(slope, outputs, saved, arguments[3], cell=cell, reverse=reverse)
+
+    return [np.asarray(array, np.float32) for array in jax.jit(run)(*arguments)]
+
+
+def outputs_of(cell: Cell, arguments: list[Any], reverse: bool) -> Array:
+    """Return the outputs, computed without what the backward pass needs."""
+    return np.asarray(jax.jit(lambda *a: recurrence_outputs(*a, cell=cell, reverse=reverse))(*arguments))
 
 
 @CELLS
@@ -74,17 +82,17 @@ def test_the_kernels_equal_their_references(
     for one, other in zip(found, expected, strict=True):
         assert one.shape == other.shape
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance * np.abs(other).max())
-    np.testing.assert_array_equal(recurrence_outputs(*arguments, cell=cell, reverse=reverse), found[0])
+    np.testing.assert_array_equal(outputs_of(cell, arguments, reverse), found[0])
 
 
 @CELLS
 @DTYPES
 def test_an_example_has_the_same_bits_in_any_batch(cell: Cell, dtype: Any) -> None:
     arguments = draw(cell, EXAMPLES + 9, 5, 24, dtype)
-    together = np.asarray(recurrence_outputs(*arguments, cell=cell, reverse=False))
+    together = outputs_of(cell, arguments, reverse=False)
     for first, last in ((0, 1), (4, 11), (EXAMPLES - 1, EXAMPLES + 9)):
         part = [arguments[0][:, first:last], *arguments[1:]]
-        alone = np.asarray(recurrence_outputs(*part, cell=cell, reverse=False))
+        alone = outputs_of(cell, part, reverse=False)
         np.testing.assert_array_equal(alone, together[:, first:last])
 
 
@@ -144,7 +152,7 @@ import test_recurrence_kernels as tests
 for cell in (tests.GRU, tests.LSTM):
     for dtype in (tests.jnp.float32, tests.jnp.bfloat16):
         with pytest.MonkeyPatch.context() as patch:
-            tests.test_the_kernels_equal_their_references(cell, dtype, tests.SHAPES[3], False, patch)
+            tests.test_the_kernels_equal_their_references(cell, dtype, tests.SHAPES[2], False, patch)
 print("passed")
 """
 
