@@ -79,8 +79,8 @@ def test_the_outputs_equal_the_formula(
 ) -> None:
     arguments, noise, _ = problem(cell)
     for disturbance in (None, noise):
-        found = recur(*arguments, disturbance, cell, precision, reverse)
-        expected = plainly(cell, arguments, np.float32(0) if disturbance is None else noise, reverse, rounded)
+        found: Any = recur(*arguments, disturbance, cell, precision, reverse)
+        expected = plainly(cell, arguments, np.zeros_like(noise) if disturbance is None else noise, reverse, rounded)
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
 
@@ -91,6 +91,7 @@ def test_the_outputs_equal_the_formula(
 def test_the_gradients_equal_finite_differences(cell: Cell, reverse: bool, has_noise: bool) -> None:
     """Of the formula, in float64, for each input and each entry of the kernels and of the bias."""
     arguments, noise, slope = problem(cell)
+    outputs: Any
     outputs, pull_back = jax.vjp(
         lambda *arguments: recur(*arguments, noise if has_noise else None, cell, "fp32", reverse), *arguments
     )
