@@ -6,24 +6,17 @@ of a kernel's gradient of a few rows of 8 channels. The order of each sum does n
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from llvmlite import ir
-from numba import types
 from numba.core import cgutils
-from numba.extending import intrinsic
 
+from mnist_hpo.kernels.tiles import Emitter, Factors, offset, tile
 from mnist_hpo.kernels.vectors import (
     FLOATS,
-    NOTHING,
     VECTOR_BYTES,
-    WORDS,
-    emit_dot_pairs,
     emit_fma,
     emit_load,
-    emit_splat,
     emit_store,
     has_feature,
 )
@@ -39,55 +32,11 @@ KERNEL_ROWS = 3 if has_feature("avx512f") else 1
 
 _I64 = ir.IntType(64)
 _ZEROS = ir.Constant(FLOATS, [0.0] * 16)
-Emitter = Any
-
-
-class _Factors:
-    """Emits loads and products of factors of one dtype: float32, or pairs of bfloat16."""
-
-    def __init__(self, is_short: bool) -> None:
-        self.vector, self.number = (WORDS, ir.IntType(32)) if is_short else (FLOATS, ir.FloatType())
-        self.multiply_add = emit_dot_pairs if is_short else emit_fma
-
-    def load(self, builder: Emitter, address: Any) -> Any:
-        return emit_load(builder, address, self.vector)
-
-    def broadcast(self, builder: Emitter, address: Any) -> Any:
-        return emit_splat(
-            builder, builder.load(builder.inttoptr(address, self.number.as_pointer()), align=4, typ=self.number)
-        )
-
-
-def _offset(builder: Emitter, address: Any, n: int, stride: Any = None) -> Any:
-    """Emit address + n · stride; without a stride, address + n."""
-    return builder.add(address, _I64(n) if stride is None else builder.mul(_I64(n), stride))
-
-
-def _tile(emit: Callable[..., None]) -> Callable[..., None]:
-    """Make a function that emits a tile callable from compiled functions.
-
-    Compiled functions pass the dtype of the factors (np.float32, or np.uint16 for bfloat16) and int64 arguments. The
-    decorated function gets an llvmlite `IRBuilder`, the `_Factors` and the LLVM values of these arguments.
-    """
-    signature = inspect.signature(emit)
-
-    def define(_typing: Any, dtype: Any, *numbers: Any) -> Any:
-        factors = _Factors(dtype.instance_type == types.uint16)
-
-        def generate(_context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-            emit(builder, factors, *values[1:])
-            return NOTHING
-
-        return types.void(dtype, *[types.int64] * len(numbers)), generate
-
-    # Numba takes the name and the arguments, without the first one, from these attributes.
-    define.__name__, cast(Any, define).__signature__ = emit.__name__, signature
-    return cast(Callable[..., None], intrinsic(define))
 
 
 def _emit_convolution(
     builder: Emitter,
-    factors: _Factors,
+    factors: Factors,
     tile_pixels: int,
     ring: Any,
     slot_bytes: Any,
@@ -112,16 +61,16 @@ def _emit_convolution(
         row = builder.add(builder.add(ring, x_offset), builder.mul(slot, slot_bytes))
         with cgutils.for_range(builder, n_terms) as terms:
             term = builder.add(row, builder.mul(terms.index, _I64(VECTOR_BYTES)))
-            inputs = [factors.load(builder, _offset(builder, term, p, pixel_bytes)) for p in range(tile_pixels)]
+            inputs = [factors.load(builder, offset(builder, term, p, pixel_bytes)) for p in range(tile_pixels)]
             here = builder.load(weight)
             for channel in range(CHANNELS):
-                by = factors.broadcast(builder, _offset(builder, here, 4 * channel))
+                by = factors.broadcast(builder, offset(builder, here, 4 * channel))
                 for pixel in range(tile_pixels):
                     total = sums[pixel][channel]
                     builder.store(factors.multiply_add(builder, inputs[pixel], by, builder.load(total)), total)
-            builder.store(_offset(builder, here, 4 * CHANNELS), weight)
+            builder.store(offset(builder, here, 4 * CHANNELS), weight)
     values = [[builder.load(total) for total in of_pixel] for of_pixel in sums]
-    places = [_offset(builder, target, pixel, target_pixel_bytes) for pixel in range(tile_pixels)]
+    places = [offset(builder, target, pixel, target_pixel_bytes) for pixel in range(tile_pixels)]
     if n_pixels is not None:
         for pixel in range(1, tile_pixels):
             exists = builder.icmp_signed("<", _I64(pixel), n_pixels)
@@ -131,18 +80,18 @@ def _emit_convolution(
     for channel in range(CHANNELS):
         with builder.if_then(builder.icmp_signed("<", _I64(channel), n_channels), likely=True):
             for pixel in reversed(range(tile_pixels)):
-                emit_store(builder, values[pixel][channel], _offset(builder, places[pixel], channel * 2 * VECTOR_BYTES))
+                emit_store(builder, values[pixel][channel], offset(builder, places[pixel], channel * 2 * VECTOR_BYTES))
     for channel in range(CHANNELS):
-        place = _offset(builder, moments, channel * 2 * VECTOR_BYTES)
-        total, squares = (emit_load(builder, _offset(builder, place, n), FLOATS) for n in (0, VECTOR_BYTES))
+        place = offset(builder, moments, channel * 2 * VECTOR_BYTES)
+        total, squares = (emit_load(builder, offset(builder, place, n), FLOATS) for n in (0, VECTOR_BYTES))
         for of_pixel in values:
             value = of_pixel[channel]
             total, squares = builder.fadd(total, value), emit_fma(builder, value, value, squares)
         emit_store(builder, total, place)
-        emit_store(builder, squares, _offset(builder, place, VECTOR_BYTES))
+        emit_store(builder, squares, offset(builder, place, VECTOR_BYTES))
 
 
-@_tile
+@tile
 def convolve_wide_tile(
     builder: Emitter,
     factors: Any,
@@ -182,7 +131,7 @@ def convolve_wide_tile(
     _emit_convolution(builder, factors, PIXELS, *before, None, n_channels, moments)
 
 
-@_tile
+@tile
 def convolve_narrow_tile(
     builder: Emitter,
     factors: Any,
@@ -205,7 +154,7 @@ def convolve_narrow_tile(
     _emit_convolution(builder, factors, NARROW_PIXELS, *before, n_pixels, n_channels, moments)
 
 
-@_tile
+@tile
 def gradient_tile(
     builder: Emitter,
     factors: Any,
@@ -235,7 +184,7 @@ def gradient_tile(
         sums: the address of the vectors that are added to.
 
     """
-    places = [_offset(builder, sums, n * VECTOR_BYTES) for n in range(KERNEL_ROWS * CHANNELS)]
+    places = [offset(builder, sums, n * VECTOR_BYTES) for n in range(KERNEL_ROWS * CHANNELS)]
     totals = [cgutils.alloca_once_value(builder, emit_load(builder, place, FLOATS)) for place in places]
     with cgutils.for_range(builder, n_rows) as rows:
         x_row = builder.add(x, builder.mul(rows.index, x_row_bytes))
@@ -243,9 +192,9 @@ def gradient_tile(
         with cgutils.for_range(builder, n_pixels) as pixels:
             x_pixel = builder.add(x_row, builder.mul(pixels.index, x_pixel_bytes))
             pixel = builder.add(gradient_row, builder.mul(pixels.index, gradient_pixel_bytes))
-            inputs = [factors.load(builder, _offset(builder, x_pixel, n * VECTOR_BYTES)) for n in range(KERNEL_ROWS)]
+            inputs = [factors.load(builder, offset(builder, x_pixel, n * VECTOR_BYTES)) for n in range(KERNEL_ROWS)]
             for channel in range(CHANNELS):
-                slope = factors.load(builder, _offset(builder, pixel, channel * VECTOR_BYTES))
+                slope = factors.load(builder, offset(builder, pixel, channel * VECTOR_BYTES))
                 for row, value in enumerate(inputs):
                     total = totals[row * CHANNELS + channel]
                     builder.store(factors.multiply_add(builder, value, slope, builder.load(total)), total)

@@ -171,6 +171,12 @@ def add(builder: _Builder, a: Any, b: Any) -> Any:
 
 
 @instruction(floats, floats, floats)
+def subtract(builder: _Builder, a: Any, b: Any) -> Any:
+    """Return a - b."""
+    return builder.fsub(a, b)
+
+
+@instruction(floats, floats, floats)
 def multiply(builder: _Builder, a: Any, b: Any) -> Any:
     """Return a · b."""
     return builder.fmul(a, b)
@@ -192,6 +198,14 @@ def multiply_add(builder: _Builder, a: Any, b: Any, c: Any) -> Any:
 def larger(builder: _Builder, a: Any, b: Any) -> Any:
     """Return the maximum of a and b in each lane; NaN if either is NaN."""
     return _intrinsic(builder, "llvm.maximum.v16f32", FLOATS, a, b)
+
+
+@instruction(floats, floats, floats)
+def clipped(builder: _Builder, x: Any, limit: Any) -> Any:
+    """Return x clipped to [-limit, limit]; NaN stays NaN."""
+    lowest = builder.fsub(ir.Constant(FLOATS, [0.0] * LANES), limit)
+    x = builder.select(builder.fcmp_ordered(">", x, limit), limit, x)
+    return builder.select(builder.fcmp_ordered("<", x, lowest), lowest, x)
 
 
 @instruction(floats, floats)
@@ -233,13 +247,24 @@ def mask_of_first(builder: _Builder, n: Any) -> Any:
 def rounded_pairs(builder: _Builder, even: Any, odd: Any) -> Any:
     """Round to bfloat16, ties to even; `even` goes to the lower halves of the words, `odd` to the upper halves."""
 
-    def rounded_up(x: Any) -> Any:
-        bits = builder.bitcast(x, WORDS)
-        is_odd = builder.and_(builder.lshr(bits, _constant(16)), _constant(1))
-        return builder.add(builder.add(bits, _constant(0x7FFF)), is_odd)
+    lower = builder.lshr(_emit_rounded(builder, even), _constant(16))
+    return builder.or_(lower, builder.and_(_emit_rounded(builder, odd), _constant(0xFFFF0000)))
 
-    lower = builder.lshr(rounded_up(even), _constant(16))
-    return builder.or_(lower, builder.and_(rounded_up(odd), _constant(0xFFFF0000)))
+
+@instruction(types.void, floats, types.int64)
+def store_rounded(builder: _Builder, x: Any, address: Any) -> Any:
+    """Round to bfloat16, ties to even, and write the sixteen numbers to an address."""
+    halves = ir.VectorType(ir.IntType(16), LANES)
+    upper = builder.lshr(_emit_rounded(builder, x), _constant(16))
+    builder.store(builder.trunc(upper, halves), builder.inttoptr(address, halves.as_pointer()), align=2)
+    return NOTHING
+
+
+def _emit_rounded(builder: _Builder, x: Any) -> Any:
+    """Emit words whose upper halves are the nearest bfloat16, ties to even."""
+    bits = builder.bitcast(x, WORDS)
+    is_odd = builder.and_(builder.lshr(bits, _constant(16)), _constant(1))
+    return builder.add(builder.add(bits, _constant(0x7FFF)), is_odd)
 
 
 @instruction(words, words, words)

@@ -21,8 +21,9 @@ def module() -> type[nnx.Module]:
     import jax.numpy as jnp
     from flax import nnx
 
+    from mnist_hpo.kernels.plain_recurrence import GRU, LSTM
     from mnist_hpo.layers.mixed_precision import dot_general
-    from mnist_hpo.layers.recurrent import GRU, LSTM, recur
+    from mnist_hpo.layers.recurrent import recur
 
     class Recurrence(nnx.Module):
         """One layer in one direction: f32[T, B, I] to f32[T, B, width]. One product projects all time steps."""
@@ -32,14 +33,19 @@ def module() -> type[nnx.Module]:
         ) -> None:
             self.cell, self.precision, self.reverse = {"gru": GRU, "lstm": LSTM}[cell], precision, reverse
             n_columns = self.cell.n_gates * width
-            self.projection = nnx.Linear(n_inputs, n_columns, dot_general=dot_general(precision), rngs=rngs)
+            self.projection = nnx.Linear(n_inputs, n_columns, rngs=rngs)
             self.recurrent = nnx.Param(jnp.zeros((width, n_columns)), role="weight", fan_in=width)
 
         def __call__(self, x: jax.Array, number: int, dropout: Dropout) -> jax.Array:
             n_rows, n_examples, _ = x.shape
-            projected = self.projection(x)
-            noisy = dropout.noise(number, projected.reshape(n_rows * n_examples, -1)).reshape(projected.shape)
-            return recur(noisy, self.recurrent[...], self.cell, self.precision, self.reverse)
+            bias, noise = self.projection.bias, None
+            assert bias is not None
+            if dropout.adds_noise:
+                n_columns = len(bias[...])
+                noise = dropout.noise(number, jnp.zeros((n_rows * n_examples, n_columns)))
+                noise = noise.reshape(n_rows, n_examples, n_columns)
+            parameters = self.projection.kernel[...], bias[...], self.recurrent[...]
+            return recur(x, *parameters, noise, self.cell, self.precision, self.reverse)
 
     class RNN(nnx.Module):
         """Maps f32[batch, height, width, channels] to logits f32[batch, n_classes]."""

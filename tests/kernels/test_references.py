@@ -33,6 +33,9 @@ from mnist_hpo.kernels.native import references_only, register_kernel
 from mnist_hpo.kernels.normalise import Pool, normalise, pooled_shape
 from mnist_hpo.kernels.normalise_gradient import normalise_gradient, normalise_sums
 from mnist_hpo.kernels.plain_convolution import outer_padding
+from mnist_hpo.kernels.plain_recurrence import GRU, LSTM, Cell
+from mnist_hpo.kernels.recurrence import recurrence, recurrence_outputs
+from mnist_hpo.kernels.recurrence_gradient import recurrence_gradient
 from mnist_hpo.kernels.resample import resample
 from mnist_hpo.kernels.round_to_bf16 import round_to_bf16
 from mnist_hpo.kernels.softmax_loss import softmax_loss
@@ -89,6 +92,20 @@ def make_cases(seed: int) -> dict[str, Case]:
         sums = normalise_sums(y, slopes, factors, pool)
         return result, sums, normalise_gradient(y, slopes, factors, B, pool, dtype)
 
+    def sequences(cell: Cell, dtype: Any, reverse: bool) -> Case:
+        n_columns = cell.n_gates * 20
+        slopes, saved = normal(3, B, 20), jax.nn.sigmoid(normal(3, cell.n_saved, B, 20))
+
+        def run(x: Any, input_kernel: Any, offset: Any, kernel: Any, outputs: Any) -> Any:
+            factors = x.astype(dtype), input_kernel.astype(dtype), offset, kernel.astype(dtype)
+            gradient = recurrence_gradient(slopes, outputs, saved, factors[3], cell=cell, reverse=reverse)
+            alone = recurrence_outputs(*factors, cell=cell, reverse=reverse)
+            return recurrence(*factors, cell=cell, reverse=reverse), alone, gradient
+
+        offset = normal(3, B, n_columns) if reverse else normal(1, 1, n_columns)
+        factors = normal(3, B, 7), normal(7, n_columns) / 3, offset, normal(20, n_columns) / 5, normal(3, B, 20)
+        return Case(run, factors, 1e-4 if dtype == jnp.float32 else 5e-3)
+
     def loss_and_gradient(logits: Any, labels: Any, rows: Any) -> Any:
         return jax.value_and_grad(softmax_loss)(logits, labels, rows, 0.1)
 
@@ -120,6 +137,10 @@ def make_cases(seed: int) -> dict[str, Case]:
         "normalise bfloat16": Case(lambda *a: normalised(*a, "none", jnp.bfloat16), (x, factors), 1e-4),
         "normalise with maxima": Case(lambda *a: normalised(*a, "max", jnp.float32), (x, factors), 1e-4),
         "normalise with means": Case(lambda *a: normalised(*a, "mean", jnp.float32), (x, factors), 1e-4),
+        "gru float32": sequences(GRU, jnp.float32, reverse=False),
+        "gru bfloat16": sequences(GRU, jnp.bfloat16, reverse=True),
+        "lstm float32": sequences(LSTM, jnp.float32, reverse=True),
+        "lstm bfloat16": sequences(LSTM, jnp.bfloat16, reverse=False),
         "fused_adam": Case(adam, (weights, state, [normal(F, C), normal(C)]), 2e-5),
     }
 

@@ -87,6 +87,8 @@ def test_dropout_applies_between_layers_and_before_the_logits() -> None:
     seen: list[tuple[int, int]] = []
 
     class Recorder:
+        adds_noise = False
+
         def __call__(self, layer: int, x: jax.Array) -> jax.Array:
             seen.append((layer, x.size))
             return x
