@@ -187,7 +187,9 @@ SOUND = [
 ]
 
 
-@given(st.sampled_from(SOUND), st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=4))
+@given(
+    st.sampled_from(SOUND), st.lists(st.tuples(st.integers(0, 10_000), st.binary(min_size=1, max_size=4)), max_size=4)
+)
 def test_changed_files_raise_nothing_but_image_errors(content: bytes, changes: list[tuple[int, bytes]]) -> None:
     for position, replacement in changes:
         position %= len(content)
@@ -201,6 +203,12 @@ def test_changed_files_raise_nothing_but_image_errors(content: bytes, changes: l
         assert grey.ndim == 2
 
 
-@given(st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF\x20\0\0\0WEBP"]), st.binary(max_size=200))
+@given(
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"RIFF\x20\0\0\0WEBP"]), st.binary(max_size=200)
+)
 def test_random_bytes_raise_image_errors(start: bytes, rest: bytes) -> None:
-    assert error_of(start + rest, max_pixels=1_000_000).code in ("damaged_image", "unsupported_format", "too_many_pixels")
+    assert error_of(start + rest, max_pixels=1_000_000).code in (
+        "damaged_image",
+        "unsupported_format",
+        "too_many_pixels",
+    )

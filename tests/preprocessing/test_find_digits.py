@@ -6,9 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
-from pictures import drawing, enlarged, grey_of, photograph, place
+from pictures import drawing, enlarged, grey_of, place
 
-from mnist_hpo.preprocessing.decode import decode
 from mnist_hpo.preprocessing.errors import ImageError
 from mnist_hpo.preprocessing.find import Digit, find_digits
 
