@@ -46,8 +46,7 @@ def assert_same(script: Page, grey: NDArray[np.uint8], *, line: bool = False) ->
     found = script.evaluate(FIND, [base64.b64encode(rgba.tobytes()).decode(), width, height, line])
     try:
         expected = find_digits(grey, line=line)
-    except ImageError as error:
-        assert error.code == "no_ink"
+    except ImageError:
         expected = []
     assert found == [[digit.pixels.reshape(-1).tolist(), list(digit.box)] for digit in expected]
 
