@@ -78,7 +78,7 @@ def _unidentified(content: bytes) -> ImageError:
         return _damaged("its header cannot be read")
     return ImageError(
         "unsupported_format",
-        f"the file starts with {content[:8]!r}, so it is no picture of a known format; save it as PNG, JPEG, BMP or WebP",
+        f"the file starts with {content[:8]!r}, so its format is unknown; save it as PNG, JPEG, BMP or WebP",
     )
 
 

@@ -44,7 +44,9 @@ def find_digits(grey: NDArray[np.uint8], *, line: bool = False) -> list[Digit]:
     numbers = number_digits(strokes, labels) if line else np.minimum(labels, 1)
     digits: list[Digit] = []
     for number, place in enumerate(ndimage.find_objects(numbers), start=1):
-        own = np.where(numbers[place] == number, ink[place], 0) if place else np.zeros(1)
+        if place is None:
+            continue
+        own: NDArray[np.int64] = np.where(numbers[place] == number, ink[place], 0)
         if own.max() >= FULL // 2:  # Else a cut left only a soft edge.
             digits.append(_digit(own, place[1].start, place[0].start, side, grey.shape))
     return digits

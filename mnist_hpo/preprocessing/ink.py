@@ -19,8 +19,8 @@ def ink_of(sheet: Sheet) -> NDArray[np.int64]:
     """Return the ink of each pixel, i64[H, W] from 0 to `FULL`.
 
     The contrast of a pixel is what it lacks to the paper's lightness. Contrast up to what the paper's grain reaches is
-    no ink, and that of the darkest twentieth of the strokes is full ink. Values in between are kept, since the strokes of
-    MNIST's digits have soft edges.
+    no ink, and that of the darkest twentieth of the strokes is full ink. Values in between are kept, since the
+    strokes of MNIST's digits have soft edges.
 
     Raises:
         ImageError: (no_ink) nothing differs clearly from the paper.

@@ -27,7 +27,8 @@ def block_averages(grey: NDArray[np.uint8], side: int) -> NDArray[np.int64]:
         return grey.astype(np.int64) * LEVEL
     rows, columns = np.arange(0, grey.shape[0], side), np.arange(0, grey.shape[1], side)
     sums = np.add.reduceat(np.add.reduceat(grey, rows, axis=0, dtype=np.uint32), columns, axis=1).astype(np.int64)
-    counts = np.diff(np.append(rows, grey.shape[0]))[:, None] * np.diff(np.append(columns, grey.shape[1]))
+    heights, widths = np.minimum(side, grey.shape[0] - rows), np.minimum(side, grey.shape[1] - columns)
+    counts = heights[:, None] * widths
     return (sums * LEVEL + counts // 2) // counts
 
 

@@ -26,7 +26,7 @@ _MOST_STROKES = 100
 """Of more strokes, as in noise, only those with the most ink are used."""
 
 _EDGE_REACHES = (1, 2, 4, 8)
-"""How far the soft edge of a stroke reaches, in steps; one after the other, so that neighbours share what is between."""
+"""How far the soft edge of a stroke reaches, in steps, so that neighbours share what is between them."""
 
 
 class Stroke(NamedTuple):
@@ -51,11 +51,16 @@ def find_strokes(ink: NDArray[np.int64]) -> tuple[list[Stroke], NDArray[np.int64
         ink: i64[H, W] from 0 to `FULL`, at least one of them `FULL`.
 
     Returns:
-        the strokes, labelled from 1 from left to right; and for each pixel the label of its stroke or 0, i64[H, W]. A stroke's soft edge
-        has its label, too.
+        the strokes, labelled from 1 from left to right; and for each pixel the label of its stroke or 0, i64[H, W]. A
+        stroke's soft edge has its label, too.
+
+    Raises:
+        ImageError: (no_ink) there are only specks.
 
     """
-    labels, n_labels = ndimage.label(ink >= FULL // 2, structure=np.ones((3, 3)))
+    labels = np.zeros(ink.shape, np.int64)
+    ndimage.label(ink >= FULL // 2, np.ones((3, 3)), labels)
+    n_labels = int(labels.max())
     areas = np.bincount(labels.reshape(-1), minlength=n_labels + 1)
     boxes = ndimage.find_objects(labels)
     strokes = [

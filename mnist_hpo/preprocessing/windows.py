@@ -24,9 +24,13 @@ def _window(n: int, reach: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def maximum(values: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Return the largest of the pixels that are at most `reach` away in each direction, i64[H, W]."""
-    return ndimage.maximum_filter(values, size=2 * reach + 1, mode="nearest")
+    extremes = np.empty_like(values)
+    ndimage.maximum_filter(values, size=2 * reach + 1, mode="nearest", output=extremes)
+    return extremes
 
 
 def minimum(values: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Return the smallest of the pixels that are at most `reach` away in each direction, i64[H, W]."""
-    return ndimage.minimum_filter(values, size=2 * reach + 1, mode="nearest")
+    extremes = np.empty_like(values)
+    ndimage.minimum_filter(values, size=2 * reach + 1, mode="nearest", output=extremes)
+    return extremes

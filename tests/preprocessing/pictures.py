@@ -56,7 +56,9 @@ def photograph(ink: Ink, random: np.random.Generator, height: int = 480, width: 
     )
     rotated.thumbnail((width - 20, height - 20))
     ink = np.asarray(rotated) / 255
-    place(sheet, ink, *(int(random.integers(1, of - n)) for of, n in zip((width, height), ink.shape[::-1], strict=True)))
+    place(
+        sheet, ink, *(int(random.integers(1, of - n)) for of, n in zip((width, height), ink.shape[::-1], strict=True))
+    )
     picture = PAPER + (BLUE_INK - PAPER) * sheet[..., None]
     picture = picture * _light(height, width, random)[..., None] + _grain(height, width, random)[..., None]
     file = io.BytesIO()

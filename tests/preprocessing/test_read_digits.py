@@ -48,7 +48,9 @@ def test_digits_keep_their_grey_levels(valid_digits: Digits) -> None:
     assert differences.mean() < 3
 
 
-@pytest.mark.parametrize("first", [0, pytest.param(40, marks=pytest.mark.slow), pytest.param(80, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "first", [0, pytest.param(40, marks=pytest.mark.slow), pytest.param(80, marks=pytest.mark.slow)]
+)
 def test_photographed_digits_are_read(valid_digits: Digits, read: Read, first: int) -> None:
     digits, labels = (array[first : first + 40] for array in valid_digits)
     randoms = [np.random.default_rng(first + index) for index in range(len(digits))]
