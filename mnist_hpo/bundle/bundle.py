@@ -17,7 +17,6 @@ from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors
 
-
 _SURE = 0.5
 """An answer with a lower probability is doubtful."""
 
@@ -52,10 +51,15 @@ class Bundle:
         return Answers(probabilities, probabilities.max(axis=1) < _SURE)
 
 
-def load_bundle(directory: Path) -> Bundle:
+def load_bundle(directory: Path, *, batch_size: int | None = None) -> Bundle:
     """Read a model, and check that its files have not changed since they were written.
 
     Models of format 1 have no digests and are loaded without this check.
+
+    Args:
+        directory: the model's folder.
+        batch_size: the number of images that a network computes at once; by default as many as in a search, which
+            takes as long for one image as for a thousand. The last bits of its answers depend on it.
 
     Raises:
         UserError: the model is missing, has changed, or has another format.
@@ -63,16 +67,21 @@ def load_bundle(directory: Path) -> Bundle:
     """
     stored = read_model(directory)
     with model_errors(directory):
-        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored))
+        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored, batch_size))
 
 
-def _predictor(stored: StoredModel) -> Predictor:
+def _predictor(stored: StoredModel, batch_size: int | None) -> Predictor:
     model, tensors = stored.model, stored.tensors
     if model.model != ENSEMBLE:
-        return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
+        return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors, batch_size)
     members = [
         make_predictor(
-            member["model"], member["parameters"], model.image_shape, model.n_classes, _within(tensors, str(index))
+            member["model"],
+            member["parameters"],
+            model.image_shape,
+            model.n_classes,
+            _within(tensors, str(index)),
+            batch_size,
         )
         for index, member in enumerate(stored.members)
     ]

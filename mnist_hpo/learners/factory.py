@@ -60,7 +60,12 @@ class LearnerFactory:
 
 
 def make_predictor(
-    model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, tensors: Tensors
+    model: str,
+    parameters: ParameterSet,
+    image_shape: tuple[int, int, int],
+    n_classes: int,
+    tensors: Tensors,
+    batch_size: int | None = None,
 ) -> Predictor:
     """Return a predictor of a trained model.
 
@@ -70,6 +75,8 @@ def make_predictor(
         image_shape: height, width and channels.
         n_classes: the number of classes.
         tensors: what `Learner.model` returned.
+        batch_size: the number of images that a network computes at once; by default as many as in a search, whose bits
+            the predictions then have. Few are faster for few images. Other models ignore it.
 
     Raises:
         UserError: the model does not exist.
@@ -84,7 +91,7 @@ def make_predictor(
     from mnist_hpo.learners.flax import learner as flax
 
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
-    return flax.make_predictor(program, tensors)
+    return flax.make_predictor(program, tensors, batch_size)
 
 
 def load_most_used() -> None:

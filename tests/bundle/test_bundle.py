@@ -422,3 +422,20 @@ def test_a_full_disk_keeps_the_old_bundle(directory: Path, weights: Tensors) -> 
     assert subprocess.run([sys.executable, "-c", program_text, str(directory)]).returncode == 7
     assert load_bundle(directory).provenance == {"study": "small", "trial": 7}
     assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_with_few_images_at_once_the_answers_differ_only_in_the_last_bits(
+    directory: Path, digits: NDArray[np.uint8]
+) -> None:
+    found = load_bundle(directory, batch_size=16).answer(digits)
+    expected = load_bundle(directory).answer(digits)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, rtol=0, atol=1e-6)
+
+
+def test_with_few_images_at_once_an_answer_depends_on_no_other_image(
+    directory: Path, digits: NDArray[np.uint8]
+) -> None:
+    bundle = load_bundle(directory, batch_size=16)
+    together = bundle.log_probabilities(digits[:80])
+    for first, n in ((0, 1), (7, 5), (30, 16), (40, 40)):
+        assert bundle.log_probabilities(digits[first : first + n]).tobytes() == together[first : first + n].tobytes()

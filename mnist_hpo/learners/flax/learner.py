@@ -138,8 +138,8 @@ def seed_words(seed: int) -> NDArray[np.uint32]:
     return np.array([seed >> 32, seed & 0xFFFFFFFF], dtype=np.uint32)
 
 
-def make_predictor(program: Program, tensors: Tensors) -> Predictor:
-    """Return a predictor from the tensors that `FlaxLearner.model` returned.
+def make_predictor(program: Program, tensors: Tensors, batch_size: int | None) -> Predictor:
+    """Return a predictor from the tensors that `FlaxLearner.model` returned; see `factory.make_predictor`.
 
     Raises:
         ValueError: the names or shapes of the tensors are not those of the program's module.
@@ -150,8 +150,9 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
         has = tensors[name].shape if name in tensors else None
         if has != shapes.get(name):
             raise ValueError(f"the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
-    parameters, statistics = unnamed(program, tensors)
-    compiled: Any = jax.jit(partial(core.predict, program))
+    parameters, statistics = jax.device_put(unnamed(program, tensors))
+    predicting = partial(core.predict, program, batch_size=batch_size or core.EVALUATION_BATCH)
+    compiled: Any = jax.jit(predicting)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.asarray(compiled(parameters, statistics, images.reshape(len(images), program.n_features)))
