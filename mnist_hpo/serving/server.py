@@ -1,0 +1,159 @@
+"""Run the service until it is told to end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+import uvicorn
+
+from mnist_hpo.serving.alias import Follow, follow
+from mnist_hpo.serving.app import create_app
+from mnist_hpo.serving.device import Device
+from mnist_hpo.serving.limits import Limits
+from mnist_hpo.serving.log import Log
+from mnist_hpo.serving.model import ModelSource
+from mnist_hpo.serving.protocol import protocol_of
+from mnist_hpo.serving.service import Service
+from mnist_hpo.spec.errors import UserError
+
+_KEEP_ALIVE_S = 75
+_GRACE_S = 30
+"""How long requests may take to end after the service was told to."""
+_N_READERS = 2
+"""Threads that read pictures. A picture may take a few hundred MB while it is read."""
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to serve."""
+
+    source: ModelSource
+    limits: Limits = field(default_factory=Limits)
+    max_wait_s: float = 0.001
+    """See `Batcher`."""
+    token: str | None = None
+    hosts: frozenset[str] | None = None
+    """See `Guard`."""
+    follow: Follow | None = None
+    """How to find a new model, if the service shall follow an alias."""
+    version: str = "1"
+
+
+def serve(listener: socket.socket, settings: Settings, log_to: TextIO, ready: Callable[[Service], None]) -> None:
+    """Serve a model until SIGTERM or SIGINT. Requests that have begun are answered before it returns.
+
+    Args:
+        listener: a bound socket.
+        settings: how to serve.
+        log_to: where to write logs.
+        ready: called once when the service is ready.
+
+    Raises:
+        UserError: the model cannot be served.
+
+    """
+    with (
+        Log(log_to) as log,
+        Device() as device,
+        ThreadPoolExecutor(_N_READERS, "reader") as readers,
+        ThreadPoolExecutor(1, "loader") as loader,
+    ):
+        _log_warnings(log)
+        service = Service(settings.limits, settings.max_wait_s, device, readers, loader, log)
+        failures = list[UserError]()
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: Any) -> AsyncGenerator[None]:
+            task = asyncio.create_task(load_and_follow())
+            yield
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        async def load_and_follow() -> None:
+            try:
+                await service.load(settings.source)
+            except UserError as error:
+                failures.append(error)
+                server.should_exit = True
+                return
+            ready(service)
+            if settings.follow is not None:
+                await follow(service, settings.follow, settings.source.version)
+
+        app = create_app(
+            service, version=settings.version, token=settings.token, hosts=settings.hosts, lifespan=lifespan
+        )
+        config = uvicorn.Config(
+            app,
+            http=protocol_of(service),
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+        )
+        server = _Server(config, service)
+        server.run(sockets=[listener])
+        if failures:
+            raise failures[0]
+
+
+class _Server(uvicorn.Server):
+    """Ends normally after a signal, and loses no request that a client has sent before."""
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Handle signals; unlike Uvicorn's method, do not raise them again at the end."""
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept the connections that clients have made already, then no more, and answer their requests."""
+        self._service.is_draining = True
+        self._service.log.event("shutting_down", connections=len(self.server_state.connections))
+        await _accept_waiting(sockets or [])
+        await super().shutdown(sockets)
+
+
+async def _accept_waiting(listeners: Sequence[socket.socket]) -> None:
+    """Let the event loop accept the connections in the queue. Closing the listener would reset them."""
+    for listener in listeners:
+        listener.listen(0)  # New ones wait outside, and are refused.
+    await asyncio.sleep(0.05)
+
+
+class _ToLog(logging.Handler):
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.event("warning", source=record.name, message=record.getMessage())
+
+
+def _log_warnings(log: Log) -> None:
+    """Send the warnings of Uvicorn and asyncio to the log."""
+    for name in ("uvicorn.error", "asyncio"):
+        logger = logging.getLogger(name)
+        logger.propagate = False
+        logger.handlers = [_ToLog(log)]
