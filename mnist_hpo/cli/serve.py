@@ -128,6 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
+        listener.listen()
     except OSError as error:
         raise UserError(f"port {port} on {host} is taken ({error.strerror}); choose one with --port") from None
     return listener

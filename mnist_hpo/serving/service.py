@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -81,5 +82,14 @@ class Service:
             report=self.metrics.batch,
         )
         self._current = Current(model, batcher)
+        _spare_the_collector()
         self.metrics.model(model.summary())
         self.log.event("model_loaded", model=model.summary())
+
+
+def _spare_the_collector() -> None:
+    """Collect garbage now, and never look at what is left again: among JAX's objects that takes a quarter of a second,
+    in which no request is answered."""
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
