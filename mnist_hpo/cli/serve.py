@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _TOKEN = "MNIST_HPO_SERVE_TOKEN"
 _LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 _MIN_TOKEN_CHARS = 16
+_STANDARD_ERROR = 2
 
 
 def serve(
@@ -95,7 +96,7 @@ def serve(
         console().print(f"serving {service.current.model.name}: http://{shown}:{address[1]}/", soft_wrap=True)
         sys.stdout.flush()
 
-    run_server(listener, settings, sys.stderr, ready)
+    run_server(listener, settings, _STANDARD_ERROR, ready)
 
 
 def _token(file: Path | None) -> str | None:

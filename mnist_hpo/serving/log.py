@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
@@ -19,12 +20,13 @@ class Log:
     """Writes lines on a thread of its own, so that a slow reader delays no request. It starts and stops as a context.
 
     Args:
-        stream: where to write.
+        descriptor: the file to write to. A Python stream would be locked while a reader is slow, and then nobody could
+            close it.
 
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
         self._lines: deque[bytes] = deque(maxlen=_MAX_LINES)
         self._n_lost = 0
         self._is_ending = threading.Event()
@@ -36,7 +38,7 @@ class Log:
 
     def __exit__(self, *_: object) -> None:
         self._is_ending.set()
-        self._thread.join(timeout=5)  # Nobody may read the stream.
+        self._thread.join(timeout=2)  # There may be no reader.
 
     def event(self, event: str, **fields: Any) -> None:
         """Write a line with the time, the event's name and its fields."""
@@ -52,9 +54,9 @@ class Log:
         if self._n_lost:
             lost, self._n_lost = self._n_lost, 0
             self.event("lines_lost", lines=lost)
-        lines = list[str]()
+        lines = bytearray()
         while self._lines:
-            lines.append(self._lines.popleft().decode() + "\n")
-        with contextlib.suppress(OSError, ValueError):  # The stream is closed: the service goes on without logs.
-            self._stream.write("".join(lines))
-            self._stream.flush()
+            lines += self._lines.popleft() + b"\n"
+        with contextlib.suppress(OSError):  # The reader has gone, or the disk is full: the service goes on without.
+            while lines:
+                del lines[: os.write(self._descriptor, lines)]

@@ -32,6 +32,8 @@ def read_pixel_lists(body: bytes, image_shape: tuple[int, int, int], max_images:
     if unknown := document.keys() - {"images"}:
         raise ServiceError("invalid_images", f"unknown fields beside images: {len(unknown)}; {_EXAMPLE}")
     images: list[Any] = document["images"]
+    if images and not isinstance(images[0], list):
+        raise ServiceError("invalid_images", f"an image is a list of numbers, also if there is only one; {_EXAMPLE}")
     if not 1 <= len(images) <= max_images:
         code = "too_many_images" if images else "invalid_images"
         raise ServiceError(code, f"{len(images)} images; send 1 to {max_images} in a request")

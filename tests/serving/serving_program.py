@@ -30,4 +30,4 @@ if "alias" in settings:  # A file with the name of a version, which is a folder 
     follow = Follow(alias.read_text, lambda version: ModelSource(alias.with_name(version), version), every_s=0.1)
 source = ModelSource(folder, follow and follow.current_version())
 limits = Limits(**settings.get("limits", {}))
-serve(listener, Settings(source, limits, token=settings.get("token"), follow=follow), sys.stderr, ready)
+serve(listener, Settings(source, limits, token=settings.get("token"), follow=follow), sys.stderr.fileno(), ready)
