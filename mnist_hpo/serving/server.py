@@ -107,6 +107,7 @@ def serve(listener: socket.socket, settings: Settings, log_to: int, ready: Calla
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_GRACE_S,

@@ -20,10 +20,11 @@ PROGRAM_WITH_LIMITS = Path(__file__).with_name("serving_program.py")
 class Served:
     """A running service. Its standard error goes to a file, so that it never waits for a reader."""
 
-    def __init__(self, command: Sequence[str], **environment: str) -> None:
+    def __init__(self, command: Sequence[str], folder: Path | None = None, **environment: str) -> None:
         self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  # It lives as long as the process.
         self.process = subprocess.Popen(
             command,
+            cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._err,
