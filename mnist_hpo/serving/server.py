@@ -173,8 +173,7 @@ class _ToLog(logging.Handler):
 
 
 def _log_warnings(log: Log) -> None:
-    """Send the warnings of Uvicorn and asyncio to the log."""
-    for name in ("uvicorn.error", "asyncio"):
-        logger = logging.getLogger(name)
-        logger.propagate = False
-        logger.handlers = [_ToLog(log)]
+    """Send the warnings of all libraries to the log, so that each of its lines is JSON."""
+    logging.getLogger().handlers = [_ToLog(log)]
+    # It warns of each damaged form, which has its line already.
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)
