@@ -42,8 +42,12 @@ class Prediction(BaseModel):
         list[list[int]] | None, Field(description="With include=pixels: what the model saw, 28 rows of 28.")
     ] = None
     box: Annotated[
-        tuple[int, int, int, int] | None,
-        Field(description="With include=pixels, of a picture: left, top, right, bottom of the digit, in its pixels."),
+        list[int] | None,
+        Field(
+            min_length=4,
+            max_length=4,
+            description="With include=pixels, of a picture: left, top, right, bottom of the digit, in its pixels.",
+        ),
     ] = None
     saliency: Annotated[
         list[list[float]] | None,
@@ -75,7 +79,7 @@ class ModelResponse(ModelSummary):
     """The model that answers now."""
 
     hyperparameters: dict[str, Any]
-    image_shape: Annotated[tuple[int, int, int], Field(description="Height, width and channels.")]
+    image_shape: Annotated[list[int], Field(min_length=3, max_length=3, description="Height, width and channels.")]
     classes: list[int]
     provenance: dict[str, Any]
     max_images: Annotated[int, Field(description="The most images of a request.")]
