@@ -69,6 +69,7 @@ def test_on_all_addresses_a_service_without_a_token_warns(model_folder: Path, tm
     assert TOKEN not in served.err()
 
 
+@pytest.mark.slow
 def test_without_readers_of_its_log_the_service_answers(model_folder: Path) -> None:
     """A pipe that nobody reads must stop no request: it is full after 64 kB."""
     reader, writer = os.pipe()
