@@ -483,3 +483,15 @@ def test_a_full_disk_keeps_the_old_bundle(directory: Path, weights: Tensors) -> 
     assert subprocess.run([sys.executable, "-c", program_text, str(directory)]).returncode == 7
     assert load_bundle(directory).provenance == {"study": "small", "trial": 7}
     assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_an_answer_depends_on_no_other_image_and_hardly_on_their_number(
+    directory: Path, digits: NDArray[np.uint8]
+) -> None:
+    """Many images are computed in batches of 1,000, few in small ones; the last bits may differ between these."""
+    bundle = load_bundle(directory)
+    among_all = bundle.answer(np.tile(digits, (2, 1))).probabilities
+    for n in (1, 2, 31, 32, 33, 500):
+        few = bundle.answer(digits[:n]).probabilities
+        np.testing.assert_array_equal(few, bundle.answer(digits[:500]).probabilities[:n])
+        np.testing.assert_allclose(few, among_all[:n], rtol=0, atol=1e-6)
