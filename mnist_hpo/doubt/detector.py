@@ -1,7 +1,4 @@
-"""Train the detector: two small networks that tell pictures without a digit from digits.
-
-Their mistakes differ, so both together find more than either.
-"""
+"""Train the detector's networks."""
 
 from __future__ import annotations
 
@@ -9,23 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.doubt.drawings import Drawings
+from mnist_hpo.doubt.networks import DIGIT, N_CLASSES, NETWORKS, OTHER
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.factory import LearnerFactory
 from mnist_hpo.learners.protocol import Examples
 from mnist_hpo.spec.model import Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
-_COMMON = {"batch_size": 128, "dropout": 0.1, "schedule": "one_cycle"}
-NETWORKS: tuple[tuple[str, ParameterSet], ...] = (
-    ("mlp", {"depth": 1, "width": 96, "learning_rate": 3e-3, **_COMMON}),
-    (
-        "cnn",
-        {"channels": 8, "learning_rate": 4e-3, "rotation": 8.0, "translation": 1.0, "scaling": 0.08, **_COMMON},
-    ),
-)
-"""Model and hyperparameters of each network."""
-OTHER, DIGIT, N_CLASSES = 0, 1, 2
-"""The classes of the networks."""
 _N_EPOCHS = 8
 _N_DIGITS, _N_REDRAWN, _N_OTHERS = 10_000, 10_000, 22_500
 

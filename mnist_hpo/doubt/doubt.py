@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.doubt.detector import DIGIT, N_CLASSES, NETWORKS, OTHER
+from mnist_hpo.doubt.networks import DIGIT, N_CLASSES, NETWORKS, OTHER
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors

@@ -2,7 +2,8 @@
 
 The pictures without a digit are made from digits (mirrored, turned, cut, joined, laid over each other), from letters in
 the fonts that Matplotlib brings, and from random strokes, shapes and specks. Learning from outliers like these
-transfers to other outliers (Hendrycks, Mazeika & Dietterich, "Deep Anomaly Detection with Outlier Exposure", ICLR 2019).
+transfers to other outliers (Hendrycks, Mazeika & Dietterich, "Deep Anomaly Detection with Outlier Exposure", ICLR
+2019).
 """
 
 from __future__ import annotations

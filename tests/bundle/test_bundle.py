@@ -310,7 +310,7 @@ def test_the_message_names_the_file_and_the_fix(directory: Path) -> None:
 
 def test_other_files_in_the_folder_are_refused(directory: Path) -> None:
     (directory / "model.py").write_text("print('not run')")
-    with pytest.raises(UserError, match="'model.py' does not belong to the model; remove it"):
+    with pytest.raises(UserError, match=r"'model\.py' does not belong to the model; remove it"):
         load_bundle(directory)
 
 
