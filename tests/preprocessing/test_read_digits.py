@@ -1,10 +1,10 @@
 """Digits read through pictures: by a model that was trained on MNIST alone, from pictures of validation digits."""
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import Read
 from numpy.typing import NDArray
 from pictures import drawing, enlarged, grey_of, line_of, photograph
 from PIL import Image
@@ -12,6 +12,7 @@ from PIL import Image
 from mnist_hpo.preprocessing.decode import decode
 from mnist_hpo.preprocessing.find import find_digits
 
+Read = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
