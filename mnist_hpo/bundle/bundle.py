@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load
 
 from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
 from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
 from mnist_hpo.bundle.writing import COMBINATION, DOUBT, DOUBT_FILE, ENSEMBLE, ModelDescription
-from mnist_hpo.doubt.doubt import Doubt
+from mnist_hpo.doubt.doubt import Detector, Doubt
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors
@@ -70,7 +69,7 @@ def load_bundle(directory: Path) -> Bundle:
     """
     stored = read_model(directory)
     with model_errors(directory):
-        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored), _doubt(stored))
+        return Bundle(stored.model, stored.tensors, stored.provenance, predictor_of(stored), _doubt(stored))
 
 
 def _doubt(stored: StoredModel) -> Doubt | None:
@@ -78,10 +77,17 @@ def _doubt(stored: StoredModel) -> Doubt | None:
         return None
     if stored.model.image_shape != (28, 28, 1):
         raise ValueError("a detector of pictures without a digit needs images of 28 × 28 pixels")
-    return Doubt.load(stored.description[DOUBT], load(stored.files[DOUBT_FILE]))
+    return Doubt.load(stored.description[DOUBT], Detector.load(stored.files[DOUBT_FILE]))
 
 
-def _predictor(stored: StoredModel) -> Predictor:
+def predictor_of(stored: StoredModel) -> Predictor:
+    """Return the predictor of a stored model.
+
+    Raises:
+        UserError: there is no such kind of model.
+        ValueError, KeyError: the tensors are not those of the model.
+
+    """
     model, tensors = stored.model, stored.tensors
     if model.model != ENSEMBLE:
         return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)

@@ -17,10 +17,13 @@ import typer
 from mnist_hpo.cli import (
     augment,
     bench,
+    bundle,
     compare,
     data,
     ensemble,
+    export,
     paper,
+    predict,
     report,
     retrain,
     run,
@@ -84,6 +87,9 @@ app.command("paper", cls=Command)(paper.paper)
 app.command("report", cls=Command)(report.report)
 app.command("augment", cls=Command)(augment.augment)
 app.command("sync", cls=Command)(sync.sync)
+app.command("export", cls=Command)(export.export)
+app.add_typer(bundle.app, name="bundle")
+app.command("predict", cls=Command)(predict.predict)
 app.command("serve", cls=Command)(serve.serve)
 app.command("ui", cls=Command)(ui.ui)
 app.add_typer(bench.app, name="bench")

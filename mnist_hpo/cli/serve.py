@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_hpo.api.studies import is_file
-from mnist_hpo.cli.common import DEFAULT_STORAGE, DEFAULT_TRACKING, StorageOption, TrackingOption, console
+from mnist_hpo.cli.common import DEFAULT_STORAGE, DEFAULT_TRACKING, FOLDER, StorageOption, TrackingOption, console
 from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def _source(
     model: str, storage: str, tracking_uri: str, follow_every: float | None
 ) -> tuple[ModelSource, Follow | None]:
     """Return the first model, and how to follow the alias if it shall be followed."""
-    from mnist_hpo.api.serving import RegisteredChampion, served_model
+    from mnist_hpo.api.serving import served_model
     from mnist_hpo.serving.alias import Follow
     from mnist_hpo.serving.model import ModelSource
 
@@ -147,6 +147,8 @@ def _source(
         if follow_every is not None:
             raise UserError("--reload-alias follows the champion of a study; a folder has none: pass a study's name")
         return ModelSource(Path(model)), None
-    champion = RegisteredChampion(model, tracking_uri)
-    source = served_model(model, champion, storage)
+    log = console(to_stderr=True)
+    source, champion = served_model(
+        model, storage, tracking_uri, FOLDER, lambda message: log.print(message, soft_wrap=True)
+    )
     return source, None if follow_every is None else Follow(champion.version, champion.fetch, follow_every)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load
 
 from mnist_hpo.doubt.networks import DIGIT, N_CLASSES, NETWORKS, OTHER
 from mnist_hpo.learners.factory import make_predictor
@@ -38,6 +39,31 @@ class Detector:
         shaped = images.reshape(-1, *_IMAGE_SHAPE)
         answers = np.stack([predictor(shaped) for predictor in self._predictors]).astype(np.float64)
         return answers[:, :, OTHER] - answers[:, :, DIGIT]
+
+    def tensors(self) -> Tensors:
+        """Return the tensors of all networks, with the network's number before each name."""
+        networks = enumerate(self.networks)
+        return {f"{k}/{name}": array for k, tensors in networks for name, array in tensors.items()}
+
+    @classmethod
+    def load(cls, content: bytes) -> Detector:
+        """Return the detector from the content of a safetensors file with what `tensors` returned.
+
+        Raises:
+            ValueError: the tensors are not those of the networks.
+            SafetensorError: it is no such file.
+
+        """
+        tensors = load(content)
+        detector = cls(
+            tuple(
+                {name.removeprefix(f"{k}/"): array for name, array in tensors.items() if name.startswith(f"{k}/")}
+                for k in range(len(NETWORKS))
+            )
+        )
+        if len(detector._predictors) != len(NETWORKS) or detector.tensors().keys() != tensors.keys():
+            raise ValueError("the tensors are not those of the detector's networks")
+        return detector
 
     @cached_property
     def _predictors(self) -> list[Predictor]:
@@ -84,18 +110,12 @@ class Doubt:
         """Return all but the tensors as plain JSON."""
         return {"centres": list(self.centres), "scales": list(self.scales), "threshold": self.threshold}
 
-    def tensors(self) -> Tensors:
-        """Return the tensors of all networks, with the network's number before each name."""
-        return {
-            f"{k}/{name}": array for k, tensors in enumerate(self.detector.networks) for name, array in tensors.items()
-        }
-
     @classmethod
-    def load(cls, fields: Mapping[str, Any], tensors: Tensors) -> Doubt:
-        """Return what `fields` and `tensors` describe.
+    def load(cls, fields: Mapping[str, Any], detector: Detector) -> Doubt:
+        """Return what `fields` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: they are not those of a detector.
+            KeyError, TypeError, ValueError: the fields are not those of a `Doubt`.
 
         """
         n_scores = len(NETWORKS) + 1
@@ -105,11 +125,7 @@ class Doubt:
             raise ValueError(f"the detector needs {n_scores} scores with positive scales")
         if not all(map(math.isfinite, (*centres, *scales, threshold))):
             raise ValueError("the detector's numbers are not finite")
-        networks = tuple(
-            {name.removeprefix(f"{k}/"): array for name, array in tensors.items() if name.startswith(f"{k}/")}
-            for k in range(len(NETWORKS))
-        )
-        return cls(Detector(networks), centres, scales, threshold)
+        return cls(detector, centres, scales, threshold)
 
 
 def _scores(

@@ -24,6 +24,10 @@ class Digit:
     """Its left, top, right and bottom edge in the picture's pixels."""
 
 
+BLANK = Digit(np.zeros((28, 28), np.uint8), (0, 0, 0, 0))
+"""Instead of a digit where nothing is written: models answer it with doubt."""
+
+
 def find_digits(grey: NDArray[np.uint8], *, line: bool = False) -> list[Digit]:
     """Find the digits in a picture, dark on light or light on dark, drawn or photographed.
 

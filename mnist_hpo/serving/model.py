@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import Answers, Bundle, load_bundle
+from mnist_hpo.doubt.doubt import Doubt
 from mnist_hpo.serving.batching import padded_sizes
 from mnist_hpo.spec.errors import UserError
 
@@ -27,6 +28,8 @@ class ModelSource:
     folder: Path
     version: str | None = None
     """Its version in the registry, if it comes from there."""
+    doubt: Doubt | None = None
+    """By what its answers are doubtful, if the folder does not have that itself."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,8 @@ def load_served_model(source: ModelSource, max_images: int) -> ServedModel:
         UserError: it is no model, or takes no images of 28 × 28 grey pixels.
 
     """
-    model = ServedModel(load_bundle(source.folder), source.version)
+    bundle = load_bundle(source.folder)
+    model = ServedModel(replace(bundle, doubt=bundle.doubt or source.doubt), source.version)
     model.warm_up(max_images)
     orjson.dumps(model.describe(max_images))
     return model

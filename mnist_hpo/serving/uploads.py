@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mnist_hpo.preprocessing.decode import decode
 from mnist_hpo.preprocessing.errors import ImageError
-from mnist_hpo.preprocessing.find import Digit, find_digits
+from mnist_hpo.preprocessing.find import BLANK, Digit, find_digits
 from mnist_hpo.serving.errors import STATUSES, ServiceError
 from mnist_hpo.serving.limits import Limits
 from mnist_hpo.serving.multipart import read_form
@@ -32,6 +32,8 @@ def read_upload(body: bytes, content_type: str, limits: Limits) -> list[Digit]:
     try:
         digits = find_digits(decode(form["file"], max_pixels=limits.pixels), line=line in _TRUE)
     except ImageError as error:
+        if error.code == "no_ink":
+            return [BLANK]
         code = error.code if error.code in STATUSES else "damaged_image"
         raise ServiceError(code, str(error)) from None
     if len(digits) > limits.images:
