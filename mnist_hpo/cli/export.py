@@ -49,12 +49,13 @@ def export(
     # Set before JAX starts, so that predictions have the bits of the tested ones.
     os.environ.update(worker_environment())
     from mnist_hpo.api.exporting import export_model
-    from mnist_hpo.bundle.quantization import WEIGHT_TYPES
+    from mnist_hpo.bundle.quantization import WEIGHT_TYPES, WeightType
     from mnist_hpo.cli.schemas.bundle import BundleOutput
     from mnist_hpo.home import Home
     from mnist_hpo.spec.errors import UserError
 
-    weight_type = {str(known): known for known in WEIGHT_TYPES}.get(weights)
+    known: dict[str, WeightType] = {name: name for name in WEIGHT_TYPES}
+    weight_type = known.get(weights)
     if weight_type is None:
         raise UserError(f"--weights {weights}: must be one of {', '.join(WEIGHT_TYPES)}")
     log = console(to_stderr=True)
