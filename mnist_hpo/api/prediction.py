@@ -77,7 +77,7 @@ def load_model(
         UserError: the model does not exist or is damaged.
 
     """
-    directory = Path(study) if _is_model_folder(study) else _model_folder(study, folder, storage)
+    directory = Path(study) if _is_model_folder(study) else model_folder(study, folder, storage)
     return LoadedModel(directory, load_bundle(directory))
 
 
@@ -88,7 +88,15 @@ def _is_model_folder(study: str | Path | Study) -> TypeGuard[str | Path]:
     return is_path and Path(study).suffix not in (".yaml", ".yml")
 
 
-def _model_folder(study: str | Path | Study, folder: str | Path | None, storage: str | None) -> Path:
+def model_folder(study: str | Path | Study, folder: str | Path | None, storage: str | None) -> Path:
+    """Return the folder of a study's model: its champion's if the best trial has been re-trained, else the search's.
+
+    The arguments are those of `load_model`.
+
+    Raises:
+        UserError: there is no such model.
+
+    """
     home = home_of(folder, storage)
     record, _ = recorded_study(home.storage_url, study)
     best = best_of(record.trials())

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
 from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
-from mnist_hpo.bundle.writing import COMBINATION, ENSEMBLE, ModelDescription
+from mnist_hpo.bundle.writing import COMBINATION, DOUBT, DOUBT_FILE, ENSEMBLE, ModelDescription
+from mnist_hpo.doubt.doubt import Detector, Doubt
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.model import Tensors
+
+_SURE = 0.5
+"""An answer with a lower probability is doubtful."""
+
+
+class Answers(NamedTuple):
+    """A model's answers for n images."""
+
+    probabilities: NDArray[np.float32]
+    """f32[n, n_classes]; the digit is the most probable class."""
+    doubtful: NDArray[np.bool_]
+    """bool[n]: whether the image may not show any digit, or the digit may be another one."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +41,21 @@ class Bundle:
     provenance: Mapping[str, Any]
     """Study, trial, seed, dataset digest and other entries that were written with the model."""
     predictor: Predictor
+    doubt: Doubt | None = None
+    """None: the model was written without a detector, and only improbable answers are doubtful."""
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
         return self.predictor(images.reshape(len(images), *self.model.image_shape))
+
+    def answer(self, images: NDArray[np.uint8]) -> Answers:
+        """Return the answers for images u8[n, n_features] or u8[n, height, width, channels]."""
+        found = self.log_probabilities(images)
+        probabilities = np.exp(found)
+        blank = ~images.reshape(len(images), -1).any(axis=1)
+        if self.doubt is None:
+            return Answers(probabilities, blank | (probabilities.max(axis=1) < _SURE))
+        return Answers(probabilities, blank | self.doubt.doubtful(images, found))
 
 
 def load_bundle(directory: Path) -> Bundle:
@@ -45,10 +69,25 @@ def load_bundle(directory: Path) -> Bundle:
     """
     stored = read_model(directory)
     with model_errors(directory):
-        return Bundle(stored.model, stored.tensors, stored.provenance, _predictor(stored))
+        return Bundle(stored.model, stored.tensors, stored.provenance, predictor_of(stored), _doubt(stored))
 
 
-def _predictor(stored: StoredModel) -> Predictor:
+def _doubt(stored: StoredModel) -> Doubt | None:
+    if DOUBT not in stored.description:
+        return None
+    if stored.model.image_shape != (28, 28, 1):
+        raise ValueError("a detector of pictures without a digit needs images of 28 × 28 pixels")
+    return Doubt.load(stored.description[DOUBT], Detector.load(stored.files[DOUBT_FILE]))
+
+
+def predictor_of(stored: StoredModel) -> Predictor:
+    """Return the predictor of a stored model.
+
+    Raises:
+        UserError: there is no such kind of model.
+        ValueError, KeyError: the tensors are not those of the model.
+
+    """
     model, tensors = stored.model, stored.tensors
     if model.model != ENSEMBLE:
         return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)

@@ -1,7 +1,7 @@
 """Write a model as a folder. Does not import JAX, so the coordinator can use it.
 
-`weights.safetensors` contains the model's arrays by name. `model.json` contains the description of the model, its
-provenance, and a SHA-256 of each file's content, which every load checks.
+`model.safetensors` contains the model's arrays by name. `model.json` contains the description of the model, its
+provenance, and size and SHA-256 of each other file, which every load checks.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from mnist_hpo.bundle.replace import write_folder
 from mnist_hpo.spec.model import Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
-FORMAT = 3
-"""Increased when an older version could misread a model. `bundle` reads all earlier formats."""
-ENSEMBLE_FORMAT = 4
-"""The format of an ensemble's folder. A single model is still written in format 3, so that older versions read it."""
+FORMAT = 5
+"""Increased when an older version could misread a model. `reading` reads all earlier formats."""
 ENSEMBLE = "ensemble"
 """The name of an ensemble where a model has the name of its kind."""
 COMBINATION = "combination"
-WEIGHTS, DESCRIPTION = "weights.safetensors", "model.json"
-WEIGHTS_SHA256, DESCRIPTION_SHA256 = "weights_sha256", "description_sha256"
-"""Fields of the description: digests of the bytes of `weights.safetensors`, and of the description's other fields."""
+WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
+DOUBT, DOUBT_FILE = "doubt", "doubt.safetensors"
+"""The field and the file of the model's `Doubt`, if it has one."""
+FILES, DESCRIPTION_SHA256 = "files", "description_sha256"
+"""Fields of the description: size and digest of each other file by name, and the digest of the other fields."""
 _PREPROCESSING = {"input": "u8[n, height, width, channels], or u8[n, n_features] row by row", "scale": "x / 255"}
 
 
@@ -48,6 +48,22 @@ class ModelDescription:
     n_classes: int
 
 
+@dataclass(frozen=True)
+class Model:
+    """What is written to a model's folder."""
+
+    description: ModelDescription
+    tensors: Tensors
+    provenance: Mapping[str, Any]
+    """Study, trial, seed, dataset digest and other entries about the origin of the model."""
+    members: Sequence[Mapping[str, Any]] = ()
+    """For an ensemble: the kind and the hyperparameters of each member."""
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Further fields of the description, such as test figures."""
+    files: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
+    """Further files by name."""
+
+
 def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, provenance: Mapping[str, Any]) -> None:
     """Write a model as a folder, atomically replacing the old one.
 
@@ -55,7 +71,7 @@ def write_bundle(directory: Path, model: ModelDescription, tensors: Tensors, pro
         OSError: the model cannot be written; the old one is unchanged.
 
     """
-    _write(directory, FORMAT, model, tensors, provenance, {})
+    write_folder(directory, folder_files(Model(model, tensors, provenance)))
 
 
 def write_ensemble(
@@ -74,35 +90,32 @@ def write_ensemble(
 
     """
     first, _ = members[0]
-    model = dataclasses.replace(first, model=ENSEMBLE, parameters={"method": method, "n_members": len(members)})
+    description = dataclasses.replace(first, model=ENSEMBLE, parameters={"method": method, "n_members": len(members)})
     tensors = {f"{COMBINATION}/{name}": np.asarray(array) for name, array in combination.items()}
     for index, (_, arrays) in enumerate(members):
         tensors |= {f"{index}/{name}": array for name, array in arrays.items()}
     described = [{"model": member.model, "parameters": dict(member.parameters)} for member, _ in members]
-    _write(directory, ENSEMBLE_FORMAT, model, tensors, provenance, {"members": described})
+    write_folder(directory, folder_files(Model(description, tensors, provenance, described)))
 
 
-def _write(
-    directory: Path,
-    number: int,
-    model: ModelDescription,
-    tensors: Tensors,
-    provenance: Mapping[str, Any],
-    more: Mapping[str, Any],
-) -> None:
-    content = save(dict(tensors))
+def folder_files(model: Model) -> dict[str, bytes]:
+    """Return the files of a model's folder by name."""
+    files = {WEIGHTS: save(dict(model.tensors)), **model.files}
     description = {
-        "format": number,
-        **dataclasses.asdict(model),
-        **more,
+        "format": FORMAT,
+        **dataclasses.asdict(model.description),
+        **({"members": list(model.members)} if model.members else {}),
         "preprocessing": _PREPROCESSING,
-        "classes": [str(label) for label in range(model.n_classes)],
-        "provenance": dict(provenance),
-        WEIGHTS_SHA256: hashlib.sha256(content).hexdigest(),
+        "classes": [str(label) for label in range(model.description.n_classes)],
+        **model.fields,
+        "provenance": dict(model.provenance),
+        FILES: {
+            name: {"n_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for name, content in sorted(files.items())
+        },
     }
     description[DESCRIPTION_SHA256] = description_sha256(description)
-    text = json.dumps(description, indent=2) + "\n"
-    write_folder(directory, {WEIGHTS: content, DESCRIPTION: text.encode()})
+    return {**files, DESCRIPTION: (json.dumps(description, indent=2) + "\n").encode()}
 
 
 def description_sha256(description: Mapping[str, Any]) -> str:

@@ -14,7 +14,25 @@ from typing import Annotated
 
 import typer
 
-from mnist_hpo.cli import augment, bench, compare, data, ensemble, paper, report, retrain, run, show, sync, trials, ui
+from mnist_hpo.cli import (
+    augment,
+    bench,
+    bundle,
+    compare,
+    data,
+    ensemble,
+    export,
+    paper,
+    predict,
+    report,
+    retrain,
+    run,
+    serve,
+    show,
+    sync,
+    trials,
+    ui,
+)
 from mnist_hpo.cli.help import Command, Group
 from mnist_hpo.cli.streams import close_streams, prepare_streams
 from mnist_hpo.spec.errors import UserError, first_line
@@ -69,6 +87,10 @@ app.command("paper", cls=Command)(paper.paper)
 app.command("report", cls=Command)(report.report)
 app.command("augment", cls=Command)(augment.augment)
 app.command("sync", cls=Command)(sync.sync)
+app.command("export", cls=Command)(export.export)
+app.add_typer(bundle.app, name="bundle")
+app.command("predict", cls=Command)(predict.predict)
+app.command("serve", cls=Command)(serve.serve)
 app.command("ui", cls=Command)(ui.ui)
 app.add_typer(bench.app, name="bench")
 

@@ -24,7 +24,7 @@ def test_a_best_model_that_is_trained_again_equals_the_recorded_one(finished: Fo
     assert found is not None
     assert recorded is not None
     assert load_bundle(found).provenance["valid_loss"] == best["value"]
-    assert (found / "weights.safetensors").read_bytes() == (recorded / "weights.safetensors").read_bytes()
+    assert (found / "model.safetensors").read_bytes() == (recorded / "model.safetensors").read_bytes()
 
 
 @pytest.mark.slow

@@ -88,7 +88,7 @@ assert not {"mlflow", "optuna", "tensorflow_datasets"} & set(sys.modules)
 
 
 def test_a_bundle_is_tensors_and_json_that_describes_their_use(directory: Path) -> None:
-    assert sorted(file.name for file in directory.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(file.name for file in directory.iterdir()) == ["model.json", "model.safetensors"]
     description = json.loads((directory / "model.json").read_text())
     assert description["classes"] == [str(digit) for digit in range(10)]
     assert description["preprocessing"]["scale"] == "x / 255"
@@ -101,7 +101,7 @@ def no_description(directory: Path) -> None:
 
 
 def no_weights(directory: Path) -> None:
-    (directory / "weights.safetensors").unlink()
+    (directory / "model.safetensors").unlink()
 
 
 def truncated_description(directory: Path) -> None:
@@ -110,12 +110,12 @@ def truncated_description(directory: Path) -> None:
 
 
 def truncated_weights(directory: Path) -> None:
-    content = (directory / "weights.safetensors").read_bytes()
-    (directory / "weights.safetensors").write_bytes(content[: len(content) // 2])
+    content = (directory / "model.safetensors").read_bytes()
+    (directory / "model.safetensors").write_bytes(content[: len(content) // 2])
 
 
 def a_newer_format(directory: Path) -> None:
-    change_description(directory, format=5)
+    change_description(directory, format=6)
 
 
 def the_old_format(directory: Path) -> None:
@@ -129,18 +129,18 @@ def another_provenance(directory: Path) -> None:
 
 def other_weights(directory: Path) -> None:
     """Write other weights of the right names and shapes, in a valid file."""
-    weights = load_file(directory / "weights.safetensors")
+    weights = load_file(directory / "model.safetensors")
     weights["logits.bias"][3] += np.float32(1e-3)
-    save_file(weights, directory / "weights.safetensors")
+    save_file(weights, directory / "model.safetensors")
 
 
 def the_weights_of_another_model(directory: Path) -> None:
     write_bundle(directory.with_name("other"), MODEL, weights_of(6), {})
-    (directory / "weights.safetensors").write_bytes((directory.with_name("other") / "weights.safetensors").read_bytes())
+    (directory / "model.safetensors").write_bytes((directory.with_name("other") / "model.safetensors").read_bytes())
 
 
 def no_digest_of_the_weights(directory: Path) -> None:
-    remove_fields(directory, "weights_sha256")
+    rewrite_description(directory, files={"model.safetensors": {"n_bytes": 10**9}})
 
 
 def no_digest_of_the_description(directory: Path) -> None:
@@ -148,16 +148,16 @@ def no_digest_of_the_description(directory: Path) -> None:
 
 
 def no_digests(directory: Path) -> None:
-    remove_fields(directory, "weights_sha256", "description_sha256")
+    remove_fields(directory, "files", "description_sha256")
 
 
 def a_trailing_byte(directory: Path) -> None:
-    with (directory / "weights.safetensors").open("ab") as file:
+    with (directory / "model.safetensors").open("ab") as file:
         file.write(b"\0")
 
 
 def empty_weights_file(directory: Path) -> None:
-    (directory / "weights.safetensors").write_bytes(b"")
+    (directory / "model.safetensors").write_bytes(b"")
 
 
 def deep_nesting(directory: Path) -> None:
@@ -209,6 +209,12 @@ def change_description(directory: Path, **changes: object) -> None:
     (directory / "model.json").write_text(json.dumps(description | changes))
 
 
+def rewrite_description(directory: Path, **changes: object) -> None:
+    """Change fields of the description, and its digest accordingly."""
+    change_description(directory, **changes)
+    change_description(directory, description_sha256=description_sha256(read_description(directory)))
+
+
 @pytest.mark.parametrize(
     "damage",
     [
@@ -248,12 +254,12 @@ def test_a_missing_bundle_is_refused(tmp_path: Path) -> None:
 
 def test_any_changed_bit_of_the_weights_is_refused(directory: Path) -> None:
     """Flips one bit at a time across the file: its length, its header, and each tensor."""
-    path = directory / "weights.safetensors"
+    path = directory / "model.safetensors"
     content = path.read_bytes()
     header_bytes = 8 + int.from_bytes(content[:8], "little")
     for position in [*range(header_bytes), *range(header_bytes, len(content), 4099), len(content) - 1]:
         path.write_bytes(with_a_flipped_bit(content, position))
-        with pytest.raises(UserError, match=r"weights\.safetensors has changed since the model was written"):
+        with pytest.raises(UserError, match=r"model\.safetensors has changed since the model was written"):
             load_bundle(directory)
     path.write_bytes(content)
     load_bundle(directory)
@@ -281,7 +287,7 @@ def with_a_flipped_bit(content: bytes, position: int) -> bytes:
 
 
 def test_truncated_files_are_refused(directory: Path) -> None:
-    for name in ("model.json", "weights.safetensors"):
+    for name in ("model.json", "model.safetensors"):
         content = (directory / name).read_bytes()
         # The last byte of the description is only a line feed.
         for length in [*range(0, len(content) - 1, 997), len(content) - 2]:
@@ -294,23 +300,77 @@ def test_truncated_files_are_refused(directory: Path) -> None:
 def test_the_message_names_the_file_and_the_fix(directory: Path) -> None:
     other_weights(directory)
     with pytest.raises(
-        UserError, match=r"weights\.safetensors has changed .*restore the folder, or train the model again"
+        UserError, match=r"model\.safetensors has changed .*restore the folder, or train the model again"
     ):
         load_bundle(directory)
     a_newer_format(directory)
-    with pytest.raises(UserError, match=r"format 5, from a newer mnist-hpo; .* upgrade"):
+    with pytest.raises(UserError, match=r"format 6, from a newer mnist-hpo; .* upgrade"):
         load_bundle(directory)
 
 
-def test_other_files_in_the_folder_are_ignored(directory: Path, digits: NDArray[np.uint8]) -> None:
-    before = load_bundle(directory).log_probabilities(digits)
-    (directory / ".DS_Store").write_bytes(b"left by a file manager")
-    assert (load_bundle(directory).log_probabilities(digits) == before).all()
+def test_other_files_in_the_folder_are_refused(directory: Path) -> None:
+    (directory / "model.py").write_text("print('not run')")
+    with pytest.raises(UserError, match=r"'model\.py' does not belong to the model; remove it"):
+        load_bundle(directory)
+
+
+def test_a_link_out_of_the_folder_is_refused(directory: Path, tmp_path: Path) -> None:
+    weights = directory / "model.safetensors"
+    weights.rename(tmp_path / "elsewhere")
+    weights.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"model\.safetensors is not a regular file"):
+        load_bundle(directory)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/b", "..", ".", "", "model.json", "a\0b", "x" * 101])
+def test_a_listed_file_outside_the_folder_is_refused(directory: Path, name: str) -> None:
+    (directory.parent / "secret").write_bytes(b"")
+    files = read_description(directory)["files"]
+    rewrite_description(directory, files={**files, name: {"n_bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}})
+    with pytest.raises(UserError, match=r"not the name of a file in the folder"):
+        load_bundle(directory)
+
+
+def test_a_file_that_has_grown_is_refused_before_it_is_read(directory: Path) -> None:
+    with (directory / "model.safetensors").open("ab") as file:
+        file.truncate(2**40)  # A sparse file: reading it would need a terabyte of memory.
+    with pytest.raises(UserError, match=r"1,099,511,627,776 bytes, more than"):
+        load_bundle(directory)
+
+
+def test_an_oversized_header_is_refused(directory: Path) -> None:
+    """The digests are correct, as in a folder from someone who wants to harm."""
+    content = (2**62).to_bytes(8, "little") + b"{" * 100
+    (directory / "model.safetensors").write_bytes(content)
+    entry = {"n_bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    rewrite_description(directory, files={"model.safetensors": entry})
+    with pytest.raises(UserError, match="not a model of mnist-hpo"):
+        load_bundle(directory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"parameters": PARAMETERS | {"depth": 10**9}}, "mlp.depth must be from"),
+        ({"parameters": PARAMETERS | {"width": 10**9}}, "mlp.width must be from"),
+        ({"parameters": PARAMETERS | {"activation": "__import__"}}, "mlp.activation must be one of"),
+        ({"parameters": PARAMETERS | {"command": "ls"}}, "mlp.command is unknown"),
+        ({"image_shape": [10**6, 10**6, 1]}, "image_shape has 1000000; it must be a whole number from 1 to 4096"),
+        ({"n_classes": 10**9}, "n_classes has 1000000000"),
+        ({"model": "../../mlp"}, r"unknown model|no model"),
+    ],
+)
+def test_a_description_of_a_huge_or_unknown_network_is_refused(
+    directory: Path, changes: dict[str, Any], message: str
+) -> None:
+    rewrite_description(directory, **changes)
+    with pytest.raises(UserError, match=message):
+        load_bundle(directory)
 
 
 def change_to_format_2(directory: Path) -> None:
     """Rewrite the description as an earlier version wrote it; champions of that version exist."""
-    remove_fields(directory, "model", "parameters", "image_shape", "n_classes")
+    remove_fields(directory, "model", "parameters", "image_shape", "n_classes", "files")
     program = {
         "model": "mlp",
         "n_features": 784,
@@ -321,8 +381,9 @@ def change_to_format_2(directory: Path) -> None:
         "precision": "fp32",
         "with_dropout": True,
     }
-    change_description(directory, format=2, program=program)
-    change_description(directory, description_sha256=description_sha256(read_description(directory)))
+    (directory / "model.safetensors").rename(directory / "weights.safetensors")
+    sha256 = hashlib.sha256((directory / "weights.safetensors").read_bytes()).hexdigest()
+    rewrite_description(directory, format=2, program=program, weights_sha256=sha256)
 
 
 def test_a_model_of_format_2_predicts_as_before(directory: Path, digits: NDArray[np.uint8]) -> None:
@@ -350,7 +411,7 @@ def test_writing_replaces_a_whole_folder(directory: Path, weights: Tensors) -> N
     (directory / "of the old one").touch()
     write_bundle(directory, MODEL, weights, {"trial": 8})
     assert load_bundle(directory).provenance == {"trial": 8}
-    assert sorted(file.name for file in directory.iterdir()) == ["model.json", "weights.safetensors"]
+    assert sorted(file.name for file in directory.iterdir()) == ["model.json", "model.safetensors"]
     assert list(directory.parent.iterdir()) == [directory]
 
 
@@ -392,12 +453,12 @@ def number_of_complete_bundle(directory: Path) -> int:
     folder = os.open(directory, os.O_RDONLY)
     try:
         description = json.loads(read_in(folder, "model.json"))
-        content = read_in(folder, "weights.safetensors")
+        content = read_in(folder, "model.safetensors")
     except FileNotFoundError:
         return 0  # The folder was replaced and deleted in the meantime.
     finally:
         os.close(folder)
-    assert description["weights_sha256"] == hashlib.sha256(content).hexdigest()
+    assert description["files"]["model.safetensors"]["sha256"] == hashlib.sha256(content).hexdigest()
     return description["provenance"].get("number", 0)
 
 
@@ -422,3 +483,15 @@ def test_a_full_disk_keeps_the_old_bundle(directory: Path, weights: Tensors) -> 
     assert subprocess.run([sys.executable, "-c", program_text, str(directory)]).returncode == 7
     assert load_bundle(directory).provenance == {"study": "small", "trial": 7}
     assert list(directory.parent.iterdir()) == [directory]
+
+
+def test_an_answer_depends_on_no_other_image_and_hardly_on_their_number(
+    directory: Path, digits: NDArray[np.uint8]
+) -> None:
+    """Many images are computed in batches of 1,000, few in small ones; the last bits may differ between these."""
+    bundle = load_bundle(directory)
+    among_all = bundle.answer(np.tile(digits, (2, 1))).probabilities
+    for n in (1, 2, 31, 32, 33, 500):
+        few = bundle.answer(digits[:n]).probabilities
+        np.testing.assert_array_equal(few, bundle.answer(digits[:500]).probabilities[:n])
+        np.testing.assert_allclose(few, among_all[:n], rtol=0, atol=1e-6)

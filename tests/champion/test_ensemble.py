@@ -67,7 +67,8 @@ np.save("probabilities.npy", model.predict(np.load("images.npy")))
 """
     environment = folder.environment(MLFLOW_TRACKING_URI=folder.tracking_uri)
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "probabilities.npy"), expected)
+    # The processes have different JAX settings, so the last bits may differ.
+    np.testing.assert_allclose(np.load(tmp_path / "probabilities.npy"), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("change", ["weights", "method", "members"])
@@ -77,9 +78,9 @@ def test_a_changed_ensemble_is_refused(folder: Folder, greedy: dict[str, Any], t
     for file in source.iterdir():
         (copy / file.name).write_bytes(file.read_bytes())
     if change == "weights":
-        content = bytearray((copy / "weights.safetensors").read_bytes())
+        content = bytearray((copy / "model.safetensors").read_bytes())
         content[-1] ^= 1
-        (copy / "weights.safetensors").write_bytes(content)
+        (copy / "model.safetensors").write_bytes(content)
     else:
         description = json.loads((copy / "model.json").read_text())
         if change == "method":

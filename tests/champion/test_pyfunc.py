@@ -77,7 +77,7 @@ def test_the_readmes_snippet_runs_unchanged(retrained: Folder, mnist: PreparedDa
 DOWNLOAD = """
 import pathlib, mlflow
 path = mlflow.artifacts.download_artifacts("models:/small@champion", dst_path="model")
-weights = next(pathlib.Path(path).rglob("weights.safetensors"))
+weights = next(pathlib.Path(path).rglob("model.safetensors"))
 content = bytearray(weights.read_bytes())
 content[-1] ^= 1
 weights.write_bytes(content)
@@ -88,4 +88,4 @@ mlflow.pyfunc.load_model(path)
 def test_a_registered_model_with_a_changed_byte_is_not_loaded(retrained: Folder, tmp_path: Path) -> None:
     done = python(retrained, tmp_path, "-c", DOWNLOAD)
     assert done.returncode == 1
-    assert "weights.safetensors has changed since the model was written" in done.stderr
+    assert "model.safetensors has changed since the model was written" in done.stderr

@@ -241,7 +241,7 @@ def test_the_registered_model_predicts_in_a_new_process(
     assert found["accuracy"] == figures["test_accuracy"][0]
     assert found["shape"] == [10_000, 10]
     assert found["sums"] == pytest.approx([1, 1], abs=1e-5)
-    assert {"model.json", "weights.safetensors", "mlflow_model.py"} <= set(found["files"])
+    assert {"model.json", "model.safetensors", "mlflow_model.py"} <= set(found["files"])
     assert not [name for name in found["files"] if name.endswith((".pkl", ".pickle", ".joblib", ".pt"))]
 
 

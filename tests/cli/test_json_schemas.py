@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from command import ROOT, Folder, retrained_small
 from jsonschema import Draft202012Validator
+from PIL import Image
 from typer.main import get_command
 
 from mnist_hpo.cli.main import app
@@ -31,12 +32,18 @@ def retrained(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
+def printed(finished: Folder, retrained: Folder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The real output of every verb that prints JSON."""
     compared = retrained.call(
         "compare", "--runs", "small:0", "small:1", f"small:{finished.status()['best']['number']}", "--json"
     )
+    best = finished.status()["best"]["number"]
+    model = next((finished.path / "mlruns" / "checkpoints").rglob(f"best-{best:05d}"))
+    blank = tmp_path_factory.mktemp("blank") / "blank.png"
+    Image.new("L", (40, 40), 255).save(blank)
     return {
+        "bundle verify": finished.call("bundle", "verify", str(model), "--json").out,
+        "predict": finished.call("predict", str(blank), "--model", str(model), "--json").out,
         "best": finished.call("best", "small", "--json").out,
         "compare": compared.out,
         "data": finished.call("data", "--json").out,
@@ -48,7 +55,7 @@ def printed(finished: Folder, retrained: Folder) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("verb", sorted(verb for verb in OUTPUTS if not verb.startswith(("bench", "paper"))))
+@pytest.mark.parametrize("verb", sorted(verb for verb in OUTPUTS if not verb.startswith(("bench", "export", "paper"))))
 def test_real_output_matches_its_schema(printed: dict[str, str], verb: str) -> None:
     document = json.loads(printed[verb], parse_constant=lambda text: pytest.fail(f"{text} is no JSON"))
     assert problems(document, verb) == []
@@ -69,7 +76,8 @@ def test_a_schema_rejects_missing_and_extra_fields_and_wrong_types(printed: dict
 
 def test_every_verb_that_prints_json_has_a_schema() -> None:
     verbs = dict(get_command(app).commands)  # type: ignore[attr-defined]
-    verbs |= {f"bench {name}": verb for name, verb in verbs.pop("bench").commands.items()}
+    for group in ("bench", "bundle"):
+        verbs |= {f"{group} {name}": verb for name, verb in verbs.pop(group).commands.items()}
     with_json = {name for name, verb in verbs.items() if any("--json" in option.opts for option in verb.params)}
     assert with_json == set(OUTPUTS)
 

@@ -137,7 +137,7 @@ def test_a_run_continues_while_a_real_server_is_stopped(
     model = MlflowClient(tracking_server.url).list_artifacts(
         trial_runs(runs_of(tracking_server.url))[best].info.run_id, "model"
     )
-    assert {Path(file.path).name for file in model} == {"model.json", "weights.safetensors"}
+    assert {Path(file.path).name for file in model} == {"model.json", "model.safetensors"}
 
 
 @pytest.mark.slow

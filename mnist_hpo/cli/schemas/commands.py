@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from pydantic import BaseModel
 
 from mnist_hpo.cli.schemas.bench import BenchOverheadOutput, BenchPeersOutput, BenchReplayOutput, BenchRooflineOutput
+from mnist_hpo.cli.schemas.bundle import BundleOutput
 from mnist_hpo.cli.schemas.compare import CompareOutput
 from mnist_hpo.cli.schemas.data import DataOutput
 from mnist_hpo.cli.schemas.ensemble import EnsembleOutput
 from mnist_hpo.cli.schemas.paper import PaperOutput
+from mnist_hpo.cli.schemas.predict import PredictOutput
 from mnist_hpo.cli.schemas.retrain import RetrainOutput
 from mnist_hpo.cli.schemas.study import RunOutput, StatusOutput
 from mnist_hpo.cli.schemas.trial import BestOutput, TrialsOutput
@@ -21,10 +23,13 @@ OUTPUTS: Mapping[str, type[BaseModel]] = {
     "bench replay": BenchReplayOutput,
     "bench roofline": BenchRooflineOutput,
     "best": BestOutput,
+    "bundle verify": BundleOutput,
     "compare": CompareOutput,
     "data": DataOutput,
     "ensemble": EnsembleOutput,
+    "export": BundleOutput,
     "paper": PaperOutput,
+    "predict": PredictOutput,
     "retrain": RetrainOutput,
     "run": RunOutput,
     "status": StatusOutput,

@@ -180,16 +180,22 @@ def train_epoch(
     return state, losses
 
 
-def predict(program: Program, parameters: Parameters, statistics: Statistics, images: jax.Array) -> jax.Array:
+def predict(
+    program: Program,
+    parameters: Parameters,
+    statistics: Statistics,
+    images: jax.Array,
+    batch_size: int = EVALUATION_BATCH,
+) -> jax.Array:
     """Return log-probabilities f32[E, C] of images u8[E, F].
 
     The last batch is padded, and the padding is removed from the result.
     """
     structure = structure_of(program)
     n_examples, n_features = images.shape
-    n_batches = -(-n_examples // EVALUATION_BATCH)
-    padded = jnp.pad(images, ((0, n_batches * EVALUATION_BATCH - n_examples), (0, 0)))
-    batches = padded.reshape(n_batches, EVALUATION_BATCH, n_features)
+    n_batches = -(-n_examples // batch_size)
+    padded = jnp.pad(images, ((0, n_batches * batch_size - n_examples), (0, 0)))
+    batches = padded.reshape(n_batches, batch_size, n_features)
     rounded = round_weights(parameters, structure.is_weight, program.precision)
     model = nnx.merge(structure.evaluation, with_rounded(parameters, rounded), statistics)
 

@@ -1,0 +1,136 @@
+"use strict";
+
+// Connects the parts of the page.
+
+{
+  const find = (id) => document.getElementById(id);
+  const service = new Service();
+  const answer = new Answer();
+  const map = new SaliencyMap();
+  const recognition = new Newest((signal) => ask("pixels", signal));
+  const explanation = new Newest((signal) => ask("pixels,saliency", signal));
+  const pad = new Pad(find("pad"), changed);
+  const pen = new KeyboardPen(find("pad"), pad, find("pen"), announce);
+
+  function changed() {
+    explanation.stop();
+    map.clear();
+    find("hint").hidden = !pad.isEmpty;
+    find("box").classList.add("hidden");
+    if (pad.isEmpty) {
+      recognition.stop();
+      empty("");
+    } else {
+      find("answer").ariaBusy = "true";
+      recognition.ask();
+    }
+  }
+
+  async function ask(include, signal) {
+    try {
+      const content = await pad.content();
+      const { predictions, model } = await service.predict(content, include, signal);
+      if (signal.aborted) return;
+      show(predictions[0], model);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!(error instanceof RefusedError)) throw error;
+      refused(error);
+    } finally {
+      if (!recognition.isAsked) find("answer").ariaBusy = "false";
+    }
+  }
+
+  function show(prediction, model) {
+    answer.show(prediction);
+    if (prediction.saliency) map.show(prediction.saliency);
+    showBox(prediction.box);
+    find("status").textContent = "";
+    find("model").textContent = [model.study, model.kind, model.version && `version ${model.version}`]
+      .filter(Boolean)
+      .join(" · ");
+    if (!pad.isDrawing) announce(Answer.inWords(prediction));
+  }
+
+  function showBox(box) {
+    const place = pad.placeOf(box);
+    find("box").classList.toggle("hidden", place === null);
+    for (const [name, value] of Object.entries(place ?? {})) find("box").setAttribute(name, value);
+  }
+
+  function refused(error) {
+    const needsToken = error.code === "unauthorized";
+    if (needsToken) find("token").hidden = false;
+    const message = !needsToken ? error.message : service.token ? "this token is wrong" : "the service asks for its token";
+    empty(message[0].toUpperCase() + message.slice(1) + ".");
+  }
+
+  function empty(status) {
+    answer.clear();
+    announce("");
+    find("status").textContent = status;
+  }
+
+  function announce(text) {
+    find("announcement").textContent = text;
+  }
+
+  function clear() {
+    pen.lift();
+    pad.clear();
+  }
+
+  function undo() {
+    pen.lift();
+    pad.undo();
+  }
+
+  find("clear").addEventListener("click", clear);
+  find("undo").addEventListener("click", undo);
+  find("explain").addEventListener("click", () => {
+    if (pad.isEmpty) find("status").textContent = "Draw a digit first.";
+    else explanation.ask();
+  });
+
+  document.addEventListener("keydown", (event) => {
+    if (event.target === find("secret")) return;
+    const isUndo = (event.ctrlKey || event.metaKey) && !event.shiftKey && event.key.toLowerCase() === "z";
+    if (isUndo) undo();
+    else if (event.key === "Escape" || event.key === "Delete") clear();
+    else return;
+    event.preventDefault();
+  });
+
+  function take(files) {
+    if (files.length === 0) return;
+    pen.lift();
+    pad.show(files[0]);
+  }
+
+  find("file").addEventListener("change", ({ target }) => {
+    take([...target.files]);
+    target.value = ""; // So that the same file can be chosen again.
+  });
+  document.addEventListener("paste", (event) => take([...event.clipboardData.files]));
+  document.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    find("paper").classList.add("target");
+  });
+  document.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) find("paper").classList.remove("target");
+  });
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    find("paper").classList.remove("target");
+    take([...event.dataTransfer.files]);
+  });
+
+  find("token").addEventListener("submit", (event) => {
+    event.preventDefault();
+    service.token = find("secret").value;
+    find("secret").value = "";
+    find("token").hidden = true;
+    find("status").textContent = "";
+    if (!pad.isEmpty) recognition.ask();
+  });
+}

@@ -1,0 +1,115 @@
+"""Start a service in a process of its own, and talk to it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import requests
+from command import ENVIRONMENT, PROGRAM, TIMEOUT_S
+
+PROGRAM_WITH_LIMITS = Path(__file__).with_name("serving_program.py")
+
+
+class Served:
+    """A running service. Its standard error goes to a file, so that it never waits for a reader."""
+
+    def __init__(self, command: Sequence[str], folder: Path | None = None, **environment: str) -> None:
+        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  # It lives as long as the process.
+        self.process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._err,
+            text=True,
+            env=ENVIRONMENT | environment,
+        )
+        assert self.process.stdout is not None
+        self.first_line = self.process.stdout.readline()
+        assert "http://" in self.first_line, self.err()
+        self.port = int(self.first_line.rstrip().rstrip("/").rpartition(":")[2])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str, **headers: str) -> requests.Response:
+        return requests.get(self.url + path, headers=headers, timeout=TIMEOUT_S)
+
+    def predict(self, images: Any, query: str = "", **headers: str) -> requests.Response:
+        """Send images as JSON."""
+        return requests.post(
+            f"{self.url}/v1/predict{query}", json={"images": images}, headers=headers, timeout=TIMEOUT_S
+        )
+
+    def send(self, body: bytes, content_type: str = "application/json", query: str = "") -> requests.Response:
+        return requests.post(
+            f"{self.url}/v1/predict{query}", data=body, headers={"Content-Type": content_type}, timeout=TIMEOUT_S
+        )
+
+    def upload(self, content: bytes, query: str = "", **fields: str) -> requests.Response:
+        """Send a picture as a form."""
+        return requests.post(
+            f"{self.url}/v1/predict{query}", files={"file": ("x", content)}, data=fields, timeout=TIMEOUT_S
+        )
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
+
+    def err(self) -> str:
+        self._err.seek(0)
+        return self._err.read()
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.err().splitlines()]
+
+    def stop(self) -> int:
+        """Send SIGTERM; return the exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIMEOUT_S)
+
+
+def start_command(*arguments: str, **environment: str) -> Served:
+    """Start `mnist-hpo serve` on a free port."""
+    return Served([str(PROGRAM), "serve", *arguments, "--port", "0"], **environment)
+
+
+def start_program(folder: Path, **settings: Any) -> Served:
+    """Start a service with other limits than those of the command."""
+    command = [sys.executable, str(PROGRAM_WITH_LIMITS), str(folder), json.dumps(settings)]
+    return Served(command, PYTHONPATH=os.pathsep.join(sys.path))
+
+
+def read_response(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Read one response; return its status, its headers with names in lower case, and its body."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        part = connection.recv(65536)
+        if not part:
+            raise ConnectionError("closed before the end of a response")
+        received += part
+    head, _, body = received.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    while len(body) < int(headers["content-length"]):
+        part = connection.recv(65536)
+        if not part:
+            raise ConnectionError("closed before the end of a response")
+        body += part
+    return int(first.split()[1]), headers, body
+
+
+def code_of(content: bytes) -> str:
+    """Return the code of an error; also check that there is nothing else but a message."""
+    document = json.loads(content)
+    assert document.keys() == {"error"}
+    assert document["error"].keys() == {"code", "message"}
+    assert document["error"]["message"]
+    return document["error"]["code"]
