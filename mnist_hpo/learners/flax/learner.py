@@ -26,10 +26,6 @@ from mnist_hpo.learners.subset import training_rows
 from mnist_hpo.learners.training import mean
 from mnist_hpo.spec.model import Tensors
 
-_SMALL_BATCH = 32
-"""The batch size for fewer examples than `core.EVALUATION_BATCH`. It is fixed, because a product's sums are in another
-order for another number of rows: the prediction for an image must not depend on how many others it is made with."""
-
 
 class FlaxLearner:
     """See `Learner`.
@@ -155,19 +151,20 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
         if has != shapes.get(name):
             raise ValueError(f"the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
     parameters, statistics = unnamed(program, tensors)
-    compiled: Any = jax.jit(partial(core.predict, program), static_argnums=3)
+    of_many: Any = jax.jit(partial(core.predict, program))
+    of_few: Any = jax.jit(partial(core.predict_few, program))
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         flat = images.reshape(len(images), program.n_features)
         if len(flat) >= core.EVALUATION_BATCH:
-            return np.asarray(compiled(parameters, statistics, flat, core.EVALUATION_BATCH))
+            return np.asarray(of_many(parameters, statistics, flat))
         padding = _few(len(flat)) - len(flat)
         padded = np.pad(flat, ((0, padding), (0, 0)))
-        return np.asarray(compiled(parameters, statistics, padded, _SMALL_BATCH))[: len(images)]
+        return np.asarray(of_few(parameters, statistics, padded))[: len(images)]
 
     return predict
 
 
 def _few(n_examples: int) -> int:
     """Return the number of examples to which so many are padded: a power of two, so that few programs are compiled."""
-    return max(_SMALL_BATCH, 1 << (n_examples - 1).bit_length())
+    return max(core.SMALL_BATCH, 1 << (n_examples - 1).bit_length())
