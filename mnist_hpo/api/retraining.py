@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -20,6 +21,7 @@ from mnist_hpo.champion.register import register, write_report
 from mnist_hpo.champion.retrain import Champion, choose_trial, retrain
 from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.registry import dataset_info
+from mnist_hpo.executors.checkpoint_store import CheckpointStore
 from mnist_hpo.executors.make_executor import executor_factory
 from mnist_hpo.executors.protocol import Executor
 from mnist_hpo.initial_weights import with_kept_weights
@@ -113,7 +115,12 @@ def _train(
     folder: Path,
     display: RetrainDisplay,
 ) -> Champion:
-    """Re-train and test a trial; its folder is replaced when the new one is whole, with its report."""
+    """Re-train and test a trial; its folder is replaced when the new one is whole, with its report.
+
+    The checkpoints of a re-training that was interrupted are kept beside the folder, and continued by the next one.
+    """
+    checkpoints = CheckpointStore(folder.with_name(f"unfinished-{chosen.number:05d}"))
+    checkpoints.delete_partial()
     dataset = prepare(dataset_info(study.dataset), log=display.say)
     n_epochs = len(chosen.epochs) + n_seeds * (chosen.kept_epoch or 0)
     with write_errors_for_user(folder), replacing(folder) as new:
@@ -127,12 +134,14 @@ def _train(
                     machine_dependent=machine_dependent,
                     dataset=dataset,
                     executor=executor,
+                    checkpoints=checkpoints,
                     folder=new,
                     on_epoch=lambda _key, _result: advance(),
                 )
         finally:
             executor.close()
         write_report(champion)
+    shutil.rmtree(checkpoints.folder, ignore_errors=True)
     return dataclasses.replace(champion, folder=folder)
 
 

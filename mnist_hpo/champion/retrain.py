@@ -145,6 +145,7 @@ def retrain(
     machine_dependent: bool = False,
     dataset: PreparedDataset,
     executor: Executor,
+    checkpoints: CheckpointStore,
     folder: Path,
     on_epoch: OnEpoch = lambda _key, _result: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -160,7 +161,8 @@ def retrain(
         machine_dependent: whether a trial of the study was given up; recorded with the models.
         dataset: the study's prepared dataset.
         executor: runs the trainings.
-        folder: an empty folder for checkpoints and the model.
+        checkpoints: may have checkpoints of an earlier call that was interrupted; its trainings are continued.
+        folder: an empty folder for the model.
         on_epoch: a callback for each epoch, with the training's name (`again` or `seed K`).
         should_stop: see `run_jobs`.
 
@@ -172,7 +174,6 @@ def retrain(
     info = dataset_info(study.dataset)
     data = DataRef(str(dataset.directory), study.split, info.n_classes)
     config = training_config(study, trial.number, trial.parameters)
-    checkpoints = CheckpointStore(folder)
     again = training_job("again", "again", config, data, len(trial.epochs), checkpoints)
     results = run_jobs(executor, [again], on_epoch=on_epoch, should_stop=should_stop)["again"]
     reproduced = compare_curves(trial, results)

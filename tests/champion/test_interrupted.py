@@ -1,5 +1,7 @@
 """`retrain` and `sync` refuse a study in use, and a killed `retrain` keeps the old champion."""
 
+import contextlib
+import json
 import os
 import shutil
 import signal
@@ -60,7 +62,7 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
     assert copy.call("report", "small").code == 0
     again = copy.call("retrain", "small", "--seeds", "1")
     assert again.code == 0, again.err
-    assert list(champions.iterdir()) == [tested], "the temporary files of the killed process are removed"
+    assert list(champions.iterdir()) == [tested], "all files of the killed process are removed"
     assert files_of(tested)["report/champion.json"] != before["report/champion.json"]
     client = MlflowClient(copy.tracking_uri)
     experiment = client.get_experiment_by_name("small")
@@ -69,11 +71,30 @@ def test_a_killed_retrain_keeps_the_old_champion(copy: Folder) -> None:
     assert {run.info.status for run in runs} <= {"FINISHED", "KILLED", "FAILED"}
 
 
-def suspend_while_training(folder: Folder) -> Call:
-    """Start a long `retrain` and send it SIGSTOP while it trains."""
+@pytest.mark.slow
+def test_a_killed_retrain_is_continued(copy: Folder, retrained: Folder) -> None:
+    """A training that was finished before the kill is not repeated, and the figures are those of an undisturbed run."""
+    retrain = suspend_while_training(copy, "seed-0")
+    retrain.process.kill()
+    retrain.wait()
+    (finished,) = (copy.path / "mlruns" / "champions").glob("*/unfinished-*/again.safetensors")
+    inode = finished.stat().st_ino
+    again = copy.start("retrain", "small", "--seeds", "2", "--json")
+    while again.process.poll() is None:
+        with contextlib.suppress(FileNotFoundError):  # It is deleted at the end.
+            assert finished.stat().st_ino == inode, "the training was repeated"
+        time.sleep(0.01)
+    figures, undisturbed = again.wait().json(), json.loads((retrained.path / "champion.json").read_text())
+    assert figures["reproduced"] == "exact"
+    assert figures["test_accuracy"] == undisturbed["test_accuracy"]
+    assert not finished.parent.exists()
+
+
+def suspend_while_training(folder: Folder, checkpoint: str = "*") -> Call:
+    """Start a long `retrain` and send it SIGSTOP while it trains, once there is a checkpoint of this name."""
     retrain = folder.start("retrain", "small", "--seeds", "20", "--workers", "1")
     deadline = time.monotonic() + TIMEOUT_S
-    while not list((folder.path / "mlruns" / "champions").glob("*/.trial-*.new/*.safetensors")):
+    while not list((folder.path / "mlruns" / "champions").glob(f"*/unfinished-*/{checkpoint}.safetensors")):
         assert retrain.process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
