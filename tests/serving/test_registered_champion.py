@@ -6,10 +6,9 @@ import mlflow
 import numpy as np
 import pytest
 from command import Folder
-from conftest import write_model
 from load import Load
 from mlflow import MlflowClient
-from served import PROGRAM, Served, start_command
+from served import PROGRAM, Served, start_command, write_model
 
 import mnist_hpo.bundle.mlflow_model
 from mnist_hpo.api.serving import RegisteredChampion
