@@ -134,9 +134,8 @@ def assert_shows(page: Page, prediction: dict[str, Any]) -> None:
     percents = [f"{100 * probability:.0f}%" for probability in prediction["probabilities"]]
     assert page.locator("#bars .value").all_inner_texts() == percents
     assert page.locator("#bars .best .label").inner_text() == str(prediction["digit"])
-    heights = page.locator("#bars .track span").evaluate_all(
-        "spans => spans.map((span) => parseFloat(span.style.height))"
-    )
+    bars = page.locator("#bars .track span")
+    heights = bars.evaluate_all("bars => bars.map((bar) => parseFloat(bar.style.height))")
     assert heights == pytest.approx([100 * probability for probability in prediction["probabilities"]], abs=1e-3)
     assert seen_on(page) == prediction["pixels"]
 
@@ -172,7 +171,7 @@ def test_clear_empties_the_page_and_a_late_answer_does_not_fill_it(open_page: Op
     held: list[Route] = []
     draw(page, SEVEN)
     answer_on(page)
-    page.route("**/v1/predict*", held.append)
+    page.route("**/v1/predict*", lambda route: held.append(route))
     draw(page, DASH)
     expect(page.locator("#answer")).to_have_attribute("aria-busy", "true")
     if way == "#clear":
@@ -213,7 +212,7 @@ def test_a_picture_is_shown_and_recognised(open_page: OpenPage, drawing_service:
     expect(page.locator("#box")).to_be_visible()
     prediction = prediction_of(drawing_service, content)
     assert_shows(page, prediction)
-    left, top, right, bottom = prediction["box"]
+    left, top, right, _ = prediction["box"]
     # The pad has 560 pixels for the 300 of the picture, which lies in the middle of the pad's height.
     scale = 560 / 300
     expected = {"x": left * scale, "y": top * scale + (560 - 160 * scale) / 2, "width": (right - left) * scale}
@@ -271,8 +270,11 @@ def test_a_doubtful_answer_is_marked(open_page: OpenPage) -> None:
     expect(page.get_by_text("not sure", exact=True)).to_be_visible()
     expect(page.locator("#announcement")).to_contain_text("not sure")
     page.unroute_all()
+    change_predictions(page, doubtful=False)
     draw(page, DASH)
     expect(page.locator("#doubt")).to_be_hidden()
+    answer_on(page)
+    page.unroute_all()
 
 
 def test_a_refusal_is_shown_as_text_until_the_next_answer(open_page: OpenPage) -> None:
