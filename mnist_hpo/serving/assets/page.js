@@ -27,8 +27,11 @@
   }
 
   async function recognise(signal) {
-    await ask("pixels", signal);
-    setBusy(recognition.isAsked);
+    try {
+      await ask("pixels", signal);
+    } finally {
+      setBusy(recognition.isAsked);
+    }
   }
 
   async function ask(include, signal) {
