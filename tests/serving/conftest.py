@@ -6,25 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from served import Served, start_command, start_program
-
-from mnist_hpo.bundle.writing import ModelDescription, write_bundle
-from mnist_hpo.learners.config import TrainingConfig
-from mnist_hpo.learners.factory import LearnerFactory
-from mnist_hpo.learners.protocol import Examples
-
-PARAMETERS = {"depth": 1, "width": 32, "precision": "fp32"}
-TOKEN = "a-token-that-is-long-enough"
-
-
-def write_model(directory: Path, seed: int) -> Path:
-    """Write a network with initial weights, which answers other images differently, as a bundle."""
-    blank = Examples(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.uint8))
-    learner = LearnerFactory().make(TrainingConfig("mlp", PARAMETERS, seed, 1), blank, n_classes=10)
-    tensors = learner.model(learner.start())
-    provenance = {"study": "small", "trial": seed, "dataset_digest": "0" * 64}
-    write_bundle(directory, ModelDescription("mlp", PARAMETERS, (28, 28, 1), 10), tensors, provenance)
-    return directory
+from served import TOKEN, Served, start_command, start_program, write_model
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,8 @@ import time
 import numpy as np
 import pytest
 import requests
-from conftest import TOKEN
 from PIL import Image
-from served import Served, code_of, read_response
+from served import TOKEN, Served, code_of, read_response
 
 HEAD = f"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n"
 BLANK = [[0] * 784]

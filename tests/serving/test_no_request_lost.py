@@ -4,10 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_model
 from load import Load
 from numpy.typing import NDArray
-from served import Served, start_command, start_program
+from served import Served, start_command, start_program, write_model
 
 from mnist_hpo.bundle.bundle import load_bundle
 

@@ -6,10 +6,9 @@ import mlflow
 import numpy as np
 import pytest
 from command import Folder
-from conftest import write_model
 from load import Load
 from mlflow import MlflowClient
-from served import PROGRAM, Served, start_command
+from served import PROGRAM, Served, start_command, write_model
 
 import mnist_hpo.bundle.mlflow_model
 from mnist_hpo.api.serving import RegisteredChampion
@@ -60,7 +59,7 @@ def test_the_files_of_a_version_are_those_that_were_registered(tmp_path: Path, c
     for version in ("1", "2"):
         source = champion.fetch(version)
         assert source.version == version
-        for name in ("model.json", "weights.safetensors"):
+        for name in ("model.json", "model.safetensors"):
             assert (source.folder / name).read_bytes() == (tmp_path / f"bundle-{version}" / name).read_bytes()
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 from command import ENVIRONMENT, PROGRAM, TIMEOUT_S, Outcome
-from conftest import TOKEN
-from served import read_response, start_command
+from served import TOKEN, read_response, start_command
 
 BLANK = [[0] * 784]
 

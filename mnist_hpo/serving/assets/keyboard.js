@@ -21,8 +21,11 @@ class KeyboardPen {
     this.#announce = announce;
     canvas.addEventListener("keydown", (event) => this.#press(event));
     canvas.addEventListener("keyup", (event) => this.#held.delete(event.key));
-    canvas.addEventListener("pointerdown", () => this.#leave());
-    canvas.addEventListener("blur", () => this.#leave());
+    canvas.addEventListener("pointerdown", () => this.#leave()); // The pad has begun another stroke.
+    canvas.addEventListener("blur", () => {
+      if (this.#isDown) pad.end();
+      this.#leave();
+    });
     canvas.addEventListener("focus", () => {
       if (canvas.matches(":focus-visible")) this.#show();
     });
@@ -77,7 +80,6 @@ class KeyboardPen {
 
   #leave() {
     this.#held.clear();
-    if (this.#isDown) this.#pad.end();
     this.lift();
     this.#mark.classList.add("hidden");
   }

@@ -7,7 +7,7 @@
   const service = new Service();
   const answer = new Answer();
   const map = new SaliencyMap();
-  const recognition = new Newest((signal) => ask("pixels", signal));
+  const recognition = new Newest(recognise);
   const explanation = new Newest((signal) => ask("pixels,saliency", signal));
   const pad = new Pad(find("pad"), changed);
   const pen = new KeyboardPen(find("pad"), pad, find("pen"), announce);
@@ -21,8 +21,16 @@
       recognition.stop();
       empty("");
     } else {
-      find("answer").ariaBusy = "true";
+      setBusy(true);
       recognition.ask();
+    }
+  }
+
+  async function recognise(signal) {
+    try {
+      await ask("pixels", signal);
+    } finally {
+      setBusy(recognition.isAsked);
     }
   }
 
@@ -36,9 +44,11 @@
       if (signal.aborted) return;
       if (!(error instanceof RefusedError)) throw error;
       refused(error);
-    } finally {
-      if (!recognition.isAsked) find("answer").ariaBusy = "false";
     }
+  }
+
+  function setBusy(isBusy) {
+    find("answer").setAttribute("aria-busy", isBusy);
   }
 
   function show(prediction, model) {
@@ -104,6 +114,7 @@
   function take(files) {
     if (files.length === 0) return;
     pen.lift();
+    setBusy(true);
     pad.show(files[0]);
   }
 

@@ -3,6 +3,7 @@
 // Shows which pixels decided, as a map over the image: orange for the answer, blue against it.
 
 class SaliencyMap {
+  // The same colours as those of the legend in page.css.
   static FOR = [255, 138, 0];
   static AGAINST = [64, 156, 255];
 

@@ -17,16 +17,16 @@ class Service {
     const body = new FormData();
     body.append("file", file, "drawing");
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
-    let response;
+    let response, answer;
     try {
       response = await fetch(`/v1/predict?include=${include}`, { method: "POST", body, headers, signal });
+      answer = await response.json();
     } catch (error) {
       if (signal.aborted) throw error;
       throw new RefusedError("unreachable", "the service does not answer; is it still running?");
     }
-    if (response.ok) return response.json();
-    const { error } = await response.json().catch(() => ({}));
-    throw new RefusedError(error?.code ?? "unknown", error?.message ?? `the service answered ${response.status}`);
+    if (!response.ok) throw new RefusedError(answer.error.code, answer.error.message);
+    return answer;
   }
 }
 
@@ -36,7 +36,7 @@ class Newest {
   #running = null;
   #isAsked = false;
 
-  // `work` takes an AbortSignal, and returns a promise that is never rejected.
+  // `work` takes an AbortSignal, and returns a promise.
   constructor(work) {
     this.#work = work;
   }
@@ -47,9 +47,12 @@ class Newest {
     while (this.#isAsked) {
       this.#isAsked = false;
       this.#running = new AbortController();
-      await this.#work(this.#running.signal);
+      try {
+        await this.#work(this.#running.signal);
+      } finally {
+        this.#running = null;
+      }
     }
-    this.#running = null;
   }
 
   get isAsked() {

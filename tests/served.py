@@ -11,10 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import requests
 from command import ENVIRONMENT, PROGRAM, TIMEOUT_S
 
+from mnist_hpo.bundle.writing import ModelDescription, write_bundle
+from mnist_hpo.learners.config import TrainingConfig
+from mnist_hpo.learners.factory import LearnerFactory
+from mnist_hpo.learners.protocol import Examples
+
 PROGRAM_WITH_LIMITS = Path(__file__).with_name("serving_program.py")
+PARAMETERS = {"depth": 1, "width": 32, "precision": "fp32"}
+TOKEN = "a-token-that-is-long-enough"
 
 
 class Served:
@@ -74,6 +82,16 @@ class Served:
         """Send SIGTERM; return the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIMEOUT_S)
+
+
+def write_model(directory: Path, seed: int) -> Path:
+    """Write a network with initial weights, which answers other images differently, as a bundle."""
+    blank = Examples(np.zeros((1, 28, 28, 1), np.uint8), np.zeros(1, np.uint8))
+    learner = LearnerFactory().make(TrainingConfig("mlp", PARAMETERS, seed, 1), blank, n_classes=10)
+    tensors = learner.model(learner.start())
+    provenance = {"study": "small", "trial": seed, "dataset_digest": "0" * 64}
+    write_bundle(directory, ModelDescription("mlp", PARAMETERS, (28, 28, 1), 10), tensors, provenance)
+    return directory
 
 
 def start_command(*arguments: str, **environment: str) -> Served:
