@@ -18,8 +18,8 @@ from mnist_hpo.spec.reader import StudyFile, read_study
 from mnist_hpo.spec.study import FloatSpace
 
 MAX_CPU_S = 4.0
-"""On a busy machine the slowest of these files takes 1.1 s of CPU time; work that grows with the square of a file's size
-would take minutes."""
+"""On a busy machine the slowest of these files takes 1.1 s of CPU time; work that grows with the square of a file's
+size would take minutes."""
 SPACE = "{learning_rate: {type: float, low: 0.001, high: 0.1}}"
 STUDY = f"name: small\nbudget: {{n_trials: 4, max_epochs: 9}}\nspace: {SPACE}\n"
 
