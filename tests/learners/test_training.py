@@ -65,6 +65,8 @@ def test_a_small_mlp_learns_digits(make_training: MakeTraining) -> None:
 def test_one_compiled_program_serves_all_values_of_the_dynamic_hyperparameters(
     make_training: MakeTraining, compiles: list[float]
 ) -> None:
+    # Also compiles the small operations around a training, unless an earlier test has done so.
+    run(make_training(learners=LearnerFactory(), width=24), 1)
     fresh, before = LearnerFactory(), len(compiles)
     for index in range(6):
         dynamic = {
