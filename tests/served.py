@@ -26,10 +26,14 @@ TOKEN = "a-token-that-is-long-enough"
 
 
 class Served:
-    """A running service. Its standard error goes to a file, so that it never waits for a reader."""
+    """A running service. Its standard error goes to a file, so that it never waits for a reader.
+
+    The file is opened again to read it: a duplicate of the service's descriptor shares its position, so that a seek to
+    the start would let the service write over its first lines.
+    """
 
     def __init__(self, command: Sequence[str], folder: Path | None = None, **environment: str) -> None:
-        self._err = tempfile.TemporaryFile("w+")  # noqa: SIM115  # It lives as long as the process.
+        self._err = tempfile.NamedTemporaryFile("w")  # noqa: SIM115  # It lives as long as the process.
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -72,11 +76,12 @@ class Served:
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
 
     def err(self) -> str:
-        self._err.seek(0)
-        return self._err.read()
+        return Path(self._err.name).read_text()
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.err().splitlines()]
+        """Return the lines written so far; the last one may still be incomplete."""
+        complete, _, _ = self.err().rpartition("\n")
+        return [json.loads(line) for line in complete.splitlines()]
 
     def stop(self) -> int:
         """Send SIGTERM; return the exit code."""
