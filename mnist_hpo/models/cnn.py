@@ -64,7 +64,7 @@ def module() -> Callable[..., nnx.Module]:
         def __call__(self, x: jax.Array, dropout: Dropout) -> jax.Array:
             for layer, convolution in enumerate(self.convolutions):
                 x = average_pool(self.activation(dropout.noise(_CONVOLUTIONS + layer, convolution(x))))
-            x = x.reshape(len(x), -1)
+            x = x.reshape(x.shape[0], -1)
             for layer, linear in enumerate(self.hidden):
                 x = dropout(layer, self.activation(dropout.noise(layer, linear(x))))
             return self.logits(x)
