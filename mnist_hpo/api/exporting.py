@@ -15,6 +15,7 @@ from typing import Any
 from safetensors.numpy import save
 
 from mnist_hpo.analysis.champion_files import read_champion_test, trial_report
+from mnist_hpo.api.converting import converted
 from mnist_hpo.api.detector import doubt_of
 from mnist_hpo.api.prediction import model_folder
 from mnist_hpo.api.studies import champion_folder, recorded_study
@@ -47,7 +48,7 @@ class Exported:
 
 
 def export_model(
-    study: str, folder: Path, home: Home, *, weight_type: WeightType, log: Callable[[str], None]
+    study: str, folder: Path, home: Home, *, weight_type: WeightType, onnx: bool, log: Callable[[str], None]
 ) -> Exported:
     """Write the model of a study's best trial to a folder, replacing an older one.
 
@@ -58,10 +59,12 @@ def export_model(
         folder: where to write it.
         home: holds the study.
         weight_type: the type of the weights in the file; predictions compute in the model's precision.
+        onnx: whether to write an ONNX model too.
         log: called with each line of progress.
 
     Raises:
-        UserError: the study has no model, the folder contains something else, or it cannot be written.
+        UserError: the study has no model, the folder contains something else, it cannot be written, or the model
+            cannot be converted to ONNX.
 
     """
     _check_folder(folder)
@@ -69,11 +72,12 @@ def export_model(
     source = model_folder(study, home.folder.parent, home.storage_url)
     stored = read_model(source)
     dataset = prepare(dataset_info(file.study.dataset), log=log)
-    doubt = doubt_of(record, file.study, home, log)
-    fields = {} if doubt is None else {DOUBT: doubt.fields()}
-    files = {} if doubt is None else {DOUBT_FILE: save(dict(doubt.detector.tensors()))}
     tensors = quantize(stored.tensors, weight_type)
-    fields = {**fields, **_test_fields(record, home), **_weights(stored, tensors, weight_type, dataset, file.study)}
+    files, fields = converted(stored, tensors, dataset.directory, file.study.split, onnx=onnx)
+    doubt = doubt_of(record, file.study, home, log)
+    if doubt is not None:
+        files[DOUBT_FILE], fields[DOUBT] = save(dict(doubt.detector.tensors())), doubt.fields()
+    fields |= _test_fields(record, home) | _weights(stored, tensors, weight_type, dataset, file.study)
     origin = {**stored.provenance, "exported_by": provenance()}
     content = folder_files(Model(stored.model, tensors, origin, stored.members, fields, files))
     try:

@@ -93,11 +93,11 @@ def predictor_of(stored: StoredModel) -> Predictor:
         return make_predictor(model.model, model.parameters, model.image_shape, model.n_classes, tensors)
     members = [
         make_predictor(
-            member["model"], member["parameters"], model.image_shape, model.n_classes, _within(tensors, str(index))
+            member["model"], member["parameters"], model.image_shape, model.n_classes, within(tensors, str(index))
         )
         for index, member in enumerate(stored.members)
     ]
-    method, combination = _checked_combination(model, len(members), _within(tensors, COMBINATION))
+    method, combination = combination_of(model, len(members), tensors)
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return combine(method, combination, np.stack([member(images) for member in members]))
@@ -105,13 +105,20 @@ def predictor_of(stored: StoredModel) -> Predictor:
     return predict
 
 
-def _within(tensors: Tensors, prefix: str) -> Tensors:
+def within(tensors: Tensors, prefix: str) -> Tensors:
+    """Return the arrays whose names begin with `prefix/`, without the prefix."""
     start = f"{prefix}/"
     return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
 
 
-def _checked_combination(model: ModelDescription, n_members: int, combination: Tensors) -> tuple[Method, Combination]:
-    method = model.parameters["method"]
+def combination_of(model: ModelDescription, n_members: int, tensors: Tensors) -> tuple[Method, Combination]:
+    """Return how an ensemble combines its members.
+
+    Raises:
+        ValueError: the method is unknown, or the numbers of the combination do not fit to the members.
+
+    """
+    method, combination = model.parameters["method"], within(tensors, COMBINATION)
     if method not in METHODS:
         raise ValueError(f"an ensemble by {method!r}; known are {', '.join(METHODS)}")
     n = model.n_classes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,9 @@ _LOWEST = -20.0
 """Log-probabilities below this are raised to it: a member that is certain must not outweigh all others."""
 
 
-def combine(method: Method, combination: Combination, log_probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+def combine(
+    method: Method, combination: Combination, log_probabilities: NDArray[np.float32], arrays: Any = np
+) -> NDArray[np.float32]:
     """Return the ensemble's log-probabilities f32[n, C].
 
     - vote, boosting: the weighted share of the members that predict a class.
@@ -31,25 +33,27 @@ def combine(method: Method, combination: Combination, log_probabilities: NDArray
         method: how to combine.
         combination: the numbers of the combination.
         log_probabilities: of each member, f32[M, n, C].
+        arrays: the module that computes: `numpy`, or `jax.numpy` for a portable function, which then computes in fp32.
 
     """
-    members = log_probabilities.astype(np.float64)
+    members = log_probabilities if arrays is not np else log_probabilities.astype(np.float64)
     if method == "stacking":
-        logits = stacking_features(log_probabilities) @ combination["coefficients"] + combination["intercepts"]
+        logits = stacking_features(members, arrays) @ combination["coefficients"] + combination["intercepts"][None]
         shifted = logits - logits.max(axis=1, keepdims=True)
-        return (shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))).astype(np.float32)
+        return (shifted - arrays.log(arrays.exp(shifted).sum(axis=1, keepdims=True))).astype(np.float32)
     weights = combination["weights"] / combination["weights"].sum()
-    mean = np.tensordot(weights, np.exp(members), axes=1)
+    mean = arrays.tensordot(weights, arrays.exp(members), axes=1)
     if method in ("vote", "boosting"):
-        votes = np.eye(members.shape[2])[members.argmax(axis=2)]
-        share = np.tensordot(weights, votes, axes=1)
+        classes = arrays.arange(members.shape[2])
+        votes = (members.argmax(axis=2)[:, :, None] == classes[None, None]).astype(members.dtype)
+        share = arrays.tensordot(weights, votes, axes=1)
         # Two unequal numbers of votes differ by at least the smallest weight.
-        tie = _TIE * weights[weights > 0].min()
+        tie = _TIE * arrays.where(weights > 0, weights, np.inf).min()
         mean = (share + tie * mean) / (1 + tie)
-    return np.log(np.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
+    return arrays.log(arrays.maximum(mean, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def stacking_features(log_probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the members' log-probabilities f32[M, n, C] side by side, f64[n, M * C]."""
-    bounded = np.maximum(log_probabilities.astype(np.float64), _LOWEST)
+def stacking_features(log_probabilities: NDArray[np.floating], arrays: Any = np) -> NDArray[np.floating]:
+    """Return the members' log-probabilities [M, n, C] side by side, [n, M * C]."""
+    bounded = arrays.maximum(log_probabilities, _LOWEST)
     return bounded.transpose(1, 0, 2).reshape(bounded.shape[1], -1)

@@ -58,7 +58,7 @@ def dequantize(tensors: Tensors) -> Tensors:
         elif scale is not None:
             if array.dtype != np.int8 or scale.dtype != np.float32 or scale.shape != array.shape[-1:]:
                 raise ValueError(f"{name} is {array.dtype}{array.shape} with scales {scale.dtype}{scale.shape}")
-            found[name] = array.astype(np.float32) * scale
+            found[name] = array.astype(np.float32) * scale.reshape((1,) * (array.ndim - 1) + (-1,))
         else:
             found[name] = array
     return found

@@ -93,7 +93,7 @@ def _stacked(log_probabilities: NDArray[np.float32], labels: NDArray[np.uint8]) 
         max_iter=1000,
         l1_ratios=(0.0,),
         use_legacy_attributes=False,
-    ).fit(stacking_features(log_probabilities), labels)
+    ).fit(stacking_features(log_probabilities.astype(np.float64)), labels)
     n_classes = log_probabilities.shape[2]
     coefficients = np.zeros((n_classes, found.coef_.shape[1]))
     # A class without an example has a probability of almost 0.

@@ -30,14 +30,21 @@ def export(
         str,
         typer.Option(metavar="TYPE", help="The type of the weights in the file: fp32, bf16 or int8."),
     ] = "fp32",
+    onnx: Annotated[
+        bool,
+        typer.Option("--onnx", help="Write model.onnx too, compared with the original on all test images."),
+    ] = False,
     storage: StorageOption = DEFAULT_STORAGE,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a study's model to a folder that contains no code: weights, description, digests of all files.
+    """Write a study's model to a folder: weights, description, digests of all files. Loading it executes no code.
 
     The model is the champion's if the best trial has been re-trained, else that of the search. For datasets of digits,
     the folder also has the detector by which answers to pictures without a digit are marked as doubtful. It is trained
     once for a dataset, on the training digits, which takes a minute or two.
+
+    The folder of a neural network also has model.stablehlo, its prediction as a program that JAX runs on CPUs and
+    accelerators without this package. --onnx adds model.onnx for ONNX Runtime and other engines (extra `onnx`).
 
     --weights int8 makes the file four times smaller, bf16 twice; model.json then has size and test accuracy before and
     after.
@@ -65,6 +72,7 @@ def export(
             out,
             Home(storage, DEFAULT_TRACKING, FOLDER),
             weight_type=weight_type,
+            onnx=onnx,
             log=lambda message: log.print(message, soft_wrap=True),
         )
     if as_json:
@@ -74,6 +82,8 @@ def export(
 
 
 def _print(exported: Exported) -> None:
+    from mnist_hpo.bundle.portable import ONNX_FILE, PROGRAMS
+
     out, found = console(), exported.description
     out.print(f"model:   {exported.folder} ({exported.n_bytes / 1e3:,.0f} kB)", soft_wrap=True)
     weights = found["weights"]
@@ -82,6 +92,13 @@ def _print(exported: Exported) -> None:
         out.print(
             f"weights: {weights['type']}, {after['n_bytes'] / 1e3:,.0f} kB instead of {before['n_bytes'] / 1e3:,.0f}; "
             f"test accuracy {100 * after['test_accuracy']:.2f} % instead of {100 * before['test_accuracy']:.2f} %",
+            soft_wrap=True,
+        )
+    if ONNX_FILE in found.get(PROGRAMS, {}):
+        checked = found[PROGRAMS][ONNX_FILE]["checked"]
+        out.print(
+            f"onnx:    the same digit on {checked['n_same_digit']:,} of {checked['n_images']:,} test images; "
+            f"probabilities differ by at most {checked['max_probability_difference']:.4f}",
             soft_wrap=True,
         )
     if "test" not in found:

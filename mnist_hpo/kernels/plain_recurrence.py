@@ -66,8 +66,14 @@ def forward(
         return after, (after[0], jnp.stack(saved))
 
     start = (jnp.zeros((x.shape[1], len(kernel))),) * cell.n_carried
-    _, (outputs, saved) = lax.scan(step, start, projected, reverse=reverse)
+    # The sequence is turned around instead of the scan, because the conversion to ONNX supports only forward scans.
+    _, found = lax.scan(step, start, _turned(projected, reverse))
+    outputs, saved = (_turned(array, reverse) for array in found)
     return outputs, saved
+
+
+def _turned(sequence: jax.Array, reverse: bool) -> jax.Array:
+    return sequence[::-1] if reverse else sequence
 
 
 def backward(

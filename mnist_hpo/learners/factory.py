@@ -11,7 +11,8 @@ from mnist_hpo.learners.catalog import find_model
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.flax.program import split
 from mnist_hpo.learners.hyperparameters import complete
-from mnist_hpo.learners.protocol import Examples, Learner, Predictor
+from mnist_hpo.learners.protocol import Examples, Learner, PortablePredictor, Predictor
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import FlaxModel, Tensors
 from mnist_hpo.spec.parameter import ParameterSet
 
@@ -85,6 +86,32 @@ def make_predictor(
 
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
     return flax.make_predictor(program, tensors)
+
+
+def make_portable(
+    model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, *, fp32: bool
+) -> PortablePredictor:
+    """Return a model's prediction in pure JAX, to convert it for other programs.
+
+    Args:
+        model: the model's name.
+        parameters: the hyperparameters of its training.
+        image_shape: height, width and channels.
+        n_classes: the number of classes.
+        fp32: whether to compute in fp32, whatever the precision of the training.
+
+    Raises:
+        UserError: the model does not exist, or is not a neural network.
+
+    """
+    found, values = find_model(model), complete(model, parameters)
+    if not isinstance(found, FlaxModel):
+        raise UserError(f"{model} is a model of scikit-learn; only neural networks can be converted")
+    from mnist_hpo.learners.flax import learner as flax
+
+    values = {**values, "precision": "fp32"} if fp32 else values
+    program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
+    return flax.make_portable(program)
 
 
 def load_most_used() -> None:

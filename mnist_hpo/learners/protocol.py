@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -93,3 +94,8 @@ class Predictor(Protocol):
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return log-probabilities f32[E, C] of images u8[E, H, W, C]."""
         ...
+
+
+PortablePredictor = Callable[[Mapping[str, Any], Any], Any]
+"""A pure JAX function, free of kernel calls, from a model's arrays by name and images u8[E, F] to log-probabilities
+f32[E, C]. E may be a symbolic size."""

@@ -67,8 +67,8 @@ def test_stacking_is_a_logistic_regression_on_the_log_probabilities() -> None:
     combined = np.exp(combine("stacking", combination, found))
     candidates = [
         LogisticRegression(C=inverse, max_iter=1000)
-        .fit(stacking_features(found), labels)
-        .predict_proba(stacking_features(found))
+        .fit(stacking_features(found.astype(np.float64)), labels)
+        .predict_proba(stacking_features(found.astype(np.float64)))
         for inverse in (1e-4, 1e-3, 1e-2, 1e-1)
     ]
     assert min(np.abs(combined - one).max() for one in candidates) < 1e-3

@@ -7,6 +7,7 @@ Images are u8[E, F] and become floats (× 1/255) of the module's input shape ins
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -201,10 +202,14 @@ def predict_few(program: Program, parameters: Parameters, statistics: Statistics
 
     Each batch is computed alone, so the bits of a result depend on no other image and not on E.
     """
-    logits_of = _logits_of(program, parameters, statistics)
     batches = images.reshape(-1, SMALL_BATCH, images.shape[1])
-    found = lax.map(lambda batch: jax.nn.log_softmax(logits_of(batch)), batches)
+    found = lax.map(partial(predict_batch, program, parameters, statistics), batches)
     return found.reshape(-1, program.n_classes)
+
+
+def predict_batch(program: Program, parameters: Parameters, statistics: Statistics, images: jax.Array) -> jax.Array:
+    """Return log-probabilities f32[E, C] of images u8[E, F], computed as one batch; E may be a symbolic size."""
+    return jax.nn.log_softmax(_logits_of(program, parameters, statistics)(images))
 
 
 def _logits_of(program: Program, parameters: Parameters, statistics: Statistics) -> Callable[[jax.Array], jax.Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.data.permutation import permutation
+from mnist_hpo.kernels.native import references_only
 from mnist_hpo.learners.config import TrainingConfig
 from mnist_hpo.learners.flax import core, schedules
 from mnist_hpo.learners.flax.device import DeviceArrays
@@ -20,7 +22,7 @@ from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.learners.flax.program import Hyperparameters, Program
 from mnist_hpo.learners.flax.programs import Programs
 from mnist_hpo.learners.flax.weights import load_state, named, save_state, shapes_of, unnamed, with_weights
-from mnist_hpo.learners.protocol import Advanced, Examples, Predictor
+from mnist_hpo.learners.protocol import Advanced, Examples, PortablePredictor, Predictor
 from mnist_hpo.learners.stored_weights import read_weights
 from mnist_hpo.learners.subset import training_rows
 from mnist_hpo.learners.training import mean
@@ -161,6 +163,17 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
         padding = _few(len(flat)) - len(flat)
         padded = np.pad(flat, ((0, padding), (0, 0)))
         return np.asarray(of_few(parameters, statistics, padded))[: len(images)]
+
+    return predict
+
+
+def make_portable(program: Program) -> PortablePredictor:
+    """Return the prediction of a program in pure JAX, which calls no kernels of this package."""
+
+    def predict(tensors: Mapping[str, Any], images: Any) -> Any:
+        parameters, statistics = unnamed(program, tensors)
+        with references_only():
+            return core.predict_batch(program, parameters, statistics, images)
 
     return predict
 

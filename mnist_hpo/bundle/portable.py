@@ -1,0 +1,154 @@
+"""Convert a stored model's prediction to StableHLO or ONNX, so that other programs can run it without this package.
+
+Both take raw pixels u8[n, n_features] for any n, and return log-probabilities f32[n, n_classes].
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mnist_hpo.bundle.bundle import combination_of, within
+from mnist_hpo.bundle.combination import combine
+from mnist_hpo.bundle.quantization import dequantize
+from mnist_hpo.bundle.reading import StoredModel
+from mnist_hpo.bundle.writing import ENSEMBLE
+from mnist_hpo.learners.factory import make_portable
+from mnist_hpo.learners.protocol import PortablePredictor, Predictor
+from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.model import Tensors
+
+STABLEHLO_FILE, ONNX_FILE = "model.stablehlo", "model.onnx"
+PROGRAMS = "programs"
+"""The field of `model.json` that describes the programs by file name."""
+PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+"""The platforms that the StableHLO program is lowered for."""
+OPSET = 21
+"""The version of ONNX's operators."""
+_IMAGES, _LOG_PROBABILITIES = "images", "log_probabilities"
+
+
+def stablehlo(stored: StoredModel, tensors: Tensors) -> bytes:
+    """Return the prediction as a StableHLO program, serialized by `jax.export`.
+
+    Its arguments are the arrays by name as they are in the file of weights, and the images. It computes in the model's
+    own precision.
+
+    Args:
+        stored: the model.
+        tensors: the arrays in the file of weights, which may be quantized.
+
+    Raises:
+        UserError: the model, or a member of the ensemble, is not a neural network.
+
+    """
+    import jax
+    from jax import export
+
+    predict = _predictor(stored, fp32=False)
+
+    def from_file(tensors: Mapping[str, Any], images: Any) -> Any:
+        return predict(dequantize(tensors), images)
+
+    (n_images,) = export.symbolic_shape("n")
+    shapes = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in tensors.items()}
+    images = jax.ShapeDtypeStruct((n_images, _n_features(stored)), np.uint8)
+    exported: Callable[..., Any] = export.export(jax.jit(from_file), platforms=PLATFORMS)
+    return bytes(exported(shapes, images).serialize())
+
+
+def load_stablehlo(program: bytes, tensors: Tensors) -> Predictor:
+    """Return the prediction by a StableHLO program, from images u8[n, ...]."""
+    from jax import export
+
+    call = export.deserialize(bytearray(program)).call
+    return lambda images: np.asarray(call(dict(tensors), images.reshape(len(images), -1)))
+
+
+def onnx_model(stored: StoredModel) -> bytes:
+    """Return the prediction as an ONNX model with the weights inside. It computes in fp32.
+
+    Raises:
+        UserError: the extra `onnx` is not installed, or the model or a member of the ensemble is no neural network.
+
+    """
+    import jax
+
+    predict = _predictor(stored, fp32=True)
+    with _quiet():
+        try:
+            from jax2onnx import to_onnx
+        except ImportError:
+            raise UserError("ONNX needs the extra `onnx`, which scripts/setup --dev installs") from None
+        from jax.export import symbolic_shape
+
+        images = jax.ShapeDtypeStruct((*symbolic_shape("n"), _n_features(stored)), np.uint8)
+        converted: Any = to_onnx(
+            lambda images: predict(stored.tensors, images),
+            [images],
+            model_name="mnist_hpo",
+            opset=OPSET,
+            input_names=[_IMAGES],
+            output_names=[_LOG_PROBABILITIES],
+        )
+    return converted.SerializeToString()
+
+
+def load_onnx(model: bytes) -> Predictor:
+    """Return the prediction by ONNX Runtime with one thread, from images u8[n, ...]."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3  # Errors only: the converter's notes on shapes cause warnings.
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+    def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        found: Any
+        (found,) = session.run([_LOG_PROBABILITIES], {_IMAGES: images.reshape(len(images), -1)})
+        return found
+
+    return predict
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Hide the converter's own warnings: about its examples, about shapes that it infers, and about Flax."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _predictor(stored: StoredModel, *, fp32: bool) -> PortablePredictor:
+    model = stored.model
+    if model.model != ENSEMBLE:
+        return make_portable(model.model, model.parameters, model.image_shape, model.n_classes, fp32=fp32)
+    members = [
+        make_portable(member["model"], member["parameters"], model.image_shape, model.n_classes, fp32=fp32)
+        for member in stored.members
+    ]
+
+    def predict(tensors: Mapping[str, Any], images: Any) -> Any:
+        import jax.numpy as jnp
+
+        found = [member(within(tensors, str(index)), images) for index, member in enumerate(members)]
+        method, combination = combination_of(stored.model, len(members), tensors)
+        log_probabilities: Any = jnp.stack(found)
+        return combine(method, combination, log_probabilities, jnp)
+
+    return predict
+
+
+def _n_features(stored: StoredModel) -> int:
+    return int(np.prod(stored.model.image_shape))
