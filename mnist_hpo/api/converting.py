@@ -6,15 +6,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from mnist_hpo.bundle.bundle import predictor_of
 from mnist_hpo.bundle.portable import (
+    LARGEST_DIFFERENCE,
     ONNX_FILE,
     OPSET,
     PLATFORMS,
     PROGRAMS,
     STABLEHLO_FILE,
+    check_agreement,
     load_onnx,
     load_stablehlo,
     onnx_model,
@@ -26,10 +25,6 @@ from mnist_hpo.champion.accuracy import test_agreement
 from mnist_hpo.learners.catalog import find_model
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import FlaxModel, Tensors
-
-_LARGEST_DIFFERENCE = 0.05
-"""A program whose probabilities differ by more than this is not written. Precisions differ by less than 0.02."""
-_N_CHECKED = 64
 
 
 def converted(
@@ -57,11 +52,11 @@ def converted(
     fields: dict[str, Any] = {
         STABLEHLO_FILE: {"format": "jax.export", "platforms": list(PLATFORMS), **_arguments(tensors)}
     }
-    _check(stored, files[STABLEHLO_FILE], tensors)
+    check_agreement(stored, load_stablehlo(files[STABLEHLO_FILE], tensors), "StableHLO program")
     if onnx:
         files[ONNX_FILE] = onnx_model(stored)
         agreement = test_agreement(stored, load_onnx(files[ONNX_FILE]), directory, split)
-        if agreement.max_probability_difference > _LARGEST_DIFFERENCE:
+        if agreement.max_probability_difference > LARGEST_DIFFERENCE:
             raise UserError(
                 f"the ONNX model's probabilities differ from the original's by up to "
                 f"{agreement.max_probability_difference:.3f}, so it is not written; please report this model"
@@ -77,15 +72,3 @@ def _is_network(stored: StoredModel) -> bool:
 
 def _arguments(tensors: Tensors) -> dict[str, Any]:
     return {"arguments": [*sorted(tensors), "images"], "returns": "log-probabilities f32[n, n_classes]"}
-
-
-def _check(stored: StoredModel, program: bytes, tensors: Tensors) -> None:
-    shape = _N_CHECKED, *stored.model.image_shape
-    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    original, found = (np.exp(predict(images)) for predict in (predictor_of(stored), load_stablehlo(program, tensors)))
-    difference = float(np.abs(found - original).max())
-    if not difference <= _LARGEST_DIFFERENCE:
-        raise UserError(
-            f"the StableHLO program's probabilities differ from the original's by up to {difference:.3f}, so the model "
-            "is not exported; please report this model"
-        )

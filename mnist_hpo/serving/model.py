@@ -13,6 +13,7 @@ import orjson
 from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import Answers, Bundle, load_bundle
+from mnist_hpo.bundle.portable import Runtime, load_with_onnx_runtime
 from mnist_hpo.doubt.doubt import Doubt
 from mnist_hpo.serving.batching import padded_sizes
 from mnist_hpo.spec.errors import UserError
@@ -88,14 +89,15 @@ class ServedModel:
         }
 
 
-def load_served_model(source: ModelSource, max_images: int) -> ServedModel:
+def load_served_model(source: ModelSource, max_images: int, runtime: Runtime) -> ServedModel:
     """Load a model and compile it.
 
     Raises:
-        UserError: it is no model, or takes no images of 28 × 28 grey pixels.
+        UserError: it is no model, takes no images of 28 × 28 grey pixels, or the runtime cannot predict with it.
 
     """
-    bundle = load_bundle(source.folder)
+    load = load_with_onnx_runtime if runtime == "onnx" else load_bundle
+    bundle = load(source.folder)
     model = ServedModel(replace(bundle, doubt=bundle.doubt or source.doubt), source.version)
     model.warm_up(max_images)
     orjson.dumps(model.describe(max_images))

@@ -17,6 +17,7 @@ from typing import Any
 
 import uvicorn
 
+from mnist_hpo.bundle.portable import Runtime
 from mnist_hpo.serving.alias import Follow, follow
 from mnist_hpo.serving.app import create_app
 from mnist_hpo.serving.device import Device
@@ -47,6 +48,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     max_wait_s: float = 0.001
     """See `Batcher`."""
+    runtime: Runtime = "jax"
+    """What computes the predictions."""
     token: str | None = None
     hosts: frozenset[str] | None = None
     """See `Guard`."""
@@ -75,8 +78,8 @@ def serve(listener: socket.socket, settings: Settings, log_to: int, ready: Calla
         ThreadPoolExecutor(1, "loader") as loader,
     ):
         _log_warnings(log)
-        service = Service(settings.limits, settings.max_wait_s, device, readers, loader, log)
-        failures = list[UserError]()
+        service = Service(settings.limits, settings.max_wait_s, settings.runtime, device, readers, loader, log)
+        failures = list[Exception]()
 
         @contextlib.asynccontextmanager
         async def lifespan(_: Any) -> AsyncGenerator[None]:
@@ -88,7 +91,7 @@ def serve(listener: socket.socket, settings: Settings, log_to: int, ready: Calla
         async def load_and_follow() -> None:
             try:
                 await service.load(settings.source)
-            except UserError as error:
+            except Exception as error:  # Whatever it is, the service must end instead of waiting for ever.
                 failures.append(error)
                 server.should_exit = True
                 return

@@ -9,6 +9,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from mnist_hpo.bundle.portable import Runtime
 from mnist_hpo.serving.batching import Batcher
 from mnist_hpo.serving.device import Device
 from mnist_hpo.serving.errors import ServiceError
@@ -36,6 +37,7 @@ class Service:
     limits: Limits
     max_wait_s: float
     """See `Batcher`."""
+    runtime: Runtime
     device: Device
     readers: Executor
     """Threads that read pictures."""
@@ -72,7 +74,7 @@ class Service:
         """
         loop = asyncio.get_running_loop()
         model = await loop.run_in_executor(
-            self.loader, functools.partial(load_served_model, source, self.limits.images)
+            self.loader, functools.partial(load_served_model, source, self.limits.images, self.runtime)
         )
         batcher = Batcher(
             model.answer,

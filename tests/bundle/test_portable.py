@@ -101,10 +101,11 @@ def test_an_ensemble_is_one_program(
     check_stablehlo(stored_ensemble(method, mnist, tmp_path / "model"), digits)
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp32"])
 def test_onnx_gives_the_answers_of_the_original(
-    mnist: PreparedDataset, digits: NDArray[np.uint8], tmp_path: Path
+    mnist: PreparedDataset, digits: NDArray[np.uint8], tmp_path: Path, precision: str
 ) -> None:
-    model = stored("mlp", SMALL, mnist, tmp_path / "model")
+    model = stored("mlp", {**SMALL, "width": 24, "precision": precision}, mnist, tmp_path / "model")
     predict = converted_to_onnx(model)
     for n in (1, 50):
         assert largest_difference(predict(digits[:n]), predictor_of(model)(digits[:n])) < 0.02

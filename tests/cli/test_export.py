@@ -1,5 +1,6 @@
 """`export`, `bundle verify` and `predict`: hand a model on, check it, and read pictures with it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,11 @@ def test_an_exported_model_has_digests_figures_and_doubt(
     finished: Folder, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "exported"
-    found = finished.call("export", "small", "--out", str(out), "--weights", "int8", "--json").json()
-    assert found["files"].keys() == {"model.safetensors", "doubt.safetensors"}
+    found = finished.call("export", "small", "--out", str(out), "--weights", "int8", "--onnx", "--json").json()
+    assert found["files"].keys() == {"model.safetensors", "doubt.safetensors", "model.stablehlo", "model.onnx"}
+    checked = json.loads((out / "model.json").read_text())["programs"]["model.onnx"]["checked"]
+    assert checked["n_images"] == 10_000
+    assert checked["n_same_digit"] >= 9_990
     assert finished.call("bundle", "verify", str(out), "--json").json() == found
     bundle = load_bundle(out)
     assert bundle.doubt is not None

@@ -21,6 +21,7 @@ from mnist_hpo.learners.flax.device import DeviceArrays
 from mnist_hpo.learners.flax.initial import initial_state
 from mnist_hpo.learners.flax.program import Hyperparameters, Program
 from mnist_hpo.learners.flax.programs import Programs
+from mnist_hpo.learners.flax.variables import structure_of
 from mnist_hpo.learners.flax.weights import load_state, named, save_state, shapes_of, unnamed, with_weights
 from mnist_hpo.learners.protocol import Advanced, Examples, PortablePredictor, Predictor
 from mnist_hpo.learners.stored_weights import read_weights
@@ -169,6 +170,8 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
 
 def make_portable(program: Program) -> PortablePredictor:
     """Return the prediction of a program in pure JAX, which calls no kernels of this package."""
+    # Build and cache the module now: a converter may replace Flax's functions while it calls `predict`.
+    structure_of(program)
 
     def predict(tensors: Mapping[str, Any], images: Any) -> Any:
         parameters, statistics = unnamed(program, tensors)
