@@ -70,7 +70,8 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
     if max(width, height) > _MAX_SIDE:
         raise ImageError(
             "too_many_pixels",
-            f"the picture has {width:,} × {height:,} pixels; sides of at most {_MAX_SIDE:,} are read, so make it smaller",
+            f"the picture has {width:,} × {height:,} pixels; sides of at most {_MAX_SIDE:,} are read, so make it "
+            "smaller",
         )
     if width * height > max_pixels:
         raise ImageError(

@@ -66,7 +66,8 @@ class Guard:
                 await self._app(scope, receive, response.send)
             return
         except ServiceError as found:
-            # The traceback refers to this frame, hence to itself: the body would stay in memory until the collector ran.
+            # The traceback refers to this frame, and thereby to itself: the body would stay in memory until the garbage
+            # collector ran.
             error = found.with_traceback(None)
         except DisconnectedError:
             return
