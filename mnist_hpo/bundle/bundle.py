@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.bundle.combination import METHODS, Combination, Method, combine
+from mnist_hpo.bundle.combination import Combination, Method, combine
 from mnist_hpo.bundle.reading import StoredModel, model_errors, read_model
 from mnist_hpo.bundle.writing import COMBINATION, DOUBT, DOUBT_FILE, ENSEMBLE, ModelDescription
 from mnist_hpo.doubt.doubt import Detector, Doubt
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
+from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import Tensors
 
 _SURE = 0.5
@@ -45,11 +47,24 @@ class Bundle:
     """None: the model was written without a detector, and only improbable answers are doubtful."""
 
     def log_probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels]."""
-        return self.predictor(images.reshape(len(images), *self.model.image_shape))
+        """Return log-probabilities f32[n, n_classes] for images u8[n, n_features] or u8[n, height, width, channels].
+
+        Raises:
+            UserError: the weights are so large that the probabilities are not numbers.
+
+        """
+        found = self.predictor(images.reshape(len(images), *self.model.image_shape))
+        if np.isnan(found).any():
+            raise UserError("the model's probabilities are not numbers: its weights are too large; train it again")
+        return found
 
     def answer(self, images: NDArray[np.uint8]) -> Answers:
-        """Return the answers for images u8[n, n_features] or u8[n, height, width, channels]."""
+        """Return the answers for images u8[n, n_features] or u8[n, height, width, channels].
+
+        Raises:
+            UserError: see `log_probabilities`.
+
+        """
         found = self.log_probabilities(images)
         probabilities = np.exp(found)
         blank = ~images.reshape(len(images), -1).any(axis=1)
@@ -68,8 +83,11 @@ def load_bundle(directory: Path) -> Bundle:
 
     """
     stored = read_model(directory)
-    with model_errors(directory):
-        return Bundle(stored.model, stored.tensors, stored.provenance, predictor_of(stored), _doubt(stored))
+    with model_errors(directory / stored.weights_name):
+        predictor = predictor_of(stored)
+    with model_errors(directory / DOUBT_FILE):
+        doubt = _doubt(stored)
+    return Bundle(stored.model, stored.tensors, stored.provenance, predictor, doubt)
 
 
 def _doubt(stored: StoredModel) -> Doubt | None:
@@ -97,7 +115,7 @@ def predictor_of(stored: StoredModel) -> Predictor:
         )
         for index, member in enumerate(stored.members)
     ]
-    method, combination = combination_of(model, len(members), tensors)
+    method, combination = _checked_combination(model, len(members), within(tensors, COMBINATION))
 
     def predict(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return combine(method, combination, np.stack([member(images) for member in members]))
@@ -111,20 +129,15 @@ def within(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)}
 
 
-def combination_of(model: ModelDescription, n_members: int, tensors: Tensors) -> tuple[Method, Combination]:
-    """Return how an ensemble combines its members.
-
-    Raises:
-        ValueError: the method is unknown, or the numbers of the combination do not fit to the members.
-
-    """
-    method, combination = model.parameters["method"], within(tensors, COMBINATION)
-    if method not in METHODS:
-        raise ValueError(f"an ensemble by {method!r}; known are {', '.join(METHODS)}")
-    n = model.n_classes
+def _checked_combination(model: ModelDescription, n_members: int, combination: Tensors) -> tuple[Method, Combination]:
+    method, n = cast(Method, model.parameters["method"]), model.n_classes
     shapes = (
         {"coefficients": (n_members * n, n), "intercepts": (n,)} if method == "stacking" else {"weights": (n_members,)}
     )
-    if n_members == 0 or {name: array.shape for name, array in combination.items()} != shapes:
+    if {name: array.shape for name, array in combination.items()} != shapes:
         raise ValueError("the combination of the members does not fit to them")
+    if any(array.dtype != np.float64 for array in combination.values()):
+        raise ValueError("the combination of the members is not float64")
+    if method != "stacking" and not (combination["weights"].min() >= 0 < combination["weights"].sum() < math.inf):
+        raise ValueError("the weights of the members are negative, or all zero")
     return method, combination

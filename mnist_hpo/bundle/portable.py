@@ -11,16 +11,16 @@ import warnings
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.bundle.bundle import Bundle, combination_of, load_bundle, predictor_of, within
-from mnist_hpo.bundle.combination import combine
+from mnist_hpo.bundle.bundle import Bundle, load_bundle, predictor_of, within
+from mnist_hpo.bundle.combination import Method, combine
 from mnist_hpo.bundle.quantization import dequantize
 from mnist_hpo.bundle.reading import StoredModel, read_model
-from mnist_hpo.bundle.writing import ENSEMBLE
+from mnist_hpo.bundle.writing import COMBINATION, ENSEMBLE
 from mnist_hpo.learners.factory import make_portable
 from mnist_hpo.learners.protocol import PortablePredictor, Predictor
 from mnist_hpo.spec.errors import UserError
@@ -174,6 +174,7 @@ def _predictor(stored: StoredModel, *, fp32: bool) -> PortablePredictor:
     model = stored.model
     if model.model != ENSEMBLE:
         return make_portable(model.model, model.parameters, model.image_shape, model.n_classes, fp32=fp32)
+    method = cast(Method, model.parameters["method"])
     members = [
         make_portable(member["model"], member["parameters"], model.image_shape, model.n_classes, fp32=fp32)
         for member in stored.members
@@ -183,9 +184,8 @@ def _predictor(stored: StoredModel, *, fp32: bool) -> PortablePredictor:
         import jax.numpy as jnp
 
         found = [member(within(tensors, str(index)), images) for index, member in enumerate(members)]
-        method, combination = combination_of(stored.model, len(members), tensors)
         log_probabilities: Any = jnp.stack(found)
-        return combine(method, combination, log_probabilities, jnp)
+        return combine(method, within(tensors, COMBINATION), log_probabilities, jnp)
 
     return predict
 

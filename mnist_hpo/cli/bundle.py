@@ -25,11 +25,12 @@ def verify(
     Example: mnist-hpo bundle verify digits/
     """
     from mnist_hpo.bundle.bundle import load_bundle
-    from mnist_hpo.bundle.reading import read_model
+    from mnist_hpo.bundle.reading import model_errors, read_model
     from mnist_hpo.cli.schemas.bundle import BundleOutput
 
     load_bundle(directory)
-    found = BundleOutput.of(directory, read_model(directory).description)
+    with model_errors(directory):
+        found = BundleOutput.of(directory, read_model(directory).description)
     if as_json:
         print_json(found)
         return

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load
 
 from mnist_hpo.doubt.networks import DIGIT, N_CLASSES, NETWORKS, OTHER
 from mnist_hpo.learners.factory import make_predictor
 from mnist_hpo.learners.protocol import Predictor
+from mnist_hpo.learners.stored_weights import read_tensors
 from mnist_hpo.spec.model import Tensors
+from mnist_hpo.spec.tensor_layout import check_finite
 
 SHARE = 0.013
 """The share of validation digits whose answers are doubtful. It leaves room below 2 % for digits of other writers."""
@@ -54,7 +55,8 @@ class Detector:
             SafetensorError: it is no such file.
 
         """
-        tensors = load(content)
+        tensors = read_tensors(content)
+        check_finite(tensors)
         detector = cls(
             tuple(
                 {name.removeprefix(f"{k}/"): array for name, array in tensors.items() if name.startswith(f"{k}/")}

@@ -81,7 +81,7 @@ def make_predictor(
     if not isinstance(found, FlaxModel):
         from mnist_hpo.learners.sklearn import learner as sklearn
 
-        return sklearn.make_predictor(found, values, image_shape, tensors)
+        return sklearn.make_predictor(found, values, image_shape, n_classes, tensors)
     from mnist_hpo.learners.flax import learner as flax
 
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)

@@ -17,9 +17,12 @@ from mnist_hpo.data.deskew import deskew
 from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+from mnist_hpo.spec.tensor_layout import check_layout, check_range
 
 _CHUNK = 1000
 """Images in memory at a time, with one node per tree each."""
+_MAX_LEVELS = 10_000
+"""The most comparisons from a root to a leaf, where `max_depth` sets no limit."""
 
 
 def fit(images: NDArray[np.uint8], labels: NDArray[np.uint8], n_classes: int, parameters: ParameterSet) -> Tensors:
@@ -110,6 +113,24 @@ def _features(images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np
     return prepared.reshape(len(images), math.prod(images.shape[1:]))
 
 
+def check(tensors: Tensors, n_features: int, n_classes: int, parameters: ParameterSet) -> None:
+    """Check the arrays of a file; see `SklearnModel.check`."""
+    layout = {
+        **{"feature": "int N", "threshold": "int N", "children": "int N 2", "leaf": "int N"},
+        **{"shares": "float S C", "roots": "int T", "n_levels": "int"},
+    }
+    sizes = check_layout(tensors, layout, {"C": n_classes, "T": int(parameters["n_trees"]), "2": 2})
+    n_nodes = sizes["N"]
+    check_range(tensors, "feature", 0, n_features)
+    check_range(tensors, "children", 0, n_nodes)
+    check_range(tensors, "roots", 0, n_nodes)
+    check_range(tensors, "leaf", 0, sizes["S"])
+    # A tree with n nodes has at most (n - 1) / 2 levels of comparisons.
+    check_range(tensors, "n_levels", 0, min(n_nodes // 2, _MAX_LEVELS) + 1)
+    if (tensors["shares"] < 0).any() or not (np.diff(tensors["roots"]) > 0).all():
+        raise ValueError("the shares are negative, or two trees have the same root")
+
+
 def describe(data: DataShape, parameters: ParameterSet) -> Description:
     """Return the cost if every tree grew until each leaf has the smallest number of examples, as a binary tree.
 
@@ -136,7 +157,7 @@ MODEL = SklearnModel(
         "n_trees": Number(int, default=100, low=1, high=100_000),
         "criterion": Choice("gini", ("gini", "entropy")),
         # None: a node is split until its examples are of one class.
-        "max_depth": Number(int, default=None, low=1, high=10_000),
+        "max_depth": Number(int, default=None, low=1, high=_MAX_LEVELS),
         # The share of the pixels that are tried at each node. None: the square root of their number.
         "max_features": Number(float, default=None, low=0, high=1, low_open=True),
         "min_samples_leaf": Number(int, default=1, low=1, high=100_000_000),
@@ -144,6 +165,7 @@ MODEL = SklearnModel(
     },
     fit=fit,
     scores=scores,
+    check=check,
     describe=describe,
     images="shaped",
 )

@@ -23,6 +23,7 @@ from mnist_hpo.data.shift import shift
 from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+from mnist_hpo.spec.tensor_layout import check_layout, check_range
 
 _CHUNK = 500
 """Images whose distances to all training images are in memory at a time, as float32."""
@@ -56,6 +57,16 @@ def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet
     for place in range(neighbours.shape[1]):
         found[every, tensors["labels"][neighbours[:, place]]] += votes[:, place]
     return np.log(found / found.sum(axis=1, keepdims=True) + _SMOOTHING)
+
+
+def check(tensors: Tensors, n_features: int, n_classes: int, _: ParameterSet) -> None:
+    """Check the arrays of a file; see `SklearnModel.check`."""
+    layout = {"images": "int E F", "labels": "int E", "n_classes": "int"}
+    sizes = check_layout(tensors, layout, {"F": n_features})
+    check_range(tensors, "labels", 0, n_classes)
+    check_range(tensors, "n_classes", n_classes, n_classes + 1)
+    if sizes["E"] == 0:
+        raise ValueError("there are no images")
 
 
 def nearest(
@@ -168,6 +179,7 @@ MODEL = SklearnModel(
     },
     fit=fit,
     scores=scores,
+    check=check,
     describe=describe,
     images="shaped",
     max_train_loss_examples=1000,

@@ -12,6 +12,7 @@ from mnist_hpo.data.deskew import deskew
 from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+from mnist_hpo.spec.tensor_layout import check_layout, check_range
 
 _CHUNK = 1000
 """Images in memory as float64 at a time. Constant, so that sums are always in the same order."""
@@ -56,6 +57,16 @@ def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet
     return found
 
 
+def check(tensors: Tensors, n_features: int, n_classes: int, _: ParameterSet) -> None:
+    """Check the arrays of a file; see `SklearnModel.check`."""
+    layout = {"coefficients": "float F S", "intercepts": "float S", "classes": "int S", "n_classes": "int"}
+    sizes = check_layout(tensors, layout, {"F": n_features})
+    check_range(tensors, "classes", 0, n_classes)
+    check_range(tensors, "n_classes", n_classes, n_classes + 1)
+    if sizes["S"] == 0:
+        raise ValueError("there are no classes")
+
+
 def _pixels(images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
     prepared = deskew(images) if parameters["deskew"] == "yes" else images
     return prepared.reshape(len(images), math.prod(images.shape[1:])) / 255
@@ -79,6 +90,7 @@ MODEL = SklearnModel(
     },
     fit=fit,
     scores=scores,
+    check=check,
     describe=describe,
     images="shaped",
 )

@@ -27,6 +27,7 @@ from mnist_hpo.data.shift import shift
 from mnist_hpo.spec.data_shape import DataShape
 from mnist_hpo.spec.model import Description, SklearnModel, Tensors
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
+from mnist_hpo.spec.tensor_layout import check_layout, check_range
 
 if TYPE_CHECKING:
     from sklearn.svm import SVC
@@ -139,6 +140,23 @@ def scores(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet
     return found
 
 
+def check(tensors: Tensors, n_features: int, n_classes: int, parameters: ParameterSet) -> None:
+    """Check the arrays of a file; see `SklearnModel.check`."""
+    n_pairs = math.comb(len(tensors["classes"]), 2)
+    layout = {"classes": "int S", "n_classes": "int", "intercepts": "float P"}
+    if parameters["kernel"] == "linear":
+        layout |= {"coefficients": "float F P"}
+    elif "components" in tensors:
+        layout |= {"coefficients": "float V P", "support_vectors": "float V D", "components": "float F D"}
+    else:
+        layout |= {"coefficients": "float V P", "support_vectors": "int V F"}
+    sizes = check_layout(tensors, layout, {"F": n_features, "P": n_pairs})
+    check_range(tensors, "classes", 0, n_classes)
+    check_range(tensors, "n_classes", n_classes, n_classes + 1)
+    if sizes["S"] == 0:
+        raise ValueError("there are no classes")
+
+
 def decisions(tensors: Tensors, images: NDArray[np.uint8], parameters: ParameterSet) -> NDArray[np.float64]:
     """Return the margin of each pair of classes, f64[E, P], positive for the first, like `SVC.decision_function`.
 
@@ -206,6 +224,7 @@ MODEL = SklearnModel(
     },
     fit=fit,
     scores=scores,
+    check=check,
     describe=describe,
     images="shaped",
 )

@@ -25,6 +25,9 @@ _TURNS = {
 }
 """What shows the picture upright, by the orientation in its EXIF data."""
 
+_MAX_SIDE = 65_535
+"""The longest side of a JPEG. A PNG of 40 million rows has few bytes, and takes seconds to decode."""
+
 _OPAQUE = 255
 _MIDDLE = 127
 _FLAT = 16
@@ -39,7 +42,7 @@ def decode(content: bytes, *, max_pixels: int = 40_000_000) -> NDArray[np.uint8]
 
     Args:
         content: the file's content.
-        max_pixels: larger pictures are refused before they are decoded.
+        max_pixels: larger pictures are refused before they are decoded, and so are those with a side above 65,535.
 
     Raises:
         ImageError: (unsupported_format) the file has another format; (damaged_image) it cannot be decoded;
@@ -64,6 +67,12 @@ def decode(content: bytes, *, max_pixels: int = 40_000_000) -> NDArray[np.uint8]
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
+    if max(width, height) > _MAX_SIDE:
+        raise ImageError(
+            "too_many_pixels",
+            f"the picture has {width:,} × {height:,} pixels; sides of at most {_MAX_SIDE:,} are read, so make it "
+            "smaller",
+        )
     if width * height > max_pixels:
         raise ImageError(
             "too_many_pixels",

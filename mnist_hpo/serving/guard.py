@@ -66,7 +66,9 @@ class Guard:
                 await self._app(scope, receive, response.send)
             return
         except ServiceError as found:
-            error = found
+            # The traceback refers to this frame, and thereby to itself: the body would stay in memory until the garbage
+            # collector ran.
+            error = found.with_traceback(None)
         except DisconnectedError:
             return
         except TimeoutError:

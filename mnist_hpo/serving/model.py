@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mnist_hpo.bundle.bundle import Answers, Bundle, load_bundle
 from mnist_hpo.bundle.portable import Runtime, load_with_onnx_runtime
+from mnist_hpo.bundle.reading import model_errors
 from mnist_hpo.doubt.doubt import Doubt
 from mnist_hpo.serving.batching import padded_sizes
 from mnist_hpo.spec.errors import UserError
@@ -100,5 +101,6 @@ def load_served_model(source: ModelSource, max_images: int, runtime: Runtime) ->
     bundle = load(source.folder)
     model = ServedModel(replace(bundle, doubt=bundle.doubt or source.doubt), source.version)
     model.warm_up(max_images)
-    orjson.dumps(model.describe(max_images))
+    with model_errors(source.folder):  # Not all that JSON may contain can be written again.
+        orjson.dumps(model.describe(max_images))
     return model

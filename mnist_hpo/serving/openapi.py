@@ -61,7 +61,7 @@ def _predict() -> dict[str, Any]:
         "description": "What to answer beside the predictions.",
         "style": "form",
         "explode": False,
-        "schema": {"type": "array", "items": {"enum": list(EXTRAS)}, "uniqueItems": True},
+        "schema": {"type": "array", "items": {"enum": list(EXTRAS)}},
     }
     return {
         "summary": "Recognise digits",

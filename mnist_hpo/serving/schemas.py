@@ -28,8 +28,13 @@ class UploadRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: Annotated[str, Field(json_schema_extra={"format": "binary"}, description="PNG, JPEG, BMP or WebP.")]
-    line: Annotated[bool, Field(description="Whether to read several digits in a line, from left to right.")] = False
+    file: Annotated[
+        str, Field(min_length=1, json_schema_extra={"format": "binary"}, description="PNG, JPEG, BMP or WebP.")
+    ]
+    line: Annotated[
+        bool | Literal["1", "on", "yes", "0", "off", "no", ""],
+        Field(description="Whether to read several digits in a line, from left to right."),
+    ] = False
 
 
 class Prediction(BaseModel):

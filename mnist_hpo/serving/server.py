@@ -26,7 +26,6 @@ from mnist_hpo.serving.log import Log
 from mnist_hpo.serving.model import ModelSource
 from mnist_hpo.serving.protocol import protocol_of
 from mnist_hpo.serving.service import Service
-from mnist_hpo.spec.errors import UserError
 
 _KEEP_ALIVE_S = 75
 _GRACE_S = 30

@@ -83,6 +83,9 @@ class SklearnModel:
     describe: Callable[[DataShape, ParameterSet], Description]
     """Computes the cost from the split's sizes, where `n_train` is the number of examples that the last epoch trains
     on. The cost of an epoch is the mean over all epochs."""
+    check: Callable[[Tensors, int, int, ParameterSet], None] | None = None
+    """Takes (arrays, n_features, n_classes, hyperparameters) from a file, and raises a `ValueError` unless `fit` could
+    have returned these arrays, so that `scores` neither fails nor takes much longer. None: they are only tried."""
     images: Literal["flat", "shaped"] = "flat"
     """The shape of the images that `fit` and `scores` take: u8[E, F] or u8[E, H, W, C]."""
     max_train_loss_examples: int | None = None

@@ -170,6 +170,15 @@ def test_a_large_picture_is_refused_before_it_is_decoded() -> None:
     assert "40,000,000" in str(error)
 
 
+@pytest.mark.parametrize("size", [(1, 65_536), (65_536, 1)])
+def test_a_long_picture_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
+    content = io.BytesIO()
+    Image.new("L", size).save(content, "PNG")
+    with pytest.raises(ImageError, match="sides of at most 65,535 are read") as refused:
+        decode(content.getvalue())
+    assert refused.value.code == "too_many_pixels"
+
+
 def test_the_largest_number_of_pixels_can_be_chosen() -> None:
     content = file_of(Image.new("L", (20, 10), 255))
     assert decode(content, max_pixels=200).shape == (10, 20)

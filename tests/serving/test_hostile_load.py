@@ -12,11 +12,24 @@ import pytest
 import requests
 from numpy.typing import NDArray
 from PIL import Image
-from served import start_command
+from served import Served, start_command
 from test_refusals import BOUNDARY, FORMS, JSON_BODIES
 
 _MAX_GROWTH = 60_000_000
 """Bytes: less than one of the bombs would take if it was decoded, more than the noise of the allocator."""
+
+
+def test_the_body_of_a_refused_request_is_freed_at_once(service: Served) -> None:
+    """Not only when the garbage collector runs, which large bodies do not make it do earlier."""
+    body, n_times = b"--x\r\nA: " + b"b" * 10_000_000 + b"\r\n\r\n\r\n--x--\r\n", 7
+    process = psutil.Process(service.process.pid)
+    assert service.send(body, BOUNDARY).status_code == 400
+    before = process.memory_info().rss
+    largest = before
+    for _ in range(n_times):
+        assert service.send(body, BOUNDARY).status_code == 400
+        largest = max(largest, process.memory_info().rss)
+    assert largest - before < 4 * len(body)
 
 
 def bomb(width: int, height: int, kind: str) -> bytes:

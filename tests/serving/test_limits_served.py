@@ -94,6 +94,21 @@ def test_a_body_that_does_not_end_times_out(limited: Served) -> None:
     assert (status, code_of(body), headers["connection"]) == (408, "request_timeout", "close")
 
 
+@pytest.mark.parametrize("start", ["GET /", f"{HEAD}Content-Type: application/json\r\nContent-Length: 10000\r\n\r\n"])
+def test_a_client_that_sends_a_byte_at_a_time_times_out(limited: Served, start: str) -> None:
+    """Each byte comes in time, and the whole does not."""
+    with limited.connect() as connection:
+        connection.sendall(start.encode())
+        connection.settimeout(0.05)
+        received = b""
+        while not received:
+            with contextlib.suppress(ConnectionError):  # It may be closed already.
+                connection.sendall(b" " if start.startswith("POST") else b"a")
+            with contextlib.suppress(TimeoutError):
+                received = connection.recv(100)
+    assert received.startswith(b"HTTP/1.1 408 ")
+
+
 def test_more_requests_at_once_are_told_to_come_back(limited: Served) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(3):

@@ -66,6 +66,8 @@ FORMS: dict[str, tuple[bytes, int, str]] = {
     "a huge header": (b"--x\r\nA: " + b"b" * 1_000_000 + b"\r\n\r\n\r\n--x--\r\n", 400, "invalid_multipart"),
     "text": (form(("file", b"no picture")), 415, "unsupported_format"),
     "SVG": (form(("file", b'<svg xmlns="http://www.w3.org/2000/svg"/>')), 415, "unsupported_format"),
+    "an archive with a picture behind it": (form(("file", b"PK\x03\x04\x89PNG\r\n\x1a\n")), 415, "unsupported_format"),
+    "HTML with a picture behind it": (form(("file", b"<html>\x89PNG\r\n\x1a\n")), 415, "unsupported_format"),
     "a damaged PNG": (form(("file", b"\x89PNG\r\n\x1a\n" + b"\0" * 50)), 422, "damaged_image"),
     "too large": (form(("file", b"\0" * 11_000_000)), 413, "body_too_large"),
 }
@@ -137,6 +139,26 @@ def test_what_is_not_http_is_refused(service: Served, request_line: bytes) -> No
         connection.sendall(request_line)
         status, _, body = read_response(connection)
     assert (status, code_of(body)) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "code"),
+    [
+        ("Content-Length: -1", 400, "invalid_request"),
+        ("Content-Length: two", 400, "invalid_request"),
+        ("Content-Length: +2", 400, "invalid_request"),
+        ("Content-Length: 2\r\nContent-Length: 3", 400, "invalid_request"),
+        ("Content-Length: 2\r\nTransfer-Encoding: chunked", 400, "invalid_request"),
+        (f"Content-Length: {2**63}", 413, "body_too_large"),
+        (f"Content-Length: {2**200}", 400, "invalid_request"),
+    ],
+)
+def test_lengths_that_are_wrong_or_in_doubt_are_refused(service: Served, headers: str, status: int, code: str) -> None:
+    start = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with service.connect() as connection:
+        connection.sendall(f"{start}{headers}\r\n\r\n{{}}".encode())
+        found, _, body = read_response(connection)
+    assert (found, code_of(body)) == (status, code)
 
 
 @pytest.mark.parametrize(

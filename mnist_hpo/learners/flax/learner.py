@@ -145,7 +145,7 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
     """Return a predictor from the tensors that `FlaxLearner.model` returned.
 
     Raises:
-        ValueError: the names or shapes of the tensors are not those of the program's module.
+        ValueError: the names, types or shapes of the tensors are not those of the program's module.
 
     """
     shapes = shapes_of(program)
@@ -153,6 +153,8 @@ def make_predictor(program: Program, tensors: Tensors) -> Predictor:
         has = tensors[name].shape if name in tensors else None
         if has != shapes.get(name):
             raise ValueError(f"the weights are not the model's: {name} is {has}, not {shapes.get(name)}")
+        if tensors[name].dtype != np.float32:
+            raise ValueError(f"the weights are not the model's: {name} is {tensors[name].dtype}, not float32")
     parameters, statistics = unnamed(program, tensors)
     of_many: Any = jax.jit(partial(core.predict, program))
     of_few: Any = jax.jit(partial(core.predict_few, program))

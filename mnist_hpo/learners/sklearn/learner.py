@@ -15,6 +15,7 @@ from mnist_hpo.learners.subset import training_rows
 from mnist_hpo.learners.training import mean
 from mnist_hpo.spec.model import SklearnModel, Tensors
 from mnist_hpo.spec.parameter import ParameterSet
+from mnist_hpo.spec.tensor_layout import check_layout
 
 _INVERSE_TEMPERATURE = "inverse_temperature"
 
@@ -86,7 +87,7 @@ class SklearnLearner:
 
 
 def make_predictor(
-    model: SklearnModel, values: ParameterSet, image_shape: tuple[int, int, int], tensors: Tensors
+    model: SklearnModel, values: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, tensors: Tensors
 ) -> Predictor:
     """Return a predictor from the tensors that `SklearnLearner.model` returned.
 
@@ -99,10 +100,25 @@ def make_predictor(
         return _log_probabilities(model, values, tensors, _as_taken(model, images.reshape(len(images), *image_shape)))
 
     try:
-        predict(np.zeros((1, *image_shape), np.uint8))
+        _check_tensors(model, values, math.prod(image_shape), n_classes, tensors)
+        found = predict(np.zeros((1, *image_shape), np.uint8)).shape
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise ValueError(f"the tensors are not the model's: {error}") from None
+    if found != (1, n_classes):
+        raise ValueError(f"the tensors are not the model's: they give {found[1:]} probabilities, not {n_classes}")
     return predict
+
+
+def _check_tensors(
+    model: SklearnModel, values: ParameterSet, n_features: int, n_classes: int, tensors: Tensors
+) -> None:
+    own = dict(tensors)
+    factor = {_INVERSE_TEMPERATURE: own.pop(_INVERSE_TEMPERATURE)}
+    check_layout(factor, {_INVERSE_TEMPERATURE: "float"}, {})
+    if factor[_INVERSE_TEMPERATURE] <= 0:
+        raise ValueError(f"{_INVERSE_TEMPERATURE} is not positive")
+    if model.check is not None:
+        model.check(own, n_features, n_classes, values)
 
 
 def _log_probabilities(
