@@ -1,6 +1,6 @@
 """A short study of each model, run, re-trained, registered and served, on real digits."""
 
-import re
+import io
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command import ROOT, Folder, make_folder
 from mlflow import MlflowClient
+from ruamel.yaml import YAML
 
 from mnist_hpo.bundle.bundle import load_bundle
 from mnist_hpo.data.arrays import load_search
@@ -24,35 +25,37 @@ class Short:
     model: str
     n_train: int
     floor: float
-    changes: dict[str, int] = field(default_factory=dict[str, int])
-    """Further numbers of the study file by their names."""
+    max_epochs: int = 2
+    fixed: dict[str, int] = field(default_factory=dict[str, int])
+    """Hyperparameters with other values than in the study file."""
 
 
 SHORT = {
-    "cnn": Short("cnn", 400, 0.8, {"max_epochs": 2, "batch_size": 20}),
-    "svm": Short("svm", 400, 0.8, {"max_epochs": 2}),
+    "cnn": Short("cnn", 400, 0.8, fixed={"batch_size": 20}),
+    "cnn_best": Short("cnn", 1000, 0.8, max_epochs=3, fixed={"batch_size": 20}),
+    "serve": Short("cnn", 1000, 0.8, max_epochs=3, fixed={"batch_size": 20}),
+    "mlp_best": Short("mlp", 1000, 0.8, max_epochs=4, fixed={"batch_size": 20}),
+    "mlp_best_augmented": Short("mlp", 2000, 0.8, max_epochs=3, fixed={"batch_size": 20}),
+    "svm": Short("svm", 400, 0.8),
     "svm_full": Short("svm", 1000, 0.9),
     "svm_deskewed": Short("svm", 1000, 0.94),
-    "knn": Short("knn", 1000, 0.86),
-    "knn_deskewed": Short("knn", 1000, 0.93, {"n_candidates": 20}),
-    "forest": Short("forest", 1000, 0.87, {"n_trees": 50}),
+    "knn": Short("knn", 1000, 0.86, max_epochs=1),
+    "knn_deskewed": Short("knn", 1000, 0.93, max_epochs=1, fixed={"n_candidates": 20}),
+    "forest": Short("forest", 1000, 0.87, fixed={"n_trees": 50}),
     "logistic": Short("logistic", 1000, 0.84),
-    "rnn": Short("rnn", 2000, 0.8, {"max_epochs": 3, "batch_size": 20}),
-    "transformer": Short("transformer", 4000, 0.8, {"max_epochs": 3, "batch_size": 20}),
+    "rnn": Short("rnn", 2000, 0.8, max_epochs=3, fixed={"batch_size": 20}),
+    "transformer": Short("transformer", 4000, 0.8, max_epochs=3, fixed={"batch_size": 20}),
 }
 
 
 def short_form(study: str) -> str:
-    text = (ROOT / "studies" / f"{study}.yaml").read_text()
-    short = SHORT[study]
-    if "n_train" not in text:
-        text = text.replace("fixed: {", "fixed: {n_train: 50000, ")
-    for name, value in {"n_trials": 4, "n_train": short.n_train, **short.changes}.items():
-        text, n_changed = re.subn(rf"\b{name}: \d+", f"{name}: {value}", text)
-        if n_changed == 0:
-            text, n_changed = re.subn("fixed: {", f"fixed: {{{name}: {value}, ", text)
-        assert n_changed == 1
-    return text
+    yaml, short = YAML(), SHORT[study]
+    document = yaml.load((ROOT / "studies" / f"{study}.yaml").read_text())
+    document["budget"] |= {"n_trials": 4, "max_epochs": short.max_epochs}
+    document["fixed"] |= {"n_train": short.n_train, **short.fixed}
+    text = io.StringIO()
+    yaml.dump(document, text)
+    return text.getvalue()
 
 
 @pytest.fixture(scope="module", params=list(SHORT))
