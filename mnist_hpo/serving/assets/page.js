@@ -136,7 +136,8 @@
     take([...event.dataTransfer.files]);
   });
 
-  find("token").addEventListener("submit", (event) => {
+  // The page in a file has no form.
+  find("token")?.addEventListener("submit", (event) => {
     event.preventDefault();
     service.token = find("secret").value;
     find("secret").value = "";
