@@ -19,7 +19,6 @@ from mnist_hpo.cli.common import (
     console,
     print_json,
 )
-
 from mnist_hpo.cli.output_file import HTML_PAGE, ForceOption, OutputFile
 from mnist_hpo.spec.errors import UserError
 
@@ -36,7 +35,7 @@ def export(
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Instead of a folder: one HTML page to draw on that works without a network."),
+        typer.Option(metavar="FILE", help="Instead of a folder: one HTML page to draw on, which needs no network."),
     ] = None,
     weights: Annotated[
         str | None,

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from mnist_hpo.spec.model import FlaxModel, Tensors
-from mnist_hpo.spec.operations import Operation, activation, batch_norm, convolution, dense
+from mnist_hpo.spec.operations import Operation, activation, batch_norm, convolve, dense
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 if TYPE_CHECKING:
@@ -152,13 +152,13 @@ def operations(hyperparameters: ParameterSet, tensors: Tensors) -> list[Operatio
     found: list[Operation] = []
     if hyperparameters["architecture"] == "lenet":
         for layer in range(2):
-            found += [convolution(tensors, f"convolutions.{layer}"), activate, Operation("average_pool")]
+            found += [convolve(tensors, f"convolutions.{layer}"), activate, Operation("average_pool")]
         for layer in range(2):
             found += [dense(tensors, f"hidden.{layer}"), activate]
     else:
         for layer in range(4):
             found += [
-                convolution(tensors, f"convolutions.{layer}"),
+                convolve(tensors, f"convolutions.{layer}"),
                 batch_norm(tensors, f"norms.{layer}"),
                 activate,
                 *([Operation("max_pool")] if layer == 1 else []),

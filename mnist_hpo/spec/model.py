@@ -65,8 +65,8 @@ class FlaxModel:
     """Computes the counts in closed form from (input_shape, n_classes, hyperparameters). If None, the counts come from
     abstract evaluation, which imports JAX and takes up to 0.1 s for each new architecture."""
     operations: Callable[[ParameterSet, Tensors], list[Operation]] | None = None
-    """Maps (hyperparameters, arrays) to the operations from an image to the logits. If None, the model cannot be exported
-    as a page."""
+    """Maps (hyperparameters, arrays) to the operations from an image to the logits. If None, the model cannot become
+    a page."""
 
     def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
         """Return the shape of one image as the module takes it."""

@@ -55,7 +55,7 @@ def dense(tensors: Mapping[str, NDArray[Any]], layer: str) -> Operation:
     return Operation("dense", _kernel_and_bias(tensors, layer))
 
 
-def convolution(tensors: Mapping[str, NDArray[Any]], layer: str) -> Operation:
+def convolve(tensors: Mapping[str, NDArray[Any]], layer: str) -> Operation:
     """Return the operation of an `nnx.Conv`."""
     return Operation("convolution", _kernel_and_bias(tensors, layer))
 

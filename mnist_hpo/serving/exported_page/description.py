@@ -63,12 +63,12 @@ def check_describable(stored: StoredModel) -> None:
     """
     model = stored.model
     if model.model == ENSEMBLE or _operations_of(model.model) is None:
-        known = " and ".join(name for name in MODELS.names() if _operations_of(name))
+        known = " and ".join(name for name in MODELS.names if _operations_of(name))
         raise UserError(f"a page cannot compute with a model of the kind {model.model}, only with {known}")
     if model.image_shape != _IMAGE_SHAPE or model.n_classes != _N_CLASSES:
         shape = "×".join(map(str, model.image_shape))
         raise UserError(
-            f"a page needs a model of 28×28×1 pixels and {_N_CLASSES} classes; this one has {shape} and {model.n_classes}"
+            f"a page needs a model of 28×28×1 pixels and {_N_CLASSES} classes, not of {shape} and {model.n_classes}"
         )
 
 
