@@ -115,7 +115,8 @@ def _export_page(study: str, page: OutputFile, weights: str, home: Home) -> None
 
 
 def _weight_type(name: str, known: Sequence[WeightType]) -> WeightType:
-    found = next((each for each in known if each == name), None)
+    by_name: dict[str, WeightType] = {each: each for each in known}
+    found = by_name.get(name)
     if found is None:
         raise UserError(f"--weights {name}: must be one of {', '.join(known)}")
     return found
