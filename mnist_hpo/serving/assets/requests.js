@@ -34,6 +34,10 @@ class Newest {
     }
   }
 
+  get isRunning() {
+    return this.#running !== null;
+  }
+
   get isAsked() {
     return this.#isAsked;
   }

@@ -5,10 +5,10 @@
 class Service {
   token = ""; // Nothing stores it.
 
-  // Return the answer of /v1/predict to a file. Throws RefusedError, or AbortError after `signal`.
-  async predict(file, include, signal) {
+  // Return the answer of /v1/predict to what is on the pad. Throws RefusedError, or AbortError after `signal`.
+  async predict(pad, include, signal) {
     const body = new FormData();
-    body.append("file", file, "drawing");
+    body.append("file", await pad.content(), "drawing");
     const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
     let response, answer;
     try {

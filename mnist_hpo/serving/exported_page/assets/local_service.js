@@ -24,9 +24,9 @@ class Service {
     });
   }
 
-  // Return what the service would answer to a file. Throws RefusedError, or AbortError after `signal`.
-  async predict(file, include, signal) {
-    const { data, width, height } = await Service.#pixelsOf(file);
+  // Return what the service would answer to what is on the pad. Throws RefusedError, or AbortError after `signal`.
+  async predict(pad, include, signal) {
+    const { data, width, height } = pad.file ? await Service.#decode(pad.file) : pad.pixels();
     signal.throwIfAborted();
     const id = this.#nRequests++, isExplained = include.includes("saliency");
     const prediction = await new Promise((resolve, reject) => {
@@ -41,7 +41,7 @@ class Service {
     return { predictions: [prediction], model: this.#model };
   }
 
-  static async #pixelsOf(file) {
+  static async #decode(file) {
     const bitmap = await createImageBitmap(file, { colorSpaceConversion: "none" }).catch(() => {
       throw new RefusedError("damaged_image", "the browser cannot read this picture; save it as PNG or JPEG");
     });

@@ -18,9 +18,19 @@
     if (!stopped.delete(id)) postMessage({ id, prediction });
   }
 
+  // Read a drawing a few times, so that the browser has compiled the scripts when the first one is to be answered.
+  function warmUp() {
+    const side = 280, rgba = new Uint8ClampedArray(4 * side * side).fill(255);
+    for (let y = 60; y < 220; y++) rgba.fill(0, 4 * (y * side + 130), 4 * (y * side + 150));
+    for (let i = 0; i < 8; i++) recogniser.answer(MnistPreprocessing.findDigits(rgba, side, side)[0].pixels);
+  }
+
   addEventListener("message", ({ data }) => {
     if (data.isStopped) stopped.add(data.id);
-    else if (recogniser === null) recogniser = new Recogniser(data);
-    else predict(data);
+    else if (recogniser !== null) predict(data);
+    else {
+      recogniser = new Recogniser(data);
+      warmUp();
+    }
   });
 }
