@@ -11,7 +11,7 @@ Shape = Sequence[Stroke]
 
 
 def arc(x: float, y: float, width: float, height: float, start: float, end: float) -> list[tuple[float, float]]:
-    """Return points on an ellipse with this centre and these radii, between angles in degrees, clockwise from the right."""
+    """Return points on an ellipse with this centre and these radii, between angles in degrees from the right."""
     angles = np.radians(np.linspace(start, end, 14))
     return [(x + width * math.cos(angle), y + height * math.sin(angle)) for angle in angles]
 
@@ -58,5 +58,5 @@ def draw_shape(page: Page, shape: Shape) -> None:
         page.mouse.move(x, y)
         page.mouse.down()
         for x, y in others:
-            page.mouse.move(x, y, steps=2)
+            page.mouse.move(x, y)
         page.mouse.up()

@@ -1,7 +1,8 @@
 """The exported page, from a file and without a network, gives the answers of the service."""
 
+import io
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from command import Folder
 from drawn_shapes import DIGITS, OTHERS, Shape, draw_shape, perturbed
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 from safetensors.numpy import save
 from served import Served, start_program
@@ -23,10 +25,12 @@ from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.doubt.doubt import Detector, Doubt
 from mnist_hpo.doubt.networks import NETWORKS
 from mnist_hpo.learners.config import TrainingConfig
-from mnist_hpo.learners.factory import LearnerFactory
+from mnist_hpo.learners.factory import LearnerFactory, make_predictor
 from mnist_hpo.learners.protocol import Examples
 from mnist_hpo.serving.exported_page.description import describe_model
 from mnist_hpo.serving.exported_page.page import exported_page
+from mnist_hpo.spec.model import Tensors
+from mnist_hpo.spec.parameter import ParameterSet
 
 pytestmark = pytest.mark.browser
 
@@ -38,7 +42,6 @@ WATCH = """() => {
     show.call(this, prediction);
   };
 }"""
-MANIFEST = "fetch(document.querySelector('link[rel=manifest]').href).then((response) => response.json())"
 
 
 @dataclass(frozen=True)
@@ -49,34 +52,33 @@ class Exported:
     served: Served
 
 
-def trained(model: str, parameters: Any, images: Any, labels: Any, n_classes: int) -> Any:
-    examples = Examples(images.reshape(-1, 28, 28, 1), labels)
-    learner = LearnerFactory().make(TrainingConfig(model, parameters, 0, 2), examples, n_classes=n_classes)
-    state = learner.start()
-    for epoch in (1, 2):
-        state = learner.advance(state, epoch).state
-    return learner.model(state)
-
-
 @pytest.fixture(scope="module")
 def exported(mnist: PreparedDataset, tmp_path_factory: pytest.TempPathFactory) -> Generator[Exported]:
-    """A network that was trained for seconds, with a detector that calls about half of all digits doubtful."""
+    """A network trained for a second, and an untrained detector that calls about half of all digits doubtful."""
     folder = tmp_path_factory.mktemp("exported") / "model"
     data = load_search(mnist.directory, "standard")
-    images, labels = np.asarray(data.train_images[:5000]), np.asarray(data.train_labels[:5000])
+    digits = Examples(np.asarray(data.train_images[:5000]).reshape(-1, 28, 28, 1), np.asarray(data.train_labels[:5000]))
     parameters = {"depth": 1, "width": 32, "normalization": "batch"}
-    tensors = trained("mlp", parameters, images, labels, 10)
-    networks = [trained(model, {**values, "batch_size": 500}, images, labels % 2, 2) for model, values in NETWORKS]
-    fields = {"centres": [0.0, 0.0, 0.0], "scales": [8.0, 8.0, 8.0], "threshold": 3.0}
-    detector = Detector(tuple(networks))
+    learner = LearnerFactory().make(TrainingConfig("mlp", parameters, 0, 1), digits, n_classes=10)
+    tensors = learner.model(learner.advance(learner.start(), 1).state)
+    detector = Detector(tuple(untrained(model, values, digits) for model, values in NETWORKS))
+    few = np.asarray(data.valid_images[:200])
+    logs = make_predictor("mlp", parameters, (28, 28, 1), 10, tensors)(few.reshape(-1, 28, 28, 1))
+    doubt = replace(Doubt.fit(detector, few, logs), threshold=len(NETWORKS) + 1.0)  # The sum at the medians.
     files = {DOUBT_FILE: save(dict(detector.tensors()))}
     description = ModelDescription("mlp", parameters, (28, 28, 1), 10)
-    write_folder(folder, folder_files(Model(description, tensors, {"study": "small"}, (), {DOUBT: fields}, files)))
+    model = Model(description, tensors, {"study": "small"}, (), {DOUBT: doubt.fields()}, files)
+    write_folder(folder, folder_files(model))
     page = folder.with_name("digit.html")
-    page.write_bytes(exported_page(describe_model(read_model(folder), Doubt.load(fields, detector), "bf16")))
+    page.write_bytes(exported_page(describe_model(read_model(folder), doubt, "bf16")))
     served = start_program(folder)
     yield Exported(page, served)
     assert served.stop() == 0
+
+
+def untrained(model: str, parameters: ParameterSet, examples: Examples) -> Tensors:
+    learner = LearnerFactory().make(TrainingConfig(model, parameters, 0, 1), examples, n_classes=2)
+    return learner.model(learner.start())
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def assert_answers_agree(page: Page, served: Served, shapes: Sequence[Shape]) ->
 
 
 def test_drawings_are_answered_as_by_the_service(offline_page: Page, exported: Exported) -> None:
-    shapes = [perturbed(shape, seed) for seed, shape in enumerate([*DIGITS, *OTHERS])]
+    shapes = [perturbed(shape, seed) for seed, shape in enumerate([*DIGITS[:5], *OTHERS[:2]])]
     doubtful = assert_answers_agree(offline_page, exported.served, shapes)
     assert 0 < sum(doubtful) < len(doubtful)
     expect(offline_page.locator("#model")).to_have_text("small · mlp")
@@ -137,8 +139,10 @@ def test_a_file_that_is_no_picture_and_an_empty_picture_are_answered(offline_pag
     choose.set_input_files({"name": "a.png", "mimeType": "image/png", "buffer": b"no picture"})
     expect(offline_page.get_by_role("status")).to_contain_text("cannot read this picture")
     assert answer_on(offline_page) == ""
-    draw_shape(offline_page, [[(0.001, 0.001), (0.0, 0.0)]])  # A speck in the corner.
-    assert answer_on(offline_page) != ""
+    blank = io.BytesIO()
+    Image.new("L", (90, 90), 255).save(blank, "PNG")
+    choose.set_input_files({"name": "b.png", "mimeType": "image/png", "buffer": blank.getvalue()})
+    expect(offline_page.locator("#doubt")).to_be_visible()
     expect(offline_page.get_by_role("status")).to_be_empty()
 
 
@@ -149,7 +153,8 @@ def test_the_page_can_be_installed_where_it_is_served(chromium: Browser, exporte
     page = context.new_page()
     page.goto(address)
     session = context.new_cdp_session(page)
-    assert session.send("Page.getInstallabilityErrors")["installabilityErrors"] == []
+    errors = session.send("Page.getInstallabilityErrors")["installabilityErrors"]
+    assert [error["errorId"] for error in errors] == ["in-incognito"]  # As all contexts of Playwright are.
     manifest = session.send("Page.getAppManifest")
     assert manifest["errors"] == []
     assert manifest["manifest"]["startUrl"] == address
