@@ -29,6 +29,8 @@ from mnist_hpo.data.prepare import prepare
 from mnist_hpo.data.prepared import PreparedDataset
 from mnist_hpo.data.registry import dataset_info
 from mnist_hpo.home import Home
+from mnist_hpo.serving.exported_page.description import check_describable, describe_model
+from mnist_hpo.serving.exported_page.page import exported_page
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.provenance import provenance
 from mnist_hpo.spec.study import Study
@@ -69,8 +71,7 @@ def export_model(
     """
     _check_folder(folder)
     record, file = recorded_study(home.storage_url, study)
-    source = model_folder(study, home.folder.parent, home.storage_url)
-    stored = read_model(source)
+    stored = read_model(model_folder(study, home.folder.parent, home.storage_url))
     dataset = prepare(dataset_info(file.study.dataset), log=log)
     tensors = quantize(stored.tensors, weight_type)
     files, fields = converted(stored, tensors, dataset.directory, file.study.split, onnx=onnx)
@@ -86,6 +87,21 @@ def export_model(
         raise UserError(f"{folder}: the model cannot be written: {error.strerror}") from error
     load_bundle(folder)
     return Exported(folder, read_model(folder).description, sum(map(len, content.values())))
+
+
+def export_page(study: str, home: Home, *, weight_type: WeightType, log: Callable[[str], None]) -> bytes:
+    """Return the model of a study's best trial as one HTML page to draw on, which computes in the browser.
+
+    The arguments are those of `export_model`, and the model is the same.
+
+    Raises:
+        UserError: the study has no model, or a page cannot compute with it.
+
+    """
+    record, file = recorded_study(home.storage_url, study)
+    stored = read_model(model_folder(study, home.folder.parent, home.storage_url))
+    check_describable(stored)
+    return exported_page(describe_model(stored, doubt_of(record, file.study, home, log), weight_type))
 
 
 def _check_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from mnist_hpo.learners.protocol import Predictor
 from mnist_hpo.spec.errors import UserError
 from mnist_hpo.spec.model import Tensors
 
-_SURE = 0.5
+SURE = 0.5
 """An answer with a lower probability is doubtful."""
 
 
@@ -69,7 +69,7 @@ class Bundle:
         probabilities = np.exp(found)
         blank = ~images.reshape(len(images), -1).any(axis=1)
         if self.doubt is None:
-            return Answers(probabilities, blank | (probabilities.max(axis=1) < _SURE))
+            return Answers(probabilities, blank | (probabilities.max(axis=1) < SURE))
         return Answers(probabilities, blank | self.doubt.doubtful(images, found))
 
 

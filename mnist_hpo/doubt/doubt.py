@@ -22,9 +22,9 @@ SHARE = 0.013
 """The share of validation digits whose answers are doubtful. It leaves room below 2 % for digits of other writers."""
 _HIGH = 0.98
 """Scores are scaled so that half of the validation digits are below 0, and this share below 1."""
-_SHARPNESS = 2.0
+SHARPNESS = 2.0
 """The sum of exp(sharpness · score) is large if one score is very high, or several are high."""
-_LEAST_ENTROPY = 1e-9
+LEAST_ENTROPY = 1e-9
 _IMAGE_SHAPE = (28, 28, 1)
 
 
@@ -140,9 +140,9 @@ def _scores(
 def _entropy_score(log_probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return the logarithm of the entropy, f64[n]: the entropy of most digits is near 0."""
     logs = log_probabilities.astype(np.float64)
-    return np.log(np.maximum(-np.where(np.isfinite(logs), np.exp(logs) * logs, 0).sum(axis=1), _LEAST_ENTROPY))
+    return np.log(np.maximum(-np.where(np.isfinite(logs), np.exp(logs) * logs, 0).sum(axis=1), LEAST_ENTROPY))
 
 
 def _sum(scores: NDArray[np.float64], centres: NDArray[np.float64], scales: NDArray[np.float64]) -> NDArray[np.float64]:
     scaled = (scores - centres[:, None]) / scales[:, None]
-    return np.exp(np.minimum(_SHARPNESS * scaled, 50)).sum(axis=0)
+    return np.exp(np.minimum(SHARPNESS * scaled, 50)).sum(axis=0)

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from mnist_hpo.spec.model import FlaxModel
+from mnist_hpo.spec.model import FlaxModel, Tensors
+from mnist_hpo.spec.operations import Operation, activation, batch_norm, convolve, dense
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 if TYPE_CHECKING:
@@ -145,6 +146,27 @@ def module() -> Callable[..., nnx.Module]:
     return build
 
 
+def operations(hyperparameters: ParameterSet, tensors: Tensors) -> list[Operation]:
+    """Return the operations of a prediction."""
+    activate = activation(str(hyperparameters["activation"]))
+    found: list[Operation] = []
+    if hyperparameters["architecture"] == "lenet":
+        for layer in range(2):
+            found += [convolve(tensors, f"convolutions.{layer}"), activate, Operation("average_pool")]
+        for layer in range(2):
+            found += [dense(tensors, f"hidden.{layer}"), activate]
+    else:
+        for layer in range(4):
+            found += [
+                convolve(tensors, f"convolutions.{layer}"),
+                batch_norm(tensors, f"norms.{layer}"),
+                activate,
+                *([Operation("max_pool")] if layer == 1 else []),
+            ]
+        found.append(Operation("mean"))
+    return [*found, dense(tensors, "logits")]
+
+
 MODEL = FlaxModel(
     hyperparameters={
         "architecture": Choice("vgg", ("lenet", "vgg")),
@@ -154,4 +176,5 @@ MODEL = FlaxModel(
     },
     module=module,
     images="shaped",
+    operations=operations,
 )

@@ -9,7 +9,8 @@ import itertools
 from functools import cache, partial
 from typing import TYPE_CHECKING
 
-from mnist_hpo.spec.model import Counts, FlaxModel
+from mnist_hpo.spec.model import Counts, FlaxModel, Tensors
+from mnist_hpo.spec.operations import Operation, activation, batch_norm, dense, layer_norm
 from mnist_hpo.spec.parameter import Choice, Number, ParameterSet
 
 if TYPE_CHECKING:
@@ -88,6 +89,23 @@ def counts(input_shape: tuple[int, ...], n_classes: int, hyperparameters: Parame
     )
 
 
+def operations(hyperparameters: ParameterSet, tensors: Tensors) -> list[Operation]:
+    """Return the operations of a prediction."""
+    normalize = {"none": None, "batch": batch_norm, "layer": layer_norm}[str(hyperparameters["normalization"])]
+    widths = _widths(hyperparameters)
+    found: list[Operation] = []
+    for layer, width in enumerate(widths):
+        adds = hyperparameters["residual"] == "yes" and layer > 0 and widths[layer - 1] == width
+        found += [
+            *([Operation("keep")] if adds else []),
+            dense(tensors, f"hidden.{layer}"),
+            *([normalize(tensors, f"norms.{layer}")] if normalize else []),
+            activation(str(hyperparameters["activation"])),
+            *([Operation("add_kept")] if adds else []),
+        ]
+    return [*found, dense(tensors, "logits")]
+
+
 MODEL = FlaxModel(
     hyperparameters={
         "depth": Number(int, default=2, low=1, high=16),
@@ -99,4 +117,5 @@ MODEL = FlaxModel(
     },
     module=module,
     counts=counts,
+    operations=operations,
 )

@@ -72,9 +72,8 @@ class ServedModel:
 
     def summary(self) -> dict[str, Any]:
         """Return the entry `model` of answers."""
-        provenance = self.bundle.provenance
-        found = {name: provenance[name] for name in _IN_ANSWERS if name in provenance}
-        return found | {"kind": self.bundle.model.model} | ({} if self.version is None else {"version": self.version})
+        found = summary_of(self.bundle.provenance, self.bundle.model.model)
+        return found | ({} if self.version is None else {"version": self.version})
 
     def describe(self, max_images: int) -> Mapping[str, Any]:
         """Return the answer to `GET /v1/model`."""
@@ -88,6 +87,11 @@ class ServedModel:
             "max_images": max_images,
             "loaded": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.loaded)),
         }
+
+
+def summary_of(provenance: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Return by what answers name a model without a version: its study, trial, seed and kind."""
+    return {name: provenance[name] for name in _IN_ANSWERS if name in provenance} | {"kind": kind}
 
 
 def load_served_model(source: ModelSource, max_images: int, runtime: Runtime) -> ServedModel:

@@ -10,7 +10,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-_PATCH, _STRIDE = 4, 2
+PATCH, STRIDE = 4, 2
 
 Shape = tuple[int, int, int]
 
@@ -22,12 +22,12 @@ def _patches(shape: Shape) -> NDArray[np.bool_]:
     corners = [(y, x) for y in _starts(height) for x in _starts(width)]
     patches = np.zeros((len(corners), height, width), np.bool_)
     for patch, (y, x) in zip(patches, corners, strict=True):
-        patch[y : y + _PATCH, x : x + _PATCH] = True
+        patch[y : y + PATCH, x : x + PATCH] = True
     return patches
 
 
 def _starts(length: int) -> range:
-    return range(0, max(length - _PATCH, 0) + 1, _STRIDE)
+    return range(0, max(length - PATCH, 0) + 1, STRIDE)
 
 
 def occluded(image: NDArray[np.uint8], shape: Shape) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mnist_hpo.spec.data_shape import DataShape
+from mnist_hpo.spec.operations import Operation
 from mnist_hpo.spec.parameter import Parameter, ParameterSet
 
 Tensors = Mapping[str, NDArray[Any]]
@@ -63,6 +64,9 @@ class FlaxModel:
     counts: Callable[[tuple[int, ...], int, ParameterSet], Counts] | None = None
     """Computes the counts in closed form from (input_shape, n_classes, hyperparameters). If None, the counts come from
     abstract evaluation, which imports JAX and takes up to 0.1 s for each new architecture."""
+    operations: Callable[[ParameterSet, Tensors], list[Operation]] | None = None
+    """Maps (hyperparameters, arrays) to the operations from an image to the logits. If None, the model cannot become
+    a page."""
 
     def input_shape(self, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
         """Return the shape of one image as the module takes it."""

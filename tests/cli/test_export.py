@@ -119,3 +119,24 @@ def test_export_replaces_no_other_folder(finished: Folder, tmp_path: Path) -> No
     assert outcome.code == 2
     assert "is not replaced because it is no model" in outcome.err
     assert (tmp_path / "photos" / "summer.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "give either --out DIR or --page FILE"),
+        (("--out", "a", "--page", "a.html"), "give either --out DIR or --page FILE"),
+        (("--page", "a.html", "--weights", "fp32"), "must be one of bf16, int8"),
+        (("--page", "a.html", "--json"), "--json is for folders"),
+        (("--page", "photo.html"), "is not a page written by mnist-hpo"),
+    ],
+)
+def test_an_export_that_cannot_be_written_is_refused(
+    finished: Folder, arguments: tuple[str, ...], message: str
+) -> None:
+    (finished.path / "photo.html").write_text("<img>")
+    outcome = finished.call("export", "small", *arguments)
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert not (finished.path / "a").exists()
+    assert not (finished.path / "a.html").exists()

@@ -13,12 +13,15 @@ class Pad {
   #picture = null;
   #isDrawing = false;
   #onChange;
+  #onEnd;
 
-  // `onChange` is called after each change, also at the end of a stroke.
-  constructor(canvas, onChange) {
+  // `onChange` is called after each change, and `onEnd` at the end of a stroke, which changes nothing more.
+  constructor(canvas, onChange, onEnd) {
     this.#canvas = canvas;
-    this.#context = canvas.getContext("2d", { alpha: false });
+    // Kept in main memory, since each change is read back.
+    this.#context = canvas.getContext("2d", { alpha: false, willReadFrequently: true });
     this.#onChange = onChange;
+    this.#onEnd = onEnd;
     this.#paint();
     this.#listen();
   }
@@ -38,10 +41,20 @@ class Pad {
     return { x: x + left * scale, y: y + top * scale, width: (right - left) * scale, height: (bottom - top) * scale };
   }
 
+  // The file of the shown picture, or null if strokes are shown.
+  get file() {
+    return this.#picture?.file ?? null;
+  }
+
   // The file to be recognised: the picture itself, or a PNG of the strokes.
   content() {
     if (this.#picture) return Promise.resolve(this.#picture.file);
     return new Promise((resolve) => this.#canvas.toBlob(resolve, "image/png"));
+  }
+
+  // The pixels of the strokes, as ImageData.
+  pixels() {
+    return this.#context.getImageData(0, 0, Pad.SIDE, Pad.SIDE);
   }
 
   begin(point) {
@@ -59,7 +72,7 @@ class Pad {
   end() {
     if (!this.#isDrawing) return;
     this.#isDrawing = false;
-    this.#changed();
+    this.#onEnd();
   }
 
   undo() {

@@ -9,8 +9,9 @@
   const map = new SaliencyMap();
   const recognition = new Newest(recognise);
   const explanation = new Newest((signal) => ask("pixels,saliency", signal));
-  const pad = new Pad(find("pad"), changed);
+  const pad = new Pad(find("pad"), changed, ended);
   const pen = new KeyboardPen(find("pad"), pad, find("pen"), announce);
+  let shown = null; // The prediction that the page shows.
 
   function changed() {
     explanation.stop();
@@ -26,6 +27,10 @@
     }
   }
 
+  function ended() {
+    if (shown !== null && !recognition.isRunning) announce(Answer.inWords(shown));
+  }
+
   async function recognise(signal) {
     try {
       await ask("pixels", signal);
@@ -36,8 +41,7 @@
 
   async function ask(include, signal) {
     try {
-      const content = await pad.content();
-      const { predictions, model } = await service.predict(content, include, signal);
+      const { predictions, model } = await service.predict(pad, include, signal);
       if (signal.aborted) return;
       show(predictions[0], model);
     } catch (error) {
@@ -53,6 +57,7 @@
 
   function show(prediction, model) {
     answer.show(prediction);
+    shown = prediction;
     if (prediction.saliency) map.show(prediction.saliency);
     showBox(prediction.box);
     find("status").textContent = "";
@@ -77,6 +82,7 @@
 
   function empty(status) {
     answer.clear();
+    shown = null;
     announce("");
     find("status").textContent = status;
   }
@@ -136,7 +142,8 @@
     take([...event.dataTransfer.files]);
   });
 
-  find("token").addEventListener("submit", (event) => {
+  // The page in a file has no form.
+  find("token")?.addEventListener("submit", (event) => {
     event.preventDefault();
     service.token = find("secret").value;
     find("secret").value = "";
