@@ -47,9 +47,7 @@ def export(
     ] = None,
     onnx: Annotated[
         bool,
-        typer.Option(
-            "--onnx", help="Add model.onnx to the folder, compared with the original on all test images."
-        ),
+        typer.Option("--onnx", help="Add model.onnx to the folder, compared with the original on all test images."),
     ] = False,
     force: ForceOption = False,
     storage: StorageOption = DEFAULT_STORAGE,
