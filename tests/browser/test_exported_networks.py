@@ -81,7 +81,9 @@ def initial(model: str, parameters: Mapping[str, Any]) -> dict[str, NDArray[np.f
 
 
 def stored_model(model: str, parameters: Mapping[str, Any], tensors: Any) -> StoredModel:
-    return StoredModel(ModelDescription(model, dict(parameters), SHAPE, 10), tensors, {}, (), {}, {})
+    return StoredModel(
+        ModelDescription(model, dict(parameters), SHAPE, 10), tensors, {}, (), {}, {}, "model.safetensors"
+    )
 
 
 def answers_of_script(

@@ -16,7 +16,7 @@ from mnist_hpo.spec.errors import UserError
 
 
 def test_other_models_are_refused() -> None:
-    digits = StoredModel(ModelDescription("svm", {}, (28, 28, 1), 10), {}, {}, (), {}, {})
+    digits = StoredModel(ModelDescription("svm", {}, (28, 28, 1), 10), {}, {}, (), {}, {}, "model.safetensors")
     for stored, message in (
         (digits, "of the kind svm, only with cnn and mlp"),
         (replace(digits, model=replace(digits.model, model="ensemble")), "of the kind ensemble"),
