@@ -56,7 +56,7 @@ def converted(
     if onnx:
         files[ONNX_FILE] = onnx_model(stored)
         agreement = test_agreement(stored, load_onnx(files[ONNX_FILE]), directory, split)
-        if agreement.max_probability_difference > LARGEST_DIFFERENCE:
+        if not agreement.max_probability_difference <= LARGEST_DIFFERENCE:  # Also if it is not a number.
             raise UserError(
                 f"the ONNX model's probabilities differ from the original's by up to "
                 f"{agreement.max_probability_difference:.3f}, so it is not written; please report this model"

@@ -86,7 +86,7 @@ def _content(file: Path) -> str:
     """Return the text of a script or a style that stands within HTML."""
     text = file.read_text("utf-8")
     if "</script" in text or "</style" in text or "<!--" in text:
-        raise ValueError(f"{file}: cannot stand in an HTML page")
+        raise ValueError(f"{file}: contains text that would end its element in an HTML page")
     return text
 
 
@@ -96,7 +96,7 @@ def _block(name: str, media_type: str, text: str) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return JSON that may stand in an HTML page."""
+    """Return JSON in which no text ends the HTML element around it."""
     return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
 
 
