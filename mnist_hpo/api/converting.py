@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from mnist_hpo.bundle.bundle import predictor_of
 from mnist_hpo.bundle.portable import (
     LARGEST_DIFFERENCE,
     ONNX_FILE,
@@ -52,7 +53,7 @@ def converted(
     fields: dict[str, Any] = {
         STABLEHLO_FILE: {"format": "jax.export", "platforms": list(PLATFORMS), **_arguments(tensors)}
     }
-    check_agreement(stored, load_stablehlo(files[STABLEHLO_FILE], tensors), "StableHLO program")
+    check_agreement(stored, predictor_of(stored), load_stablehlo(files[STABLEHLO_FILE], tensors), "StableHLO program")
     if onnx:
         files[ONNX_FILE] = onnx_model(stored)
         agreement = test_agreement(stored, load_onnx(files[ONNX_FILE]), directory, split)

@@ -82,7 +82,16 @@ def load_bundle(directory: Path) -> Bundle:
         UserError: the model is missing, has changed, or has another format.
 
     """
-    stored = read_model(directory)
+    return bundle_of(read_model(directory), directory)
+
+
+def bundle_of(stored: StoredModel, directory: Path) -> Bundle:
+    """Return the loaded model for what was read from a folder.
+
+    Raises:
+        UserError: its tensors or its detector are not as expected.
+
+    """
     with model_errors(directory / stored.weights_name):
         predictor = predictor_of(stored)
     with model_errors(directory / DOUBT_FILE):

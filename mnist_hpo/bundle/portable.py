@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from mnist_hpo.bundle.bundle import Bundle, load_bundle, predictor_of, within
+from mnist_hpo.bundle.bundle import Bundle, bundle_of, within
 from mnist_hpo.bundle.combination import Method, combine
 from mnist_hpo.bundle.quantization import dequantize
 from mnist_hpo.bundle.reading import StoredModel, read_model
@@ -136,12 +136,13 @@ def load_with_onnx_runtime(directory: Path) -> Bundle:
 
     """
     stored = read_model(directory)
+    original = bundle_of(stored, directory)
     predict = load_onnx(onnx_model(stored))
-    check_agreement(stored, predict, "ONNX model")
-    return dataclasses.replace(load_bundle(directory), predictor=predict)
+    check_agreement(stored, original.predictor, predict, "ONNX model")
+    return dataclasses.replace(original, predictor=predict)
 
 
-def check_agreement(stored: StoredModel, predict: Predictor, name: str) -> None:
+def check_agreement(stored: StoredModel, original: Predictor, predict: Predictor, name: str) -> None:
     """Refuse a converted model whose answers to a few random images are not those of the original.
 
     Raises:
@@ -149,7 +150,7 @@ def check_agreement(stored: StoredModel, predict: Predictor, name: str) -> None:
 
     """
     images = np.random.default_rng(0).integers(0, 256, (_N_CHECKED, *stored.model.image_shape), dtype=np.uint8)
-    difference = np.abs(np.exp(predict(images)) - np.exp(predictor_of(stored)(images))).max()
+    difference = np.abs(np.exp(predict(images)) - np.exp(original(images))).max()
     if not difference <= LARGEST_DIFFERENCE:
         raise UserError(
             f"the {name}'s probabilities differ from the original's by up to {difference:.3f}, so it is not used; "
@@ -172,11 +173,12 @@ def _quiet() -> Generator[None]:
 
 def _predictor(stored: StoredModel, *, fp32: bool) -> PortablePredictor:
     model = stored.model
+    precision = {"precision": "fp32"} if fp32 else {}
     if model.model != ENSEMBLE:
-        return make_portable(model.model, model.parameters, model.image_shape, model.n_classes, fp32=fp32)
+        return make_portable(model.model, {**model.parameters, **precision}, model.image_shape, model.n_classes)
     method = cast(Method, model.parameters["method"])
     members = [
-        make_portable(member["model"], member["parameters"], model.image_shape, model.n_classes, fp32=fp32)
+        make_portable(member["model"], {**member["parameters"], **precision}, model.image_shape, model.n_classes)
         for member in stored.members
     ]
 

@@ -24,13 +24,14 @@ def verify(
 
     Example: mnist-hpo bundle verify digits/
     """
-    from mnist_hpo.bundle.bundle import load_bundle
+    from mnist_hpo.bundle.bundle import bundle_of
     from mnist_hpo.bundle.reading import model_errors, read_model
     from mnist_hpo.cli.schemas.bundle import BundleOutput
 
-    load_bundle(directory)
+    stored = read_model(directory)
+    bundle_of(stored, directory)
     with model_errors(directory):
-        found = BundleOutput.of(directory, read_model(directory).description)
+        found = BundleOutput.of(directory, stored.description)
     if as_json:
         print_json(found)
         return

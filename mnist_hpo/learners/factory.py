@@ -89,7 +89,7 @@ def make_predictor(
 
 
 def make_portable(
-    model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int, *, fp32: bool
+    model: str, parameters: ParameterSet, image_shape: tuple[int, int, int], n_classes: int
 ) -> PortablePredictor:
     """Return a model's prediction in pure JAX, to convert it for other programs.
 
@@ -98,7 +98,6 @@ def make_portable(
         parameters: the hyperparameters of its training.
         image_shape: height, width and channels.
         n_classes: the number of classes.
-        fp32: whether to compute in fp32, whatever the precision of the training.
 
     Raises:
         UserError: the model does not exist, or is not a neural network.
@@ -109,7 +108,6 @@ def make_portable(
         raise UserError(f"{model} is a model of scikit-learn; only neural networks can be converted")
     from mnist_hpo.learners.flax import learner as flax
 
-    values = {**values, "precision": "fp32"} if fp32 else values
     program, _ = split(model, found, values, image_shape=image_shape, n_classes=n_classes)
     return flax.make_portable(program)
 
