@@ -37,6 +37,9 @@ from mnist_hpo.spec.study import Study
 from mnist_hpo.storage.records import best_of
 from mnist_hpo.storage.study_storage import StudyStorage
 
+PAGE_WEIGHT_TYPES: tuple[WeightType, ...] = ("bf16", "int8")
+"""The types of weights that a page may contain."""
+
 
 @dataclass(frozen=True)
 class Exported:

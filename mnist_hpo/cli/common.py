@@ -7,13 +7,14 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
-from mnist_hpo.spec.errors import UserError
+from mnist_hpo.spec.errors import UserError, shown
 from mnist_hpo.storage import DEFAULT_STORAGE as DEFAULT_STORAGE
 
 _PIPE_WIDTH = 200
@@ -65,6 +66,22 @@ ExecutorOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines to standard output.")]
 
 DEFAULT_TRACKING = f"sqlite:///{FOLDER}/mlflow.db"
+
+
+Chosen = TypeVar("Chosen", bound=str)
+
+
+def one_of(option: str, value: str, choices: Sequence[Chosen]) -> Chosen:
+    """Return the choice that an option names.
+
+    Raises:
+        UserError: there is no such choice.
+
+    """
+    for choice in choices:
+        if choice == value:
+            return choice
+    raise UserError(f"{option} {shown(value)}: known are {', '.join(choices)}")
 
 
 def print_json(value: Any) -> None:

@@ -21,6 +21,7 @@ from mnist_hpo.cli.common import (
     TrackingOption,
     command_line,
     console,
+    one_of,
     print_json,
 )
 from mnist_hpo.cli.training_progress import TrainingProgress
@@ -67,11 +68,10 @@ def ensemble(
 
     Example: mnist-hpo ensemble quickstart --top 5 --method greedy
     """
-    if method not in METHODS:
-        raise UserError(f"--method {shown(method)}: known are {', '.join(METHODS)}")
-    resamples = method in ("bagging", "boosting")
+    chosen = one_of("--method", method, METHODS)
+    resamples = chosen in ("bagging", "boosting")
     found = [recorded_study(storage, study) for study in dict.fromkeys(studies)]
-    name = f"{found[0][0].name}-{method}" if name is None else name
+    name = f"{found[0][0].name}-{chosen}" if name is None else name
     if not _NAME.fullmatch(name):
         raise UserError(f"--name {shown(name)}: use letters, digits, '.', '_' and '-', at most 100")
     # Set before JAX starts, so that the test figures are computed in the environment that training used.
@@ -84,7 +84,7 @@ def ensemble(
 
     request = EnsembleRequest(
         name=name,
-        method=method,
+        method=chosen,
         top=top or (1 if resamples else 5),
         n_copies=copies or (10 if resamples else 1),
         n_seeds=seeds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +16,7 @@ from mnist_hpo.cli.common import (
     StorageOption,
     StudyArgument,
     console,
+    one_of,
     print_json,
 )
 from mnist_hpo.cli.output_file import HTML_PAGE, ForceOption, OutputFile
@@ -24,7 +24,6 @@ from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
     from mnist_hpo.api.exporting import Exported
-    from mnist_hpo.bundle.quantization import WeightType
     from mnist_hpo.home import Home
 
 
@@ -96,7 +95,7 @@ def _export_folder(study: str, out: Path, weights: str, home: Home, *, onnx: boo
     from mnist_hpo.bundle.quantization import WEIGHT_TYPES
     from mnist_hpo.cli.schemas.bundle import BundleOutput
 
-    weight_type, log = _weight_type(weights, WEIGHT_TYPES), console(to_stderr=True)
+    weight_type, log = one_of("--weights", weights, WEIGHT_TYPES), console(to_stderr=True)
     with log.status("export: writing the model"):
         exported = export_model(
             study,
@@ -113,9 +112,9 @@ def _export_folder(study: str, out: Path, weights: str, home: Home, *, onnx: boo
 
 
 def _export_page(study: str, page: OutputFile, weights: str, home: Home) -> None:
-    from mnist_hpo.api.exporting import export_page
+    from mnist_hpo.api.exporting import PAGE_WEIGHT_TYPES, export_page
 
-    weight_type, log = _weight_type(weights, ("bf16", "int8")), console(to_stderr=True)
+    weight_type, log = one_of("--weights", weights, PAGE_WEIGHT_TYPES), console(to_stderr=True)
     page.check()
     with log.status("export: writing the page"):
         content = export_page(
@@ -125,14 +124,6 @@ def _export_page(study: str, page: OutputFile, weights: str, home: Home) -> None
     if not page.is_stream:
         size = f"{len(content) / 1e6:.2f} MB, {weight_type} weights"
         console().print(f"page: {page.path} ({size}); open it in a browser", soft_wrap=True)
-
-
-def _weight_type(name: str, known: Sequence[WeightType]) -> WeightType:
-    by_name: dict[str, WeightType] = {each: each for each in known}
-    found = by_name.get(name)
-    if found is None:
-        raise UserError(f"--weights {name}: must be one of {', '.join(known)}")
-    return found
 
 
 def _print(exported: Exported) -> None:

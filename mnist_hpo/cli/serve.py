@@ -12,11 +12,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_hpo.api.studies import is_file
-from mnist_hpo.cli.common import DEFAULT_STORAGE, DEFAULT_TRACKING, FOLDER, StorageOption, TrackingOption, console
+from mnist_hpo.cli.common import (
+    DEFAULT_STORAGE,
+    DEFAULT_TRACKING,
+    FOLDER,
+    StorageOption,
+    TrackingOption,
+    console,
+    one_of,
+)
 from mnist_hpo.spec.errors import UserError
 
 if TYPE_CHECKING:
-    from mnist_hpo.bundle.portable import Runtime
     from mnist_hpo.serving.alias import Follow
     from mnist_hpo.serving.model import ModelSource
     from mnist_hpo.serving.service import Service
@@ -67,12 +74,14 @@ def serve(
     /readyz tells when the model is compiled, and /metrics has figures for Prometheus. Each request is a line of JSON on
     standard error, without data of images.
 
-    ONNX Runtime answers faster, most of all single images, and takes some seconds longer to start. The converted model
-    is checked against the original.
+    ONNX Runtime takes some seconds longer to start, and may then be faster, most of all with single images. The
+    converted model is checked against the original.
 
     Example: mnist-hpo serve quickstart --port 8000
     """
-    chosen = _runtime(runtime)
+    from mnist_hpo.bundle.portable import RUNTIMES
+
+    chosen = one_of("--runtime", runtime, RUNTIMES)
     token = _token(token_file)
     listener = _listen(host, port)
     # Set before JAX starts, so that the answers are computed as the tested ones were.
@@ -109,15 +118,6 @@ def serve(
         sys.stdout.flush()
 
     run_server(listener, settings, _STANDARD_ERROR, ready)
-
-
-def _runtime(name: str) -> Runtime:
-    from mnist_hpo.bundle.portable import RUNTIMES
-
-    known: dict[str, Runtime] = {known: known for known in RUNTIMES}
-    if name not in known:
-        raise UserError(f"--runtime {name}: must be one of {', '.join(RUNTIMES)}")
-    return known[name]
 
 
 def _token(file: Path | None) -> str | None:

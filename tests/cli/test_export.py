@@ -126,7 +126,7 @@ def test_export_replaces_no_other_folder(finished: Folder, tmp_path: Path) -> No
     [
         ((), "give either --out DIR or --page FILE"),
         (("--out", "a", "--page", "a.html"), "give either --out DIR or --page FILE"),
-        (("--page", "a.html", "--weights", "fp32"), "must be one of bf16, int8"),
+        (("--page", "a.html", "--weights", "fp32"), "--weights 'fp32': known are bf16, int8"),
         (("--page", "a.html", "--json"), "--json is for folders"),
         (("--page", "photo.html"), "is not a page written by mnist-hpo"),
     ],
